@@ -1,0 +1,166 @@
+"""A run as a directory of plain files, and the files themselves: written whole or not at all, read as data only."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from torch import Tensor
+
+from raydistill.errors import UserError
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """The files of one stage of training."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The settings that the stage was started with."""
+        return self.path / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object per epoch."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Everything that the next epoch depends on."""
+        return self.path / "checkpoint.pt"
+
+    @property
+    def last(self) -> Path:
+        """The weights after the last epoch."""
+        return self.path / "last.pt"
+
+    @property
+    def best(self) -> Path:
+        """The weights of the best evaluation."""
+        return self.path / "best.pt"
+
+    @property
+    def result(self) -> Path:
+        """The stage's row of the comparison; it exists once the stage is finished."""
+        return self.path / "result.json"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the stage was trained to its end."""
+        return self.result.is_file()
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a weights file holds."""
+
+    model: dict[str, Tensor]  # torchvision's keys
+    classes: tuple[str, ...] | None  # in the order of the labels; None: the file does not say
+    detector: dict[str, Any] | None  # the settings that the net was built from
+    image: dict[str, Any] | None  # min_size and max_size it was trained at
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], None]) -> None:
+    """Let ``write`` fill a temporary file beside ``path``, make it durable and put it in place.
+
+    Raises:
+        UserError: when the disk is full or the place cannot be written; what was at ``path`` before is then intact.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).chmod(0o644)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
+        raise UserError(f"{path}: cannot be written ({error}); make room or choose another output") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON."""
+    write_atomically(path, lambda file: _ignore(file.write(json.dumps(value, indent=2).encode())))
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write a dictionary of tensors and plain values."""
+    write_atomically(path, lambda file: torch.save(state, file))
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read what ``save`` wrote; tensors arrive on the CPU. Never runs code from the file.
+
+    Raises:
+        UserError: when there is no such file, or it is damaged, or not ours.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"{path}: must be a checkpoint of tensors, cannot be read ({reason})") from error
+    if not isinstance(state, dict):
+        raise UserError(f"{path}: must hold a dictionary, got {type(state).__name__}")
+    return state
+
+
+def save_weights(
+    path: Path, model: dict[str, Tensor], classes: tuple[str, ...], detector: dict[str, Any], image: dict[str, Any]
+) -> None:
+    """Write a net for deployment: torchvision's state dict under ``model``, and what it takes to build and read it."""
+    save(path, {"model": model, "classes": list(classes), "detector": detector, "input": image})
+
+
+def load_weights(path: Path) -> Weights:
+    """Read a weights file of ours, a run directory, or a state dict of torchvision's (bare or under ``model``)."""
+    state = load(weights_file(path))
+    model = state.get("model", state)
+    if not isinstance(model, dict) or not model or not all(isinstance(value, Tensor) for value in model.values()):
+        raise UserError(f"{path}: must hold a state dict (tensors by name), alone or under 'model'")
+    classes = state.get("classes") if model is not state else None
+    return Weights(
+        model,
+        tuple(classes) if isinstance(classes, list) else None,
+        state.get("detector") if model is not state else None,
+        state.get("input") if model is not state else None,
+    )
+
+
+def weights_file(path: Path) -> Path:
+    """Return the weights file that ``path`` means: itself, or the best (else the last) of a run directory."""
+    if not path.exists():
+        raise UserError(f"{path}: must be a weights file or a run directory, there is no such file")
+    if not path.is_dir():
+        return path
+    run = RunDirectory(path)
+    for file in (run.best, run.last):
+        if file.is_file():
+            return file
+    stages = sorted(inner.parent.name for inner in path.glob("*/best.pt"))
+    if stages:
+        raise UserError(
+            f"{path}: must be one run directory, got the output of several; name one of {', '.join(stages)}"
+        )
+    raise UserError(
+        f"{path}: must hold best.pt or last.pt, got neither; was the run interrupted before its first epoch?"
+    )
+
+
+def _ignore(_: object) -> None:
+    """Drop a return value."""

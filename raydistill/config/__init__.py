@@ -1,0 +1,30 @@
+"""The configuration tree: sections with their defaults and ranges, one loader, one override syntax."""
+
+from raydistill.config.loader import RECIPES, dump, load_config, parse_overrides
+from raydistill.config.sections import (
+    CocoData,
+    Config,
+    Decay,
+    Detector,
+    Loader,
+    ShapesData,
+    Teacher,
+    Training,
+    VocData,
+)
+
+__all__ = [
+    "RECIPES",
+    "CocoData",
+    "Config",
+    "Decay",
+    "Detector",
+    "Loader",
+    "ShapesData",
+    "Teacher",
+    "Training",
+    "VocData",
+    "dump",
+    "load_config",
+    "parse_overrides",
+]

@@ -1,0 +1,1 @@
+"""Detection data: COCO JSON, PASCAL VOC and generated shapes, augmentation, loaders."""

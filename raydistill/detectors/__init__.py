@@ -1,0 +1,1 @@
+"""Detectors opened into the stages that distillation needs."""

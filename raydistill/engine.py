@@ -1,0 +1,199 @@
+"""Training one detector: ``fit`` and what it is made of."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from raydistill import checkpoint
+from raydistill.data.augmentation import build_augmentation
+from raydistill.data.loaders import MicroBatch, TrainingLoader, evaluation_loader
+from raydistill.detectors.base import Detector
+from raydistill.distiller import Distiller
+from raydistill.errors import UserError
+from raydistill.evaluation import EvaluationResult, evaluate
+from raydistill.optimization import MetricSums
+from raydistill.runtime import EpochDone, Reporter, StageStarted, StepDone, Worker
+from raydistill.schedules import decay_at, learning_rate_factor
+from raydistill.structures import StepLosses, Target
+from raydistill.training_state import Job, TrainingState, export, save, start
+
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_SECONDS_BETWEEN_EVENTS = 1.0
+
+
+def make_loader(job: Job, worker: Worker) -> TrainingLoader:
+    """Build the training loader of one worker: the same images in the same order for every stage."""
+    config = job.config
+    return TrainingLoader(
+        job.train,
+        batch_size=config.training.batch_size,
+        seed=config.seed,
+        augmentation=build_augmentation(config.augmentation),
+        loader_config=config.loader,
+        rank=worker.rank,
+        world_size=worker.world_size,
+        accumulation=config.training.accumulation,
+    )
+
+
+def fit(job: Job, distiller: Distiller, loader: TrainingLoader, worker: Worker, reporter: Reporter) -> dict[str, Any]:
+    """Train ``distiller`` for the job's epochs and return the row of the comparison.
+
+    Goes on from the run directory's checkpoint where there is one; on a CPU with as many workers as before, the result
+    is then the same to the bit as without the interruption.
+    """
+    state = start(job, distiller, loader, worker, reporter)
+    reporter.event(StageStarted(job.stage, job.epochs, loader.steps_per_epoch, state.epoch))
+    evaluation: EvaluationResult | None = None
+    for epoch in range(state.epoch, job.epochs):
+        started = time.perf_counter()
+        metrics = train_one_epoch(state, epoch)
+        if (epoch + 1) % job.config.evaluation.every == 0 or epoch + 1 == job.epochs:
+            evaluation = _evaluate(state)
+            metrics |= {f"val/{name}": value for name, value in evaluation.scores.summary.items()}
+            _keep_best(state, epoch + 1, evaluation)
+        state.epoch = epoch + 1
+        seconds = time.perf_counter() - started
+        reporter.report(
+            {"epoch": epoch + 1, "step": state.epoch * loader.steps_per_epoch, "seconds": seconds, **metrics}
+        )
+        save(state)
+        reporter.event(EpochDone(job.stage, epoch + 1, job.epochs, metrics, seconds))
+    return finish(state.job, state.student, state.best or {}, worker)
+
+
+def train_one_epoch(state: TrainingState, epoch: int) -> dict[str, float]:
+    """Take every optimizer step of ``epoch`` and return the means of its metrics, under ``train/``."""
+    config, loader = state.job.config, state.loader
+    state.wrapped.train()
+    sums = MetricSums()
+    started = last_event = time.perf_counter()
+    images_seen = 0
+    decay = 0.0
+    for step, parts in enumerate(loader.epoch(epoch)):
+        global_step = epoch * loader.steps_per_epoch + step
+        decay = decay_at(config.decay, global_step / state.total_steps)
+        _set_learning_rate(state, global_step)
+        losses = _step(state, parts, decay, global_step, sums)
+        images_seen += config.training.batch_size
+        now = time.perf_counter()
+        if state.worker.is_main and now - last_event > _SECONDS_BETWEEN_EVENTS:
+            last_event = now
+            terms = {name: value.item() for name, value in losses.terms.items()}
+            speed = images_seen / (now - started)
+            state.reporter.event(StepDone(state.job.stage, epoch + 1, step + 1, terms, speed))
+    metrics = sums.over(state.worker)
+    metrics |= {
+        "decay": decay,
+        "learning_rate": state.optimizer.param_groups[0]["lr"],
+        "images_per_second": images_seen / (time.perf_counter() - started),
+    }
+    return {f"train/{name}": value for name, value in metrics.items()}
+
+
+def _step(
+    state: TrainingState, parts: list[MicroBatch], decay: float, global_step: int, sums: MetricSums
+) -> StepLosses:
+    """Take one optimizer step over the accumulated parts of a batch."""
+    training, device = state.job.config.training, state.worker.device
+    state.optimizer.zero_grad(set_to_none=True)
+    for number, (images, targets) in enumerate(parts):
+        on_device = [image.to(device, non_blocking=True) for image in images]
+        moved = [
+            Target(
+                boxes=target["boxes"].to(device, non_blocking=True),
+                labels=target["labels"].to(device, non_blocking=True),
+            )
+            for target in targets
+        ]
+        last = number == len(parts) - 1
+        with _without_sync(state.wrapped, last), autocast(training.precision, device):
+            losses: StepLosses = state.wrapped(on_device, moved, decay)
+            _check_finite(losses, [int(target["image_id"]) for target in targets], global_step, state)
+            state.scaler.scale(losses.total / len(parts)).backward()  # type: ignore[no-untyped-call]
+        sums.add(losses)
+    if training.clip_grad_norm is not None:
+        state.scaler.unscale_(state.optimizer)
+        for module in (state.distiller.student, state.distiller.adapters):  # apart: adapters must not slow the student
+            nn.utils.clip_grad_norm_(module.parameters(), training.clip_grad_norm)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    return losses
+
+
+def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Return the autocast context of a ``training.precision``."""
+    if precision == "fp32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=_AUTOCAST[precision])
+
+
+@contextlib.contextmanager
+def _without_sync(module: nn.Module, last: bool) -> Iterator[None]:
+    """Let DDP average gradients with the last part of a batch only."""
+    if isinstance(module, DistributedDataParallel) and not last:
+        with module.no_sync():
+            yield
+    else:
+        yield
+
+
+def _check_finite(losses: StepLosses, image_ids: list[int], global_step: int, state: TrainingState) -> None:
+    if torch.isfinite(losses.total):
+        return
+    terms = ", ".join(f"{name}={value.item():.4g}" for name, value in losses.terms.items())
+    raise UserError(
+        f"{state.job.stage}, step {global_step + 1} of {state.total_steps}: the loss must be finite, got {terms} on "
+        f"images {image_ids} (worker {state.worker.rank}); lower training.optimizer.learning_rate, set "
+        "training.clip_grad_norm, or look at these images"
+    )
+
+
+def _set_learning_rate(state: TrainingState, global_step: int) -> None:
+    training = state.job.config.training
+    factor = learning_rate_factor(training.schedule, global_step, state.total_steps)
+    for group in state.optimizer.param_groups:
+        group["lr"] = training.optimizer.learning_rate * factor
+
+
+def _evaluate(state: TrainingState) -> EvaluationResult:
+    return evaluate_on_val(state.job, state.student, state.worker)
+
+
+def evaluate_on_val(job: Job, detector: Detector, worker: Worker) -> EvaluationResult:
+    """Score ``detector`` on the validation split, spread over the workers."""
+    batches = evaluation_loader(
+        job.val, job.config.evaluation.batch_size, worker.rank, worker.world_size, job.config.loader
+    )
+    return evaluate(detector, job.val, batches, worker)
+
+
+def _keep_best(state: TrainingState, epoch: int, evaluation: EvaluationResult) -> None:
+    """Write the weights if they are the best so far."""
+    metric = state.job.config.evaluation.best_metric
+    summary = evaluation.scores.summary
+    if state.best is not None and summary[metric] <= state.best[metric]:
+        return
+    state.best = {"epoch": epoch, "images_per_second": evaluation.images_per_second, **summary}
+    if state.worker.is_main:
+        export(state.job, state.student, state.job.run.best)
+
+
+def finish(job: Job, detector: Detector, best: dict[str, float], worker: Worker) -> dict[str, Any]:
+    """Write and return the stage's row of the comparison."""
+    result = {
+        "stage": job.stage,
+        "epochs": job.epochs,
+        "parameters": sum(parameter.numel() for parameter in detector.exported().parameters()),
+        **best,
+    }
+    if worker.is_main:
+        checkpoint.write_json(job.run.result, result)
+    return result

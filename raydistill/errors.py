@@ -1,0 +1,15 @@
+"""Errors that a user can cause and can mend."""
+
+
+class UserError(Exception):
+    """Something only the user can put right; the message is one sentence or a list of them.
+
+    Form: ``where: what must hold, got what; what to do``. The command line prints it without a traceback and exits
+    with code 2.
+    """
+
+
+def one_error(problems: list[str], headline: str) -> UserError:
+    """Join ``problems`` under ``headline`` into one error, so that all of them are seen at once."""
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    return UserError("\n".join([f"{headline} ({count}):", *(f"  - {problem}" for problem in problems)]))

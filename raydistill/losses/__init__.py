@@ -1,0 +1,1 @@
+"""The distillation terms: pure functions of tensors, gate and loss separate."""

@@ -1,0 +1,60 @@
+"""Optimizer and metric sums: what a training loop needs besides the nets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from raydistill.config.sections import Optimizer
+from raydistill.runtime import Worker
+from raydistill.structures import Gate, StepLosses
+
+
+def build_optimizer(settings: Optimizer, module: nn.Module) -> torch.optim.Optimizer:
+    """Build the optimizer over the parameters that learn; norms and biases (one dimension) carry no weight decay."""
+    learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in learning if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in learning if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if settings.name == "sgd":
+        return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum)
+    return torch.optim.AdamW(groups, lr=settings.learning_rate)
+
+
+@dataclass
+class MetricSums:
+    """Sums over the steps of an epoch, on the device; losses become means, gates become shares."""
+
+    _terms: dict[str, Tensor] = field(default_factory=dict)
+    _term_counts: dict[str, int] = field(default_factory=dict)
+    _gates: dict[str, Tensor] = field(default_factory=dict)  # [2]: open, total
+
+    def add(self, losses: StepLosses) -> None:
+        """Add one forward pass."""
+        for name, value in losses.terms.items():
+            self._terms[name] = self._terms.get(name, torch.zeros_like(value, dtype=torch.float64)) + value
+            self._term_counts[name] = self._term_counts.get(name, 0) + 1
+        for name, gate in losses.gates.items():
+            self._gates[name] = self._gates.get(name, torch.zeros(2, device=gate.total.device)) + _pair(gate)
+
+    def over(self, worker: Worker) -> dict[str, float]:
+        """Return the epoch's metrics over all workers, by metric path; every worker must call it."""
+        if not self._terms:
+            return {}
+        terms = (
+            worker.sum(torch.stack([self._terms[n] / self._term_counts[n] for n in self._terms])) / worker.world_size
+        )
+        metrics = dict(zip(self._terms, terms.tolist(), strict=True))
+        if self._gates:
+            pairs = worker.sum(torch.stack(list(self._gates.values()))).tolist()
+            for name, (opened, total) in zip(self._gates, pairs, strict=True):
+                metrics[f"gate/{name}"] = opened / total if total else 0.0
+        return metrics
+
+
+def _pair(gate: Gate) -> Tensor:
+    return torch.stack([gate.open.float(), gate.total.float()])

@@ -1,0 +1,95 @@
+"""``python -m raydistill.train``: teacher, student alone and distilled student, and the table that compares them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from raydistill.config import RECIPES, Config, dump, load_config
+from raydistill.errors import UserError
+
+if TYPE_CHECKING:
+    from raydistill.progress import Display
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        config = load_config(options.recipe, _overrides(options))
+        if options.print_config:
+            sys.stdout.write(dump(config))
+            return 0
+        train(config, options.local)
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    except (KeyboardInterrupt, SystemExit):
+        sys.stderr.write("interrupted; the same command goes on after the last finished epoch\n")
+        return 130
+    return 0
+
+
+def train(config: Config, local: bool) -> None:
+    """Run what is missing of ``config``, in this process or on Ray workers, and print the comparison."""
+    from raydistill.progress import Display
+    from raydistill.report.comparison import as_text, comparison
+    from raydistill.stages import refuse_other_settings
+
+    refuse_other_settings(config)
+    display = Display()
+    if local:
+        _run_here(config, display)
+    else:
+        from raydistill.launch import run_on_ray
+
+        run_on_ray(config, display)
+    sys.stdout.write(f"\n{as_text(comparison(Path(config.output)))}\n\n")
+    sys.stdout.write(f"Student's weights: {Path(config.output) / 'distilled' / 'best.pt'}\n")
+
+
+def _run_here(config: Config, display: Display) -> None:
+    """Run the stages in this process, without Ray."""
+    import torch
+
+    from raydistill.runtime import FileReporter, Worker
+    from raydistill.stages import run_stages
+
+    if config.scaling.num_workers != 1:
+        raise UserError(
+            f"scaling.num_workers: must be 1 with --local, got {config.scaling.num_workers}; leave --local out for more"
+        )
+    wanted, there = config.scaling.use_gpu, torch.cuda.is_available()
+    if wanted is True and not there:
+        raise UserError("scaling.use_gpu: must not be true on a machine without a GPU; leave it out")
+    worker = Worker(device=torch.device("cuda", 0) if there and wanted else torch.device("cpu"))
+    try:
+        run_stages(config, worker, lambda run: FileReporter(run, worker, display))
+    finally:
+        display.close()
+
+
+def _overrides(options: argparse.Namespace) -> list[str]:
+    overrides: list[str] = options.overrides
+    return [*overrides, f"output={options.output}"] if options.output else overrides
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m raydistill.train",
+        description="Train a teacher, a student alone and a distilled student, and compare them. Repeating the command "
+        "goes on where it stopped.",
+    )
+    parser.add_argument("recipe", help=f"one of {', '.join(RECIPES)}, or a YAML file")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings to change")
+    parser.add_argument("--local", action="store_true", help="run in this process, without Ray")
+    parser.add_argument("--output", metavar="DIR", help="where the results go (default: runs/RECIPE)")
+    parser.add_argument("--print-config", action="store_true", help="print every setting and stop")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,153 @@
+"""Everything that changes while a stage is trained: how it starts, is saved and goes on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from raydistill import checkpoint
+from raydistill.checkpoint import RunDirectory
+from raydistill.config.sections import Config
+from raydistill.config.sections import Detector as DetectorSettings
+from raydistill.data.dataset import DetectionDataset
+from raydistill.data.loaders import TrainingLoader
+from raydistill.detectors.base import Detector
+from raydistill.distiller import Distiller
+from raydistill.optimization import build_optimizer
+from raydistill.runtime import Note, Reporter, Worker
+
+StageName = Literal["teacher", "baseline", "distilled"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One stage of training: which detector, from what, into which directory."""
+
+    stage: StageName
+    config: Config
+    settings: DetectorSettings
+    epochs: int
+    run: RunDirectory
+    train: DetectionDataset
+    val: DetectionDataset
+
+
+@dataclass
+class TrainingState:
+    """Everything that changes while a stage is trained."""
+
+    job: Job
+    worker: Worker
+    reporter: Reporter
+    distiller: Distiller
+    wrapped: nn.Module  # the distiller, in DDP where there are several workers
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    loader: TrainingLoader
+    epoch: int = 0  # finished ones
+    best: dict[str, float] | None = None  # metrics of the best evaluation
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole stage."""
+        return self.job.epochs * self.loader.steps_per_epoch
+
+    @property
+    def student(self) -> Detector:
+        """The net that is trained here: the student, or the teacher in its own stage."""
+        return self.distiller.student
+
+
+def export(job: Job, detector: Detector, path: Path) -> None:
+    """Write the plain torchvision weights with what it takes to build the net and to read its labels."""
+    checkpoint.save_weights(
+        path,
+        {key: value.detach().cpu() for key, value in detector.exported().state_dict().items()},
+        detector.classes,
+        job.settings.model_dump(mode="json"),
+        job.config.input.model_dump(mode="json"),
+    )
+
+
+def start(job: Job, distiller: Distiller, loader: TrainingLoader, worker: Worker, reporter: Reporter) -> TrainingState:
+    """Move to the device, wrap, build the optimizer, and go on from a checkpoint where there is one."""
+    distiller.to(worker.device)
+    wrapped: nn.Module = distiller
+    if worker.world_size > 1:
+        device_ids = [worker.device.index] if worker.device.type == "cuda" else None
+        wrapped = DistributedDataParallel(distiller, device_ids=device_ids)
+    scaler = torch.amp.GradScaler(worker.device.type, enabled=job.config.training.precision == "fp16")
+    optimizer = build_optimizer(job.config.training.optimizer, distiller)
+    state = TrainingState(job, worker, reporter, distiller, wrapped, optimizer, scaler, loader)
+    torch.manual_seed(job.config.seed + 1 + worker.rank)  # sampling of anchors and regions differs between workers
+    path = reporter.resume_from()
+    if path is not None:
+        _resume(state, checkpoint.load(path))
+    return state
+
+
+def save(state: TrainingState) -> None:
+    """Write what the next epoch depends on, and the current weights."""
+    random_states = state.worker.gather(_random_state(state.worker.device))
+    if not state.worker.is_main:
+        return
+    checkpoint.save(
+        state.job.run.checkpoint,
+        {
+            "epoch": state.epoch,
+            "world_size": state.worker.world_size,
+            "distiller": state.distiller.state_dict(),
+            "optimizer": state.optimizer.state_dict(),
+            "scaler": state.scaler.state_dict(),
+            "best": state.best,
+            "random": random_states,
+        },
+    )
+    export(state.job, state.student, state.job.run.last)
+
+
+def _resume(state: TrainingState, saved: dict[str, Any]) -> None:
+    state.epoch, state.best = saved["epoch"], saved["best"]
+    state.distiller.load_state_dict(saved["distiller"])
+    state.optimizer.load_state_dict(saved["optimizer"])
+    state.scaler.load_state_dict(saved["scaler"])
+    if saved["world_size"] == state.worker.world_size:
+        _set_random_state(saved["random"][state.worker.rank], state.worker.device)
+    else:
+        state.reporter.event(
+            Note(
+                f"{state.job.stage}: goes on with {state.worker.world_size} workers after {saved['world_size']}; the "
+                "result is no longer the same to the bit",
+                warning=True,
+            )
+        )
+    if state.worker.is_main:
+        _drop_later_lines(state.job.run.metrics, state.epoch)
+
+
+def _drop_later_lines(path: Path, epoch: int) -> None:
+    """Forget metrics of epochs whose checkpoint was not written any more: they are trained again."""
+    if not path.is_file():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines()
+    kept = [line for line in lines if line.endswith("}") and json.loads(line)["epoch"] <= epoch]
+    checkpoint.write_atomically(path, lambda file: file.writelines(f"{line}\n".encode() for line in kept))
+
+
+def _random_state(device: torch.device) -> dict[str, Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def _set_random_state(states: dict[str, Tensor], device: torch.device) -> None:
+    torch.set_rng_state(states["cpu"])
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import struct
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,20 @@ import torch
 from torch import Tensor
 
 from raydistill.errors import UserError
+
+# What torch.load raises for a file that is truncated, altered or something else altogether.
+_DAMAGED = (
+    pickle.UnpicklingError,
+    struct.error,
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+)
 
 
 @dataclass(frozen=True)
@@ -112,9 +127,8 @@ def load(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{path}: must be a checkpoint of tensors, cannot be read ({reason})") from error
+    except _DAMAGED as error:
+        raise UserError(f"{path}: must be a checkpoint of tensors, cannot be read ({_reason(error)})") from error
     if not isinstance(state, dict):
         raise UserError(f"{path}: must hold a dictionary, got {type(state).__name__}")
     return state
@@ -160,6 +174,12 @@ def weights_file(path: Path) -> Path:
     raise UserError(
         f"{path}: must hold best.pt or last.pt, got neither; was the run interrupted before its first epoch?"
     )
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, (pickle.UnpicklingError, LookupError)):
+        return "not a file of torch.save, or more in it than tensors and plain values"
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def _ignore(_: object) -> None:

@@ -100,9 +100,14 @@ def evaluate(
     batches: Iterable[tuple[list[Tensor], list[Target]]],
     worker: Worker,
 ) -> EvaluationResult:
-    """Score ``detector`` on ``dataset``; each worker brings the ``batches`` of its own share of the images."""
+    """Score ``detector`` on ``dataset``; each worker brings the ``batches`` of its own share of the images.
+
+    Both must know the same classes; their order may differ.
+    """
     was_training = detector.training
     detector.eval()
+    id_of = dict(zip(dataset.classes, dataset.category_ids, strict=True))
+    category_ids = tuple(id_of[name] for name in detector.classes)
     own: Detections = []
     num_images, seconds = 0, 0.0
     for images, targets in batches:
@@ -112,7 +117,7 @@ def evaluate(
         seconds += _now(worker.device) - start
         num_images += len(images)
         for target, detection in zip(targets, found, strict=True):
-            own += coco_detections(int(target["image_id"]), detection, dataset.category_ids)
+            own += coco_detections(int(target["image_id"]), detection, category_ids)
     detector.train(was_training)
     shares = worker.gather(own)
     everything = [detection for share in shares for detection in share] if worker.is_main else []

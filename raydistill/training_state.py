@@ -70,7 +70,7 @@ def export(job: Job, detector: Detector, path: Path) -> None:
         path,
         {key: value.detach().cpu() for key, value in detector.exported().state_dict().items()},
         detector.classes,
-        job.settings.model_dump(mode="json"),
+        job.settings.model_dump(mode="json", include=set(DetectorSettings.model_fields)),
         job.config.input.model_dump(mode="json"),
     )
 

@@ -30,16 +30,25 @@ class _Yaml(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a name", key_node.start_mark)
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is given twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
 
-_Yaml.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
+class _YamlDumper(yaml.SafeDumper):
+    """Quotes texts that ``_Yaml`` would read as numbers."""
+
+
+for _class in (_Yaml, _YamlDumper):
+    _class.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+    )
 
 
 def load_config(recipe: str, overrides: Sequence[str] = ()) -> Config:
@@ -77,7 +86,7 @@ def parse_overrides(overrides: Sequence[str]) -> list[tuple[str, Any]]:
             continue
         try:
             parsed.append((dotted, yaml.load(value, _Yaml)))  # noqa: S506  (a safe loader)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, RecursionError) as error:
             problems.append(f"'{text}': the value is not YAML ({_one_line(error)})")
     if problems:
         raise one_error(problems, "overrides that cannot be read")
@@ -86,7 +95,8 @@ def parse_overrides(overrides: Sequence[str]) -> list[tuple[str, Any]]:
 
 def dump(config: Config) -> str:
     """Write ``config`` as YAML that ``load_config`` reads back to an equal value."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, width=110, default_flow_style=None)
+    settings = config.model_dump(mode="json")
+    return yaml.dump(settings, Dumper=_YamlDumper, sort_keys=False, width=110, default_flow_style=None)
 
 
 def _read(recipe: str) -> tuple[dict[str, Any], str]:
@@ -107,7 +117,7 @@ def _read(recipe: str) -> tuple[dict[str, Any], str]:
             raise UserError(f"{recipe}: cannot be read as text ({_one_line(error)})") from error
     try:
         raw = yaml.load(text, _Yaml)  # noqa: S506  (a safe loader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise UserError(f"{recipe}: must be YAML ({_one_line(error)})") from error
     if not isinstance(raw, dict):
         raise UserError(f"{recipe}: must hold sections with settings, got {type(raw).__name__}")
@@ -151,7 +161,8 @@ def _validate(raw: dict[str, Any], problems: list[str]) -> Config | None:
         if mended is None:
             return None
         config = mended
-    problems += conflicts(config)
+    wrong = [problem.partition(":")[0] for problem in problems]  # the defaults in their place conflict with nothing
+    problems += [conflict for conflict in conflicts(config) if not any(where in conflict for where in wrong)]
     return config
 
 
@@ -198,6 +209,7 @@ def _describe(item: Any, raw: dict[str, Any]) -> str:
     got = item["input"]
     if item["type"] == "extra_forbidden":
         near = difflib.get_close_matches(where, list(setting_names(raw)), n=1, cutoff=0.75)
+        near = [name for name in near if difflib.get_close_matches(path[-1], [name.rpartition(".")[2]])]
         return f"{where}: no such setting" + (f"; did you mean {near[0]}?" if near else "")
     if item["type"] == "missing":
         return f"{where}: must be given"
@@ -206,7 +218,9 @@ def _describe(item: Any, raw: dict[str, Any]) -> str:
         return f"{where}.{message.replace(' ', ': ', 1)}" if where else message
     if item["type"] in ("union_tag_invalid", "union_tag_not_found"):
         tag = _TAGS[where]
-        wanted = item.get("ctx", {}).get("expected_tags", "given")
+        wanted = item["ctx"].get("expected_tags")
+        if wanted is None:
+            return f"{where}.{tag}: must be given"
         given = got.get(tag) if isinstance(got, dict) else got
         return f"{where}.{tag}: must be one of {wanted}, got {given!r}"
     message = re.sub(r"^Input should be", "must be", item["msg"])

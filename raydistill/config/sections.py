@@ -15,6 +15,7 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 WholeNumber = Annotated[int, Field(ge=0)]
+Text = Annotated[str, Field(min_length=1)]
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 NAMED_WEIGHTS = ("random", "imagenet", "coco")
@@ -37,7 +38,7 @@ class CocoData(Section):
     """Images with one COCO JSON per split; paths are relative to ``root``."""
 
     format: Literal["coco"]
-    root: str
+    root: Text
     """Folder that the four paths below are relative to."""
     train_images: str = "train"
     train_annotations: str = "annotations/train.json"
@@ -51,7 +52,7 @@ class VocData(Section):
     """A PASCAL VOC folder: ``JPEGImages``, ``Annotations`` and ``ImageSets/Main``."""
 
     format: Literal["voc"]
-    root: str
+    root: Text
     train_split: str = "train"
     val_split: str = "val"
     classes: tuple[str, ...] | None = None
@@ -135,7 +136,7 @@ class Detector(Section):
     backbone: Literal[
         "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "mobilenet_v3_large", "mobilenet_v3_small"
     ]
-    weights: str = "imagenet"
+    weights: Text = "imagenet"
     """``random``, ``imagenet`` (torchvision's backbone), ``coco`` (its detector), or a file or run of ours."""
     norm: Literal["batch", "frozen", "group"]
     """Normalisation of the backbone. Unset: ``frozen`` with pretrained weights, else ``batch``."""
@@ -170,7 +171,7 @@ class Detector(Section):
         returned = raw.get("returned_layers") or ((1, 2, 3, 4) if resnet else (4, 5))
         num_levels = len(returned) + 1 if isinstance(returned, (list, tuple)) else 5
         if resnet or num_levels == 5:
-            anchors: Any = tuple((float(32 * 2**level),) for level in range(num_levels))
+            anchors: Any = tuple((float(32 * 2**level),) for level in range(min(num_levels, 9)))
         else:
             anchors = ((32.0, 64.0, 128.0, 256.0, 512.0),) * num_levels
         defaults: dict[str, Any] = {
@@ -461,7 +462,7 @@ class Scaling(Section):
 class Config(Section):
     """A complete run: teacher, student alone, student distilled."""
 
-    output: str
+    output: Text
     """Directory of the results; one run directory per stage below it."""
     seed: WholeNumber = 0
     data: Data

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
-from urllib.error import URLError
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from torchvision.models.detection import (
     FasterRCNN_ResNet50_FPN_Weights,
 )
 
-from raydistill.checkpoint import load_weights
+from raydistill.checkpoint import Weights, load_weights
 from raydistill.config.sections import Detector as DetectorSettings
 from raydistill.detectors.faster_rcnn import FasterRCNNDetector
 from raydistill.errors import UserError
@@ -71,6 +72,7 @@ def load_file(detector: FasterRCNNDetector, path: Path, where: str) -> LoadRepor
     if weights.classes is not None and weights.classes != detector.classes:
         raise UserError(f"{where}: {path}: {_class_difference(weights.classes, detector.classes)}")
     _check_fit(detector.model, weights.model, f"{where}: {path}")
+    _check_anchors(detector, weights, f"{where}: {path}")
     detector.model.load_state_dict(weights.model)
     known = "" if weights.classes is not None else " (the file does not name its classes: taken in the data's order)"
     return _report(detector.model, f"{path}{known}", set(weights.model))
@@ -131,11 +133,11 @@ def _download(enum: WeightsEnum, where: str) -> dict[str, Tensor]:
     """Return torchvision's state dict, from its cache or from the net."""
     try:
         return dict(enum.get_state_dict(progress=False, check_hash=True))
-    except (URLError, OSError) as error:
+    except (OSError, HTTPException, RuntimeError, EOFError, pickle.UnpicklingError) as error:  # no net, damaged file
         name = enum.url.rsplit("/", 1)[-1]
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         raise UserError(
-            f"{where}.weights: {enum} cannot be downloaded ({error}); put the file {name} into {folder}, or set "
+            f"{where}.weights: {enum} cannot be had ({_first_line(error)}); put the file {name} into {folder}, or set "
             f"{where}.weights to 'random' or to a file of yours"
         ) from error
 
@@ -144,7 +146,7 @@ def _check_fit(module: nn.Module, state: dict[str, Tensor], where: str) -> None:
     """Raise one error that says which keys are missing, which are too many and which have another shape."""
     own = module.state_dict()
     missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
-    unexpected = [key for key in state if key not in own]
+    unexpected = [key for key in state if key not in own and not key.endswith("num_batches_tracked")]
     shapes = [
         f"{key} {list(state[key].shape)} instead of {list(own[key].shape)}"
         for key in own
@@ -160,6 +162,16 @@ def _check_fit(module: nn.Module, state: dict[str, Tensor], where: str) -> None:
     for key in own:
         if key not in state:
             state[key] = own[key]
+
+
+def _check_anchors(detector: FasterRCNNDetector, weights: Weights, where: str) -> None:
+    """Compare the anchors with those of training: they are not among the tensors, and others give wrong boxes."""
+    generator = detector.model.rpn.anchor_generator
+    for name, ours in (("anchor_sizes", generator.sizes), ("anchor_aspect_ratios", generator.aspect_ratios[:1])):
+        theirs = (weights.detector or {}).get(name)
+        plain = [list(values) for values in ours]
+        if theirs is not None and theirs != (plain[0] if name == "anchor_aspect_ratios" else plain):
+            raise UserError(f"{where}: was trained with {name} {theirs}, got {plain}; give the net the same")
 
 
 def _class_difference(theirs: tuple[str, ...], ours: tuple[str, ...]) -> str:
@@ -181,6 +193,10 @@ def _report(model: nn.Module, source: str, loaded: set[str]) -> LoadReport:
     names = [key for key in model.state_dict() if not key.endswith("num_batches_tracked")]
     fresh = tuple(key for key in names if key not in loaded)
     return LoadReport(source, len(names) - len(fresh), len(names), fresh)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _some(names: list[str] | tuple[str, ...]) -> str:

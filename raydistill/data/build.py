@@ -1,0 +1,140 @@
+"""From settings, or from a path on the command line, to datasets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from raydistill.config import CocoData, Config, VocData
+from raydistill.data.checks import listed
+from raydistill.data.coco import dataset_from, load_annotations, read_coco
+from raydistill.data.dataset import DetectionDataset
+from raydistill.data.shapes import make_shapes
+from raydistill.data.voc import read_voc
+from raydistill.errors import UserError
+
+
+def build_datasets(config: Config) -> tuple[DetectionDataset, DetectionDataset]:
+    """Build the training and the validation split that ``config.data`` describes; both have the same classes.
+
+    Raises:
+        UserError: naming what is wrong with the data.
+    """
+    data = config.data
+    if isinstance(data, CocoData):
+        train, val = _coco_splits(data)
+    elif isinstance(data, VocData):
+        train, val = _voc_splits(data)
+    else:
+        return make_shapes(data, "train"), make_shapes(data, "val")
+    return (train.without_empty() if data.skip_images_without_objects else train), val
+
+
+def open_dataset(
+    path: str, split: str | None = None, images: str | None = None, classes: Sequence[str] | None = None
+) -> DetectionDataset:
+    """Open the data that a user names on the command line, for evaluation.
+
+    Args:
+        path: a COCO annotations file, a folder with ``annotations/*.json``, or a PASCAL VOC folder.
+        split: which of the folder's splits; None is ``val``.
+        images: the folder of a COCO file's images; None looks for the first image near the file.
+        classes: of a PASCAL VOC folder, in the order of their labels; None takes those found in the split, by name.
+            A split that lacks a class would shift the labels: give the classes that the model was trained on.
+
+    Raises:
+        UserError: naming what is wrong with the path or the data.
+    """
+    place = Path(path)
+    if place.is_dir() and any((place / name).is_dir() for name in ("ImageSets", "JPEGImages")):
+        if images is not None:
+            raise UserError(f"--images: must be left out for a PASCAL VOC folder ({path}), got {images}; remove it")
+        return read_voc(place, split or "val", classes)
+    if place.is_dir():
+        annotations = _find_annotations(place, split or "val")
+    elif split is not None:
+        raise UserError(f"--split: must be left out for a single annotations file ({path}), got {split}; remove it")
+    else:
+        annotations = place
+    raw = load_annotations(annotations)
+    folder = Path(images) if images is not None else _find_images(raw, annotations)
+    return dataset_from(raw, folder, annotations)
+
+
+def _coco_splits(data: CocoData) -> tuple[DetectionDataset, DetectionDataset]:
+    root = Path(data.root)
+    train = read_coco(root / data.train_images, root / data.train_annotations)
+    val = read_coco(root / data.val_images, root / data.val_annotations)
+    only_train, only_val = _categories(train) - _categories(val), _categories(val) - _categories(train)
+    if only_train or only_val:
+        raise UserError(
+            f"{root / data.val_annotations}: the categories must be those of {root / data.train_annotations}, got "
+            f"only in training: {_named(only_train)}; only in validation: {_named(only_val)}; "
+            "give both files the same categories with the same ids"
+        )
+    return train, val
+
+
+def _voc_splits(data: VocData) -> tuple[DetectionDataset, DetectionDataset]:
+    root = Path(data.root)
+    train = read_voc(root, data.train_split, data.classes, data.difficult, data.coordinates)
+    return train, read_voc(root, data.val_split, train.classes, data.difficult, data.coordinates)
+
+
+def _categories(dataset: DetectionDataset) -> set[tuple[int, str]]:
+    return set(zip(dataset.category_ids, dataset.classes, strict=True))
+
+
+def _named(categories: set[tuple[int, str]]) -> str:
+    return listed([f"{category_id} {name}" for category_id, name in sorted(categories)])
+
+
+def _find_annotations(root: Path, split: str) -> Path:
+    """Find the annotations of ``split`` below ``root``: ``val.json`` before ``instances_val2017.json``."""
+    files = sorted((root / "annotations").glob("*.json"))
+    if not files:
+        raise UserError(
+            f"{root}: must be a COCO annotations file, a folder with annotations/*.json or a PASCAL VOC folder "
+            "(ImageSets, JPEGImages, Annotations), got none of these; correct the path"
+        )
+    fitting = [
+        [file for file in files if file.stem == split],
+        [file for file in files if re.fullmatch(rf"instances_{re.escape(split)}\d*", file.stem)],
+        [file for file in files if split in _words(file.stem)],
+    ]
+    found = next((group for group in fitting if group), [])
+    if len(found) != 1:
+        raise UserError(
+            f"{root / 'annotations'}: one file must belong to the split '{split}', got "
+            f"{listed([file.name for file in found])}; name the split or the file; "
+            f"files there: {listed([file.name for file in files])}"
+        )
+    return found[0]
+
+
+def _find_images(raw: dict[str, Any], annotations: Path) -> Path:
+    """Find the folder near ``annotations`` that holds its first and its last image."""
+    entries = [entry for entry in raw["images"] if isinstance(entry, dict) and isinstance(entry.get("file_name"), str)]
+    if not entries:
+        raise UserError(f"{annotations}: images must list at least one image with its file_name, got none; add them")
+    names = [entries[0]["file_name"], entries[-1]["file_name"]]
+    near = [annotations.parent, annotations.parent.parent]
+    folders = [*near, *(found for base in near for found in sorted(base.glob("*/")))]
+    folders += [found for base in near for found in sorted(base.glob("images/*/"))]
+    # Splits often use the same file names: a folder that is named like the file goes first.
+    words = _words(annotations.stem)
+    folders.sort(key=lambda folder: not (folder.name in annotations.stem.split("_") or words & _words(folder.name)))
+    for folder in folders:
+        if all((folder / name).is_file() for name in names):
+            return folder
+    raise UserError(
+        f"{annotations}: its images must lie near it, got no {names[0]} in {near[1]} or its folders; "
+        "name the folder of the images with --images"
+    )
+
+
+def _words(name: str) -> set[str]:
+    """Words of a file name without digits, so that val, instances_val2017 and val2017 have one in common."""
+    return set(re.findall(r"[a-z]+", name.lower())) - {"instances", "annotations", "images", "coco"}

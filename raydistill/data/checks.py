@@ -1,0 +1,112 @@
+"""What the readers of annotations have in common: boxes made to fit, headers compared, problems told all at once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from raydistill.data.dataset import Record
+from raydistill.data.images import header_size, read_image
+from raydistill.errors import UserError, one_error
+
+Box = tuple[float, float, float, float]
+
+_log = logging.getLogger(__name__)
+
+_MOST_PROBLEMS = 20
+_MOST_DROPPED = 10
+_HEADER_THREADS = 8
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """Reads the images of records whose ``file`` is relative to ``folder``."""
+
+    folder: str
+
+    def __call__(self, record: Record) -> Tensor:
+        """Decode the image of ``record``: uint8 [3, H, W], RGB."""
+        return read_image(Path(self.folder) / record.file)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the header of an image file says; ``problem`` in words where it cannot be read."""
+
+    width: int = 0  # as a person sees the image
+    height: int = 0
+    turned: bool = False  # the EXIF orientation swaps the sides of the stored pixels
+    problem: str = ""
+
+    def mismatch(self, width: int, height: int) -> str:
+        """Say how a stated size differs from the image's; empty where it does not."""
+        if (width, height) == (self.width, self.height):
+            return ""
+        sizes = f"size must be that of the image, {self.width} x {self.height}, got {width} x {height}"
+        if self.turned and (height, width) == (self.width, self.height):
+            return (
+                f"{sizes}: the EXIF orientation of the image turns it and the annotations do not; "
+                "remove the orientation from the file, or annotate the image as it is shown"
+            )
+        return f"{sizes}; correct the size, or put the annotated image in its place"
+
+
+def read_headers(paths: Sequence[Path]) -> list[Header]:
+    """Read the headers of many image files, several at a time; in the order of ``paths``."""
+    with ThreadPoolExecutor(_HEADER_THREADS) as pool:
+        return list(pool.map(_read_header, paths))
+
+
+def _read_header(path: Path) -> Header:
+    try:
+        (width, height), turned = header_size(path)
+    except UserError as error:
+        return Header(problem=str(error))
+    return Header(height, width, True) if turned else Header(width, height)
+
+
+def clip_box(box: Box, width: int, height: int) -> Box | None:
+    """Clip ``box`` (x, y, width, height in pixels) to the image; None where no box is left.
+
+    A box that lies inside comes back as it is, to the last bit.
+    """
+    x1, y1, x2, y2 = box[0], box[1], box[0] + box[2], box[1] + box[3]
+    if x1 < 0 or y1 < 0 or x2 > width or y2 > height:
+        x1, y1, x2, y2 = max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))
+        box = (x1, y1, x2 - x1, y2 - y1)
+    # Judged in the precision that training sees: torchvision refuses boxes without an extent.
+    has_extent = np.float32(x2) > np.float32(x1) and np.float32(y2) > np.float32(y1)
+    return box if has_extent and min(box[2:]) > 0 else None
+
+
+def warn_dropped(source: Path, dropped: Sequence[str]) -> None:
+    """Log one warning that counts and names the boxes dropped while reading ``source``."""
+    if not dropped:
+        return
+    more = len(dropped) - _MOST_DROPPED
+    names = "; ".join(dropped[:_MOST_DROPPED]) + (f"; and {more} more" if more > 0 else "")
+    boxes = "1 box" if len(dropped) == 1 else f"{len(dropped)} boxes"
+    _log.warning("%s: dropped %s without width or height inside the image: %s", source, boxes, names)
+
+
+def raise_problems(problems: Sequence[str], headline: str) -> None:
+    """Raise one `UserError` that tells the first ``problems`` and counts the others; nothing where there are none."""
+    if not problems:
+        return
+    more = len(problems) - _MOST_PROBLEMS
+    if more <= 0:
+        raise one_error(list(problems), headline)
+    shown = one_error(list(problems[:_MOST_PROBLEMS]), f"{headline}; the first of {len(problems)}")
+    raise UserError(f"{shown}\n  ... and {more} more")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Join ``names`` for a message, 20 at most; ``none`` where there are none."""
+    more = len(names) - _MOST_PROBLEMS
+    return (", ".join(names[:_MOST_PROBLEMS]) or "none") + (f" and {more} more" if more > 0 else "")

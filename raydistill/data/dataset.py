@@ -1,0 +1,193 @@
+"""A split of a dataset in memory: annotations in columns, images read on demand.
+
+Annotations lie in a few numpy arrays instead of in an object per image: COCO's 118,000 images take some 50 MB, a loader
+process that is forked shares them, and one that is spawned receives them quickly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from raydistill.structures import Target
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image and the objects to train on: without crowds and ignored objects."""
+
+    image_id: int
+    file: str  # as the annotations name it
+    width: int
+    height: int
+    boxes: Tensor  # [M, 4] float32, xyxy in pixels of the image
+    labels: Tensor  # [M] int64, 1 to K
+
+
+class AnnotatedObject(NamedTuple):
+    """One object as a reader of annotations found it."""
+
+    label: int  # 1 to K
+    box: tuple[float, float, float, float]  # x, y, width, height in pixels, inside the image
+    area: float  # in square pixels, of the outline where that is known
+    ignored: bool  # a crowd, or too difficult: left out of training, neither hit nor miss in evaluation
+
+
+class AnnotatedImage(NamedTuple):
+    """One image as a reader of annotations found it."""
+
+    image_id: int
+    file: str
+    width: int
+    height: int
+    objects: list[AnnotatedObject]
+
+
+@dataclass(frozen=True)
+class Records:
+    """The images of a split and their objects, in columns: I images, A objects, image after image.
+
+    Behaves as a sequence of `Record`.
+    """
+
+    image_ids: NDArray[np.int64]  # [I]
+    names: bytes  # the file names one after the other
+    name_ends: NDArray[np.int64]  # [I + 1], where each name ends in names; starts with 0
+    sizes: NDArray[np.int32]  # [I, 2], width and height
+    object_ends: NDArray[np.int64]  # [I + 1], where the objects of each image end; starts with 0
+    labels: NDArray[np.int64]  # [A]
+    boxes: NDArray[np.float64]  # [A, 4], x, y, width, height
+    areas: NDArray[np.float64]  # [A]
+    ignored: NDArray[np.bool_]  # [A]
+
+    @staticmethod
+    def build(images: Iterable[AnnotatedImage]) -> Records:
+        """Lay ``images`` out in columns."""
+        listed = list(images)
+        names = [image.file.encode("utf-8", "surrogateescape") for image in listed]
+        objects = [found for image in listed for found in image.objects]
+        return Records(
+            image_ids=np.array([image.image_id for image in listed], dtype=np.int64),
+            names=b"".join(names),
+            name_ends=_ends(len(name) for name in names),
+            sizes=np.array([(image.width, image.height) for image in listed], dtype=np.int32).reshape(-1, 2),
+            object_ends=_ends(len(image.objects) for image in listed),
+            labels=np.array([found.label for found in objects], dtype=np.int64),
+            boxes=np.array([found.box for found in objects], dtype=np.float64).reshape(-1, 4),
+            areas=np.array([found.area for found in objects], dtype=np.float64),
+            ignored=np.array([found.ignored for found in objects], dtype=np.bool_),
+        )
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.image_ids)
+
+    def __getitem__(self, index: int) -> Record:
+        """Return the image at ``index`` with its training objects."""
+        index = range(len(self))[index]
+        objects = self._objects_of(index)
+        kept = ~self.ignored[objects]
+        xywh = self.boxes[objects][kept]
+        xyxy = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1).astype(np.float32)
+        return Record(
+            image_id=int(self.image_ids[index]),
+            file=self._name_of(index),
+            width=int(self.sizes[index, 0]),
+            height=int(self.sizes[index, 1]),
+            boxes=torch.from_numpy(xyxy),
+            labels=torch.from_numpy(self.labels[objects][kept]),
+        )
+
+    def __iter__(self) -> Iterator[Record]:
+        """Go through the images in order."""
+        return (self[index] for index in range(len(self)))
+
+    @property
+    def num_objects(self) -> NDArray[np.int64]:
+        """Number of training objects of each image, [I]."""
+        kept = np.concatenate([[0], np.cumsum(~self.ignored)])
+        return np.diff(kept[self.object_ends]).astype(np.int64)
+
+    def annotated(self, index: int) -> AnnotatedImage:
+        """Return the image at ``index`` with all of its objects, ignored ones too."""
+        objects = self._objects_of(index)
+        columns = (self.labels, self.boxes, self.areas, self.ignored)
+        rows = zip(*(column[objects].tolist() for column in columns), strict=True)
+        return AnnotatedImage(
+            image_id=int(self.image_ids[index]),
+            file=self._name_of(index),
+            width=int(self.sizes[index, 0]),
+            height=int(self.sizes[index, 1]),
+            objects=[AnnotatedObject(label, tuple(box), area, ignored) for label, box, area, ignored in rows],
+        )
+
+    def _objects_of(self, index: int) -> slice:
+        return slice(int(self.object_ends[index]), int(self.object_ends[index + 1]))
+
+    def _name_of(self, index: int) -> str:
+        return self.names[self.name_ends[index] : self.name_ends[index + 1]].decode("utf-8", "surrogateescape")
+
+
+@dataclass(frozen=True)
+class DetectionDataset:
+    """One split: its classes, its images with their objects, and how to read an image."""
+
+    classes: tuple[str, ...]
+    category_ids: tuple[int, ...]  # of label 1, 2, ..., as the annotations number them
+    records: Records
+    read_image: Callable[[Record], Tensor]  # uint8 [3, H, W], RGB
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.records)
+
+    def load(self, index: int) -> tuple[Tensor, Target]:
+        """Read image ``index``: uint8 [3, H, W], and its training objects with boxes [M, 4], labels [M], image_id."""
+        record = self.records[index]
+        target = Target(boxes=record.boxes, labels=record.labels, image_id=record.image_id)
+        return self.read_image(record), target
+
+    def without_empty(self) -> DetectionDataset:
+        """Return the dataset without the images that have no object to train on."""
+        kept = np.flatnonzero(self.records.num_objects > 0)
+        if len(kept) == len(self):
+            return self
+        return replace(self, records=Records.build(self.records.annotated(int(index)) for index in kept))
+
+    @property
+    def ground_truth(self) -> dict[str, Any]:
+        """All images and objects as a COCO dictionary for pycocotools, made anew at each access.
+
+        Ignored objects have ``iscrowd`` 1, which is what COCOeval goes by. Annotations are numbered from 1 on:
+        COCOeval takes a match with annotation 0 for no match.
+        """
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        for index in range(len(self)):
+            image = self.records.annotated(index)
+            images.append({"id": image.image_id, "file_name": image.file, "width": image.width, "height": image.height})
+            for found in image.objects:
+                annotation = {
+                    "id": len(annotations) + 1,
+                    "image_id": image.image_id,
+                    "category_id": self.category_ids[found.label - 1],
+                    "bbox": list(found.box),
+                    "area": found.area,
+                    "iscrowd": int(found.ignored),
+                    "ignore": int(found.ignored),
+                }
+                annotations.append(annotation)
+        named = zip(self.category_ids, self.classes, strict=True)
+        categories = [{"id": category_id, "name": name} for category_id, name in named]
+        return {"info": {}, "images": images, "annotations": annotations, "categories": categories}
+
+
+def _ends(lengths: Iterable[int]) -> NDArray[np.int64]:
+    return np.array(list(accumulate(lengths, initial=0)), dtype=np.int64)

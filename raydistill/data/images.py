@@ -1,0 +1,108 @@
+"""Image files to RGB tensors: what a person sees in a viewer is what the nets see."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import ExifTags, Image, UnidentifiedImageError
+from torch import Tensor
+
+from raydistill.errors import UserError
+
+# EXIF orientation -> what turns the stored pixels upright; 1 is upright already.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SWAPS_SIDES = (5, 6, 7, 8)
+
+# What Pillow raises on files that are broken in one way or another.
+_DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, Image.DecompressionBombError)
+
+
+def read_image(path: str | Path) -> Tensor:
+    """Decode an image file to RGB, uint8 [3, H, W].
+
+    Grey, 16-bit grey (by its full range), palette, 1-bit and CMYK images are converted, transparent ones are laid over
+    white, and an EXIF orientation is carried out.
+
+    Raises:
+        UserError: where the file is missing, truncated or no image.
+    """
+    try:
+        # Through a file object: Pillow 13 maps uncompressed TIFFs given by name, and garbles those with an orientation.
+        with open(path, "rb") as file, Image.open(file) as image:
+            turn = _TURNS.get(_orientation(image))
+            rgb = _to_rgb(image)
+            upright = rgb if turn is None else rgb.transpose(turn)
+    except _DECODING_ERRORS as error:
+        raise UserError(unreadable(path, error)) from error
+    return torch.from_numpy(np.array(upright)).permute(2, 0, 1).contiguous()
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Return (width, height) in pixels of the image that `read_image` gives, from the file's header alone.
+
+    Raises:
+        UserError: where the file is missing or no image.
+    """
+    size, swapped = header_size(path)
+    return (size[1], size[0]) if swapped else size
+
+
+def header_size(path: str | Path) -> tuple[tuple[int, int], bool]:
+    """Return (width, height) of the stored pixels, and whether the EXIF orientation swaps the two for the viewer."""
+    try:
+        with Image.open(path) as image:
+            return image.size, _orientation(image) in _SWAPS_SIDES
+    except _DECODING_ERRORS as error:
+        raise UserError(unreadable(path, error)) from error
+
+
+def unreadable(path: str | Path, error: BaseException) -> str:
+    """Say in one sentence what is wrong with an image file and what to do about it."""
+    if isinstance(error, FileNotFoundError):
+        return f"{path}: the image file must exist; put it there or correct its name in the annotations"
+    if isinstance(error, UnidentifiedImageError):
+        reason = "its header is that of no known image format"
+    elif isinstance(error, Image.DecompressionBombError):
+        reason = "it has too many pixels"
+    else:
+        reason = str(error) or type(error).__name__
+    return f"{path}: must be a complete image, got: {reason}; replace the file or remove it from the annotations"
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation 1 to 8 as the header tells it; a broken EXIF block counts as upright, as in viewers."""
+    if image.format == "TIFF":
+        return 1  # Pillow turns these itself while loading, and states the size after turning
+    try:
+        # Not image.getexif(): for PNG that decodes all pixels in search of a block behind them.
+        return int(Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1))
+    except (SyntaxError, ValueError, TypeError, KeyError, EOFError, struct.error):
+        return 1
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise ValueError("floating point pixels have no known range (save it with 8 or 16 bit)")
+    if image.mode.startswith("I"):
+        return _from_16_bit(image).convert("RGB")
+    if image.has_transparency_data:
+        opaque = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_16_bit(image: Image.Image) -> Image.Image:
+    """Map 0 to 65535 onto 0 to 255, rounded; Pillow's own conversion clips at 255."""
+    values = np.asarray(image).astype(np.int64).clip(0, 65535)
+    return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))

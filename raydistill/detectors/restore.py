@@ -1,0 +1,33 @@
+"""A detector as its weights file describes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from raydistill.checkpoint import load_weights
+from raydistill.config.sections import Detector, Input
+from raydistill.detectors.build import build_detector
+from raydistill.detectors.faster_rcnn import FasterRCNNDetector
+from raydistill.detectors.weights import load_file
+from raydistill.errors import UserError
+
+
+def restore_detector(path: Path) -> FasterRCNNDetector:
+    """Build the net that a weights file or run directory of ours describes, and fill it."""
+    weights = load_weights(path)
+    if weights.detector is None or weights.image is None or weights.classes is None:
+        raise UserError(
+            f"{path}: must say how its net is built (detector, input and classes), as files that raydistill writes do"
+        )
+    try:
+        settings, image = Detector.model_validate(weights.detector), Input.model_validate(weights.image)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(
+            f"{path}: its net's settings are not this version's ({'.'.join(map(str, first['loc']))}: {first['msg']})"
+        ) from error
+    detector = build_detector(settings, image, weights.classes)
+    load_file(detector, path, "weights")
+    return detector

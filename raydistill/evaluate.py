@@ -1,0 +1,123 @@
+"""``python -m raydistill.evaluate``: score weights on a data set, or a file of detections."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from raydistill.errors import UserError
+
+if TYPE_CHECKING:
+    from raydistill.data.dataset import DetectionDataset
+    from raydistill.evaluation import Detections, Scores
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    with_weights = options.weights is not None and options.data is not None
+    with_files = options.annotations is not None and options.detections is not None
+    if with_weights == with_files or (with_files and options.weights is not None):
+        parser.error("give either WEIGHTS and DATA, or --annotations and --detections")
+    try:
+        scores = _score_files(options) if with_files else _score_weights(options)
+        if options.json:
+            _write_json(Path(options.json), {**scores.summary, "per_class": scores.per_class})
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return 130
+    sys.stdout.write(as_text(scores) + "\n")
+    return 0
+
+
+def as_text(scores: Scores) -> str:
+    """Return the table per class and overall, in points of 100."""
+    import pandas as pd
+
+    columns = list(next(iter(scores.per_class.values()), {})) or ["AP"]
+    rows = {**scores.per_class, "all": {name: scores.summary[name] for name in columns}}
+    shown = {
+        name: ["-" if values[column] < 0 else f"{100 * values[column]:.1f}" for column in columns]
+        for name, values in rows.items()
+    }
+    table = pd.DataFrame.from_dict(shown, orient="index", columns=[column.replace("_", " ") for column in columns])
+    recalls = [(name, value) for name, value in scores.summary.items() if name.startswith("AR") and value >= 0]
+    return f"{table.to_string()}\n\n{', '.join(f'{name} {100 * value:.1f}' for name, value in recalls)}"
+
+
+def _score_files(options: argparse.Namespace) -> Scores:
+    from raydistill.coco_files import read_detections, read_ground_truth
+    from raydistill.evaluation import score
+
+    ground_truth = read_ground_truth(Path(options.annotations))
+    return score(ground_truth, read_detections(Path(options.detections), ground_truth))
+
+
+def _score_weights(options: argparse.Namespace) -> Scores:
+    """Run the net that the weights file describes on the data."""
+    import torch
+
+    from raydistill.config import Loader
+    from raydistill.data.build import open_dataset
+    from raydistill.data.loaders import evaluation_loader
+    from raydistill.detectors.restore import restore_detector
+    from raydistill.evaluation import evaluate
+    from raydistill.runtime import Worker
+
+    weights = Path(options.weights)
+    detector = restore_detector(weights)
+    dataset = open_dataset(options.data, options.split, options.images, detector.classes)
+    _check_classes(dataset, detector.classes, weights)
+    worker = Worker(device=torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu"))
+    batches = evaluation_loader(dataset, options.batch_size, 0, 1, Loader(num_workers=options.num_workers))
+    result = evaluate(detector.to(worker.device), dataset, batches, worker)
+    output = Path(options.output or f"{weights if weights.is_dir() else weights.parent}/detections.json")
+    _write_json(output, result.detections)
+    sys.stderr.write(f"{len(result.detections)} detections in {output}, {result.images_per_second:.1f} images/s\n")
+    return result.scores
+
+
+def _check_classes(dataset: DetectionDataset, classes: tuple[str, ...], weights: Path) -> None:
+    if set(dataset.classes) != set(classes):
+        raise UserError(
+            f"{weights}: must know the data's classes, got a net for {', '.join(classes)} and data with "
+            f"{', '.join(dataset.classes)}; name weights that were trained on these classes"
+        )
+
+
+def _write_json(path: Path, value: dict[str, Any] | Detections) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(value), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error})") from error
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m raydistill.evaluate",
+        description="Score weights on a data set and write the detections in COCO's format, or score such detections.",
+    )
+    parser.add_argument("weights", nargs="?", metavar="WEIGHTS_OR_RUN", help="weights file or run directory")
+    parser.add_argument("data", nargs="?", metavar="DATA", help="COCO annotations.json, COCO folder, or VOC folder")
+    parser.add_argument("--split", help="split of a folder (default: val)")
+    parser.add_argument("--images", metavar="DIR", help="where the images of an annotations.json lie")
+    parser.add_argument("--annotations", metavar="GT.json", help="COCO annotations to score --detections against")
+    parser.add_argument("--detections", metavar="FILE.json", help="detections in COCO's results format")
+    parser.add_argument("--json", metavar="OUT", help="write the numbers, 0 to 1, -1 where there is no object")
+    parser.add_argument("--output", metavar="FILE", help="where the detections go (default: beside the weights)")
+    parser.add_argument("--batch-size", type=int, default=4, metavar="N")
+    parser.add_argument("--num-workers", type=int, default=2, metavar="N", help="loader processes")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

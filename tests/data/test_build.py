@@ -1,0 +1,133 @@
+"""Tests of raydistill.data.build."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raydistill.config import Config, load_config
+from raydistill.data.build import build_datasets, open_dataset
+from raydistill.errors import UserError
+
+from .conftest import CocoFolder
+
+
+def config_with(**data: Any) -> Config:
+    return load_config("quickstart", [f"data={json.dumps(data)}"])
+
+
+def coco_config(folder: CocoFolder, **changes: Any) -> Config:
+    """Return the settings of a folder whose one split serves for training and validation."""
+    paths = {"train_images": "val", "train_annotations": "annotations/val.json"}
+    return config_with(format="coco", root=str(folder.images.parent), **paths, **changes)
+
+
+def test_shapes_are_built_from_their_settings() -> None:
+    train, val = build_datasets(config_with(format="shapes", num_train=5, num_val=3))
+    assert (len(train), len(val)) == (5, 3)
+
+
+def test_coco_splits_are_built(shared_data: Path) -> None:
+    train, val = build_datasets(config_with(format="coco", root=str(shared_data / "bccd")))
+    assert (len(train), len(val)) == (205, 87)
+    assert train.classes == val.classes
+
+
+def test_voc_splits_share_the_classes_of_training(shared_data: Path) -> None:
+    train, val = build_datasets(config_with(format="voc", root=str(shared_data / "voc2012_100_voc")))
+    assert (len(train), len(val)) == (85, 15)
+    assert val.classes == train.classes
+    assert len(train.classes) == 20
+
+
+def test_images_without_objects_are_skipped_in_training_only_where_asked(coco_folder: CocoFolder) -> None:
+    coco_folder.write()
+    assert [len(split) for split in build_datasets(coco_config(coco_folder))] == [2, 2]
+    skipping = coco_config(coco_folder, skip_images_without_objects=True)
+    assert [len(split) for split in build_datasets(skipping)] == [1, 2]
+
+
+def test_different_categories_of_the_splits_are_shown(coco_folder: CocoFolder) -> None:
+    coco_folder.write()
+    other = coco_folder.content | {"categories": [{"id": 9, "name": "dog"}, {"id": 3, "name": "cat"}]}
+    (coco_folder.annotations.parent / "train.json").write_text(json.dumps(other))
+    config = config_with(format="coco", root=str(coco_folder.images.parent), train_images="val")
+    with pytest.raises(UserError, match="only in training: 3 cat; only in validation: 2 cat"):
+        build_datasets(config)
+
+
+def test_an_annotations_file_finds_its_images(coco_folder: CocoFolder) -> None:
+    coco_folder.write()
+    assert len(open_dataset(str(coco_folder.annotations))) == 2
+
+
+def test_an_annotations_file_takes_the_given_images(coco_folder: CocoFolder) -> None:
+    coco_folder.write()
+    moved = coco_folder.images.rename(coco_folder.images.with_name("photos"))
+    hidden = moved.parent / "deep" / "er" / "photos"
+    hidden.parent.mkdir(parents=True)
+    moved.rename(hidden)
+    with pytest.raises(UserError, match=r"its images must lie near it, got no a\.png .* --images"):
+        open_dataset(str(coco_folder.annotations))
+    assert open_dataset(str(coco_folder.annotations), images=str(hidden)).load(0)[0].shape == (3, 30, 40)
+
+
+def test_of_folders_with_equal_file_names_that_of_the_split_is_taken(coco_folder: CocoFolder) -> None:
+    coco_folder.write()
+    for name in ("aaa", "train"):
+        other = coco_folder.images.with_name(name)
+        other.mkdir()
+        for image in ("a.png", "b.png"):
+            (other / image).write_bytes((coco_folder.images / image).read_bytes())
+    reader: Any = open_dataset(str(coco_folder.annotations)).read_image
+    assert Path(reader.folder).name == "val"
+
+
+@pytest.mark.parametrize("name", ["val.json", "instances_val2017.json", "bccd_val.json"])
+def test_a_coco_folder_finds_the_file_of_its_split(coco_folder: CocoFolder, name: str) -> None:
+    coco_folder.write()
+    (coco_folder.annotations.parent / "train.json").write_text("{}")
+    coco_folder.annotations.rename(coco_folder.annotations.with_name(name))
+    assert len(open_dataset(str(coco_folder.images.parent))) == 2
+
+
+def test_a_coco_folder_without_the_split_lists_its_files(coco_folder: CocoFolder) -> None:
+    coco_folder.write()
+    with pytest.raises(UserError, match=r"one file must belong to the split 'test', got none.*val\.json"):
+        open_dataset(str(coco_folder.images.parent), split="test")
+
+
+def test_the_blood_cells_open_by_folder_file_and_split(shared_data: Path) -> None:
+    assert len(open_dataset(str(shared_data / "bccd"))) == 87
+    assert len(open_dataset(str(shared_data / "bccd"), split="test")) == 72
+    assert len(open_dataset(str(shared_data / "bccd" / "annotations" / "train.json"))) == 205
+    assert len(open_dataset(str(shared_data / "bccd_voc"))) == 87
+    assert len(open_dataset(str(shared_data / "bccd_voc"), split="test")) == 72
+
+
+def test_a_voc_split_takes_the_classes_of_a_model(shared_data: Path) -> None:
+    classes = ("WBC", "RBC", "Platelets")
+    assert open_dataset(str(shared_data / "bccd_voc"), classes=classes).classes == classes
+
+
+def test_a_folder_with_neither_form_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="must be a COCO annotations file, a folder with"):
+        open_dataset(str(tmp_path))
+
+
+def test_a_missing_path_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="the annotations file must exist"):
+        open_dataset(str(tmp_path / "gone.json"))
+
+
+def test_a_split_of_a_single_file_and_images_of_a_voc_folder_are_errors(
+    coco_folder: CocoFolder, shared_data: Path
+) -> None:
+    coco_folder.write()
+    with pytest.raises(UserError, match="--split: must be left out"):
+        open_dataset(str(coco_folder.annotations), split="val")
+    with pytest.raises(UserError, match="--images: must be left out"):
+        open_dataset(str(shared_data / "bccd_voc"), images="photos")

@@ -37,9 +37,9 @@ def box_masks(
 ) -> Tensor:
     """Return the mask M that boxes lay over one pyramid level, [N, h, w]; where they overlap, the maximum.
 
-    With ``gaussian``, M(x, y) = exp(-(x - x0)^2 / (s (w/2)^2) - (y - y0)^2 / (s (h/2)^2)) inside, s = ``sigma_squared``;
-    with ``box``, 1 inside. Taken at cell centres, (i + 0.5) * stride. Along an axis on which a box is
-    smaller than a cell it counts 1 in the cell of its centre: no object is lost. METHOD section 3.
+    With ``gaussian``, M(x, y) = exp(-(x - x0)^2 / (s (w/2)^2) - (y - y0)^2 / (s (h/2)^2)) inside, s being
+    ``sigma_squared``; with ``box``, 1 inside. Taken at cell centres, (i + 0.5) * stride. Along an axis on which a box
+    is smaller than a cell it counts 1 in the cell of its centre: no object is lost. METHOD section 3.
 
     Args:
         boxes: [B, 4], over all images; none gives zeros.

@@ -24,12 +24,17 @@ def read_ground_truth(path: Path) -> dict[str, Any]:
     for key in ("images", "annotations", "categories"):
         if not isinstance(content.get(key), list):
             raise UserError(f"{path}: must hold a list '{key}', got {type(content.get(key)).__name__}")
-    images = {image.get("id") for image in content["images"] if isinstance(image, dict)}
-    categories = {category.get("id") for category in content["categories"] if isinstance(category, dict)}
-    problems = []
+    problems = _unnamed(content["images"], "images", ("id",)) + _unnamed(
+        content["categories"], "categories", ("id", "name")
+    )
+    _raise(problems, path)
+    images = {image["id"] for image in content["images"]}
+    categories = {category["id"] for category in content["categories"]}
     annotations = []
     for number, annotation in enumerate(content["annotations"], start=1):
         problem = _problem(annotation, images, categories)
+        if not problem and not _is_number(annotation.get("area") or 0):
+            problem = f"area must be a number, got {annotation['area']!r}"
         if problem:
             name = annotation.get("id", f"number {number}") if isinstance(annotation, dict) else f"number {number}"
             problems.append(f"annotation {name}: {problem}")
@@ -74,6 +79,15 @@ def _read(path: Path) -> Any:
         raise UserError(f"{path}: must be JSON, got {error.msg} in line {error.lineno}; is it cut off?") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
+
+
+def _unnamed(entries: list[Any], kind: str, keys: tuple[str, ...]) -> list[str]:
+    """Name the images or categories that lack what the others refer to them by."""
+    return [
+        f"{kind} number {number}: must be an object with {' and '.join(keys)}, got {entry!r}"
+        for number, entry in enumerate(entries, start=1)
+        if not isinstance(entry, dict) or not all(isinstance(entry.get(key), int | str) for key in keys)
+    ]
 
 
 def _problem(item: Any, images: set[Any], categories: set[Any]) -> str:

@@ -35,8 +35,8 @@ def preflight(job: Job, distiller: Distiller, loader: TrainingLoader, worker: Wo
     notes = []
     problems = []
     for name in names:
-        raw = [share[f"distillation/{name}"] for share in shares]
-        weighted = _mean([share[f"weighted/{name}"] for share in shares])
+        raw = [share.get(f"distillation/{name}", 0.0) for share in shares]  # absent where the decay begins with 0
+        weighted = _mean([share.get(f"weighted/{name}", 0.0) for share in shares])
         notes.append(_proportion(name, _mean(raw), weighted, detection))
         if not all(math.isfinite(value) for value in raw):
             raise UserError(

@@ -89,6 +89,8 @@ def start(job: Job, distiller: Distiller, loader: TrainingLoader, worker: Worker
     path = reporter.resume_from()
     if path is not None:
         _resume(state, checkpoint.load(path))
+    if worker.is_main:
+        _drop_later_lines(job.run.metrics, state.epoch)
     return state
 
 
@@ -127,8 +129,6 @@ def _resume(state: TrainingState, saved: dict[str, Any]) -> None:
                 warning=True,
             )
         )
-    if state.worker.is_main:
-        _drop_later_lines(state.job.run.metrics, state.epoch)
 
 
 def _drop_later_lines(path: Path, epoch: int) -> None:

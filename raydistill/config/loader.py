@@ -146,9 +146,11 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any], path: str = "") -> 
 
 
 def _nest(dotted: str, value: Any) -> dict[str, Any]:
-    for key in reversed(dotted.split(".")):
-        value = {key: value}
-    return value
+    *sections, key = dotted.split(".")
+    nested: dict[str, Any] = {key: value}
+    for section in reversed(sections):
+        nested = {section: nested}
+    return nested
 
 
 def _validate(raw: dict[str, Any], problems: list[str]) -> Config | None:

@@ -7,5 +7,5 @@ from torch import Tensor
 
 
 def lifted(values: Tensor) -> Tensor:
-    """Return ``values`` in float32 where they are of a half type (squares and sums would overflow), else as they are."""
+    """Return ``values`` in float32 where they are of a half type (squares overflow there), else as they are."""
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values

@@ -78,6 +78,11 @@ class Distiller(nn.Module):
             if config.feature.weight:
                 self.adapters.update({level: self._adapter(student, teacher) for level in student.feature_levels})
 
+    @property
+    def distills(self) -> bool:
+        """Whether there is a teacher to learn from."""
+        return bool(self._teacher)
+
     def _adapter(self, student: Detector, teacher: Detector) -> nn.Module:
         kind = self._config.feature.adapter
         if kind == "identity":
@@ -163,13 +168,14 @@ class Distiller(nn.Module):
         settings = self._config.feature
         cells = (feature_map.shape[2], feature_map.shape[3])
         stride = (batch.images.shape[2] / cells[0], batch.images.shape[3] / cells[1])
-        inside = image_mask(batch.image_sizes, cells, stride).to(feature_map.device)
         if settings.mask == "full":
+            inside = image_mask(batch.image_sizes, cells, stride).to(feature_map.device)
             return inside, torch.zeros_like(inside)
         num_images = len(batch.targets)
         of_boxes = box_masks(boxes, image_indices, num_images, cells, stride, settings.mask, settings.sigma_squared)
         if not settings.background_weight:
-            return of_boxes, inside
+            return of_boxes, torch.zeros_like(of_boxes)
+        inside = image_mask(batch.image_sizes, cells, stride).to(feature_map.device)
         covered = box_masks(boxes, image_indices, num_images, cells, stride, "box", settings.sigma_squared)
         return of_boxes, inside * (1 - covered)
 

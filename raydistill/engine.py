@@ -18,13 +18,13 @@ from raydistill.detectors.base import Detector
 from raydistill.distiller import Distiller
 from raydistill.errors import UserError
 from raydistill.evaluation import EvaluationResult, evaluate
+from raydistill.events import EpochDone, StageStarted, StepDone
 from raydistill.optimization import MetricSums
-from raydistill.runtime import EpochDone, Reporter, StageStarted, StepDone, Worker
+from raydistill.runtime import Reporter, Worker
 from raydistill.schedules import decay_at, learning_rate_factor
-from raydistill.structures import StepLosses, Target
+from raydistill.structures import StepLosses
 from raydistill.training_state import Job, TrainingState, export, save, start
 
-_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _SECONDS_BETWEEN_EVENTS = 1.0
 
 
@@ -51,12 +51,12 @@ def fit(job: Job, distiller: Distiller, loader: TrainingLoader, worker: Worker, 
     """
     state = start(job, distiller, loader, worker, reporter)
     reporter.event(StageStarted(job.stage, job.epochs, loader.steps_per_epoch, state.epoch))
-    evaluation: EvaluationResult | None = None
     for epoch in range(state.epoch, job.epochs):
         started = time.perf_counter()
         metrics = train_one_epoch(state, epoch)
         if (epoch + 1) % job.config.evaluation.every == 0 or epoch + 1 == job.epochs:
-            evaluation = _evaluate(state)
+            worker.share_buffers(state.student)
+            evaluation = evaluate_on_val(job, state.student, worker)
             metrics |= {f"val/{name}": value for name, value in evaluation.scores.summary.items()}
             _keep_best(state, epoch + 1, evaluation)
         state.epoch = epoch + 1
@@ -90,8 +90,9 @@ def train_one_epoch(state: TrainingState, epoch: int) -> dict[str, float]:
             speed = images_seen / (now - started)
             state.reporter.event(StepDone(state.job.stage, epoch + 1, step + 1, terms, speed))
     metrics = sums.over(state.worker)
+    if state.distiller.distills:
+        metrics["decay"] = decay
     metrics |= {
-        "decay": decay,
         "learning_rate": state.optimizer.param_groups[0]["lr"],
         "images_per_second": images_seen / (time.perf_counter() - started),
     }
@@ -102,20 +103,12 @@ def _step(
     state: TrainingState, parts: list[MicroBatch], decay: float, global_step: int, sums: MetricSums
 ) -> StepLosses:
     """Take one optimizer step over the accumulated parts of a batch."""
-    training, device = state.job.config.training, state.worker.device
+    training = state.job.config.training
     state.optimizer.zero_grad(set_to_none=True)
     for number, (images, targets) in enumerate(parts):
-        on_device = [image.to(device, non_blocking=True) for image in images]
-        moved = [
-            Target(
-                boxes=target["boxes"].to(device, non_blocking=True),
-                labels=target["labels"].to(device, non_blocking=True),
-            )
-            for target in targets
-        ]
-        last = number == len(parts) - 1
-        with _without_sync(state.wrapped, last), autocast(training.precision, device):
-            losses: StepLosses = state.wrapped(on_device, moved, decay)
+        with _without_sync(state.wrapped, number == len(parts) - 1):
+            with state.worker.autocast(training.precision):
+                losses: StepLosses = state.wrapped(*state.worker.to_device(images, targets), decay)
             _check_finite(losses, [int(target["image_id"]) for target in targets], global_step, state)
             state.scaler.scale(losses.total / len(parts)).backward()  # type: ignore[no-untyped-call]
         sums.add(losses)
@@ -126,13 +119,6 @@ def _step(
     state.scaler.step(state.optimizer)
     state.scaler.update()
     return losses
-
-
-def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """Return the autocast context of a ``training.precision``."""
-    if precision == "fp32":
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=_AUTOCAST[precision])
 
 
 @contextlib.contextmanager
@@ -161,10 +147,6 @@ def _set_learning_rate(state: TrainingState, global_step: int) -> None:
     factor = learning_rate_factor(training.schedule, global_step, state.total_steps)
     for group in state.optimizer.param_groups:
         group["lr"] = training.optimizer.learning_rate * factor
-
-
-def _evaluate(state: TrainingState) -> EvaluationResult:
-    return evaluate_on_val(state.job, state.student, state.worker)
 
 
 def evaluate_on_val(job: Job, detector: Detector, worker: Worker) -> EvaluationResult:

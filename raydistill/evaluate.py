@@ -19,22 +19,26 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     parser = _parser()
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     with_weights = options.weights is not None and options.data is not None
     with_files = options.annotations is not None and options.detections is not None
     if with_weights == with_files or (with_files and options.weights is not None):
         parser.error("give either WEIGHTS and DATA, or --annotations and --detections")
+    if options.batch_size < 1 or options.num_workers < 0:
+        parser.error("--batch-size must be at least 1 and --num-workers at least 0")
     try:
-        scores = _score_files(options) if with_files else _score_weights(options)
+        scores, detections = (_score_files(options), None) if with_files else _score_weights(options)
+        sys.stdout.write(as_text(scores) + "\n")  # first: nothing that fails below may cost it
         if options.json:
             _write_json(Path(options.json), {**scores.summary, "per_class": scores.per_class})
+        if detections is not None:
+            _write_json(_detections_file(options), detections)
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return 130
-    sys.stdout.write(as_text(scores) + "\n")
     return 0
 
 
@@ -61,7 +65,7 @@ def _score_files(options: argparse.Namespace) -> Scores:
     return score(ground_truth, read_detections(Path(options.detections), ground_truth))
 
 
-def _score_weights(options: argparse.Namespace) -> Scores:
+def _score_weights(options: argparse.Namespace) -> tuple[Scores, Detections]:
     """Run the net that the weights file describes on the data."""
     import torch
 
@@ -74,15 +78,25 @@ def _score_weights(options: argparse.Namespace) -> Scores:
 
     weights = Path(options.weights)
     detector = restore_detector(weights)
-    dataset = open_dataset(options.data, options.split, options.images, detector.classes)
+    dataset = open_dataset(
+        options.data, options.split, options.images, detector.classes, options.difficult, options.coordinates
+    )
     _check_classes(dataset, detector.classes, weights)
     worker = Worker(device=torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu"))
     batches = evaluation_loader(dataset, options.batch_size, 0, 1, Loader(num_workers=options.num_workers))
     result = evaluate(detector.to(worker.device), dataset, batches, worker)
-    output = Path(options.output or f"{weights if weights.is_dir() else weights.parent}/detections.json")
-    _write_json(output, result.detections)
-    sys.stderr.write(f"{len(result.detections)} detections in {output}, {result.images_per_second:.1f} images/s\n")
-    return result.scores
+    speed = f"{result.images_per_second:.1f} images/s"
+    sys.stderr.write(f"{len(result.detections)} detections into {_detections_file(options)}, {speed}\n")
+    return result.scores, result.detections
+
+
+def _detections_file(options: argparse.Namespace) -> Path:
+    """Return where the detections go: beside the weights, named after the data."""
+    if options.output:
+        return Path(options.output)
+    weights, data = Path(options.weights), Path(options.data).resolve().stem
+    folder = weights if weights.is_dir() else weights.parent
+    return folder / f"detections_{data}{'_' + options.split if options.split else ''}.json"
 
 
 def _check_classes(dataset: DetectionDataset, classes: tuple[str, ...], weights: Path) -> None:
@@ -110,6 +124,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("data", nargs="?", metavar="DATA", help="COCO annotations.json, COCO folder, or VOC folder")
     parser.add_argument("--split", help="split of a folder (default: val)")
     parser.add_argument("--images", metavar="DIR", help="where the images of an annotations.json lie")
+    parser.add_argument("--difficult", choices=["ignore", "include"], default="ignore", help="VOC: as data.difficult")
+    parser.add_argument(
+        "--coordinates", choices=["one_based", "zero_based"], default="one_based", help="VOC: as data.coordinates"
+    )
     parser.add_argument("--annotations", metavar="GT.json", help="COCO annotations to score --detections against")
     parser.add_argument("--detections", metavar="FILE.json", help="detections in COCO's results format")
     parser.add_argument("--json", metavar="OUT", help="write the numbers, 0 to 1, -1 where there is no object")

@@ -119,8 +119,7 @@ def evaluate(
         for target, detection in zip(targets, found, strict=True):
             own += coco_detections(int(target["image_id"]), detection, category_ids)
     detector.train(was_training)
-    shares = worker.gather(own)
-    everything = [detection for share in shares for detection in share] if worker.is_main else []
+    everything = [detection for share in worker.gather_on_main(own) for detection in share]
     scores = worker.broadcast(score(dataset.ground_truth, everything) if worker.is_main else None)
     speed = worker.broadcast(num_images / seconds if seconds else 0.0)
     if scores is None:

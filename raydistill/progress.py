@@ -8,7 +8,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from raydistill.runtime import EpochDone, Event, StageStarted, StepDone
+from raydistill.events import EpochDone, Event, StageStarted, StepDone
 
 _SHORT = {
     "total": "loss",

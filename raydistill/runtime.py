@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import Tensor, nn
 
 from raydistill.checkpoint import RunDirectory
+from raydistill.errors import UserError
+from raydistill.events import Event, Listener
+from raydistill.structures import Target
 
 T = TypeVar("T")
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,18 @@ class Worker:
         dist.all_gather_object(values, value)
         return values
 
+    def wait(self) -> None:
+        """Return when every worker has come here."""
+        self.gather(None)
+
+    def gather_on_main(self, value: T) -> list[T]:
+        """Return every worker's ``value`` (picklable), by rank, on the main worker; nothing elsewhere."""
+        if self.world_size == 1:
+            return [value]
+        values: list[Any] = [None] * self.world_size if self.is_main else []
+        dist.gather_object(value, values if self.is_main else None, dst=0)
+        return values
+
     def broadcast(self, value: T) -> T:
         """Return the main worker's ``value`` (picklable) on every worker."""
         if self.world_size == 1:
@@ -45,55 +62,35 @@ class Worker:
         dist.broadcast_object_list(values, src=0)
         return values[0]
 
+    def share_buffers(self, module: nn.Module) -> None:
+        """Give every worker the main worker's buffers: batch norm statistics differ after a step."""
+        if self.world_size > 1:
+            for buffer in module.buffers():
+                dist.broadcast(buffer, src=0)
+
+    def to_device(self, images: list[Tensor], targets: list[Target]) -> tuple[list[Tensor], list[Target]]:
+        """Move a batch to this worker's device, without waiting for it."""
+        on_device = [image.to(self.device, non_blocking=True) for image in images]
+        moved = [
+            Target(
+                boxes=target["boxes"].to(self.device, non_blocking=True),
+                labels=target["labels"].to(self.device, non_blocking=True),
+            )
+            for target in targets
+        ]
+        return on_device, moved
+
+    def autocast(self, precision: str) -> contextlib.AbstractContextManager[Any]:
+        """Return the autocast context of a ``training.precision``."""
+        if precision == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=_AUTOCAST[precision])
+
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """Return the sum of ``values`` over all workers."""
         if self.world_size > 1:
             dist.all_reduce(values)
         return values
-
-
-@dataclass(frozen=True)
-class StageStarted:
-    """A stage of training begins or goes on."""
-
-    stage: str
-    epochs: int
-    steps_per_epoch: int
-    first_epoch: int  # 0 unless resumed
-
-
-@dataclass(frozen=True)
-class StepDone:
-    """An optimizer step was taken; sent about once a second."""
-
-    stage: str
-    epoch: int
-    step: int  # of this epoch
-    losses: dict[str, float]
-    images_per_second: float
-
-
-@dataclass(frozen=True)
-class EpochDone:
-    """An epoch was trained, and evaluated when its turn came."""
-
-    stage: str
-    epoch: int  # 1 is the first
-    epochs: int
-    metrics: dict[str, float]
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Note:
-    """A sentence for the user."""
-
-    text: str
-    warning: bool = False
-
-
-Event = StageStarted | StepDone | EpochDone | Note
-Listener = Callable[[Event], None]
 
 
 class Reporter(Protocol):
@@ -120,9 +117,14 @@ class FileReporter:
     def report(self, metrics: dict[str, float]) -> None:
         """Append one line."""
         if self.worker.is_main:
-            self.run.path.mkdir(parents=True, exist_ok=True)
-            with self.run.metrics.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(metrics) + "\n")
+            try:
+                self.run.path.mkdir(parents=True, exist_ok=True)
+                with self.run.metrics.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(metrics) + "\n")
+            except OSError as error:
+                raise UserError(
+                    f"{self.run.metrics}: cannot be written ({error}); make room, then repeat the command"
+                ) from error
 
     def event(self, event: Event) -> None:
         """Hand on."""

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-import yaml
 
 from raydistill import checkpoint
 from raydistill.checkpoint import RunDirectory
@@ -20,28 +18,19 @@ from raydistill.data.build import build_datasets
 from raydistill.data.dataset import DetectionDataset
 from raydistill.detectors.build import build_detector
 from raydistill.detectors.faster_rcnn import FasterRCNNDetector
-from raydistill.detectors.weights import load_file, load_into
+from raydistill.detectors.weights import LoadReport, load_file, load_into
 from raydistill.distiller import Distiller
 from raydistill.engine import evaluate_on_val, finish, fit, make_loader
-from raydistill.errors import one_error
-from raydistill.preflight import preflight
+from raydistill.errors import UserError
+from raydistill.events import Note
+from raydistill.preflight import preflight, rehearse
 from raydistill.report.comparison import comparison
-from raydistill.runtime import Note, Reporter, Worker
-from raydistill.training_state import Job, StageName, export
+from raydistill.run_settings import StageName, planned, refuse_other_settings, unfinished, write_settings
+from raydistill.runtime import Reporter, Worker
+from raydistill.training_state import Job, export
 
 ReporterFactory = Callable[[RunDirectory], Reporter]
-
-_SHARED = ("seed", "data", "input", "augmentation", "training", "evaluation")
-_SECTIONS: dict[StageName, tuple[str, ...]] = {
-    "teacher": (*_SHARED, "teacher"),
-    "baseline": (*_SHARED, "student"),
-    "distilled": (
-        *(*_SHARED, "teacher", "student", "distillation", "regions"),
-        *("feature", "classification", "regression", "rpn", "decay"),
-    ),
-}
-# Settings that change how a result is reached, not the result.
-_WITHOUT_INFLUENCE = ("evaluation.batch_size", "distillation.baseline", "distillation.preflight")
+_CLASSES_SHOWN = 6
 
 
 @dataclass(frozen=True)
@@ -58,21 +47,30 @@ class _Stages:
         return RunDirectory(Path(self.config.output) / stage)
 
     def job(self, stage: StageName) -> Job:
-        settings: DetectorSettings = self.config.teacher if stage == "teacher" else self.config.student
-        epochs = self.config.training.epochs
+        config, settings = self.config, self.settings(stage)
+        epochs = config.training.epochs
         if stage == "teacher":
-            epochs = (self.config.teacher.epochs or epochs) if self.config.teacher.train else 0
-        return Job(stage, self.config, settings, epochs, self.run_directory(stage), self.train, self.val)
+            epochs = (config.teacher.epochs or epochs) if config.teacher.train else 0
+            config = _at_the_teachers_pace(config)
+        return Job(stage, config, settings, epochs, self.run_directory(stage), self.train, self.val)
+
+    def settings(self, stage: StageName) -> DetectorSettings:
+        return self.config.teacher if stage == "teacher" else self.config.student
+
+    def detector(self, stage: StageName) -> tuple[FasterRCNNDetector, LoadReport]:
+        """Build a stage's net with its starting weights; the student begins with the same ones in every stage."""
+        torch.manual_seed(self.config.seed)
+        settings = self.settings(stage)
+        detector = build_detector(settings, self.config.input, self.train.classes)
+        return detector, load_into(detector, settings, "teacher" if stage == "teacher" else "student")
 
 
-def planned(config: Config) -> list[StageName]:
-    """Return the stages that ``config`` asks for, in order."""
-    stages: list[StageName] = []
-    if config.distills:
-        stages.append("teacher")
-    if config.distillation.baseline and config.distills:
-        stages.append("baseline")
-    return [*stages, "distilled"]
+def _at_the_teachers_pace(config: Config) -> Config:
+    """Return ``config`` with the teacher's learning rate where it has one of its own."""
+    if config.teacher.learning_rate is None:
+        return config
+    optimizer = config.training.optimizer.model_copy(update={"learning_rate": config.teacher.learning_rate})
+    return config.model_copy(update={"training": config.training.model_copy(update={"optimizer": optimizer})})
 
 
 def run_stages(config: Config, worker: Worker, reporter_for: ReporterFactory) -> None:
@@ -82,23 +80,23 @@ def run_stages(config: Config, worker: Worker, reporter_for: ReporterFactory) ->
         UserError: when the data, the weights or what lies in the output directory do not fit.
     """
     output = Path(config.output)
-    stages = planned(config)
     refuse_other_settings(config)
-    missing = [stage for stage in stages if not RunDirectory(output / stage).finished]
-    notify = reporter_for(RunDirectory(output / stages[0])).event
+    missing = worker.broadcast(unfinished(config))  # one decides: the others may see the files later
+    notify = reporter_for(RunDirectory(output / planned(config)[0])).event
     with _warnings_to(notify, worker):
-        for stage in stages:
+        for stage in planned(config):
             if stage not in missing:
                 notify(Note(f"{stage}: finished before, not trained again"))
         if missing:
+            notify(Note(_device(config, worker)))
             train, val = build_datasets(config)
             notify(Note(f"data: {len(train)} training and {len(val)} validation images, classes {_names(train)}"))
-            context = _Stages(config, worker, reporter_for, train, val)
-            worker.gather(None)  # nobody decides on files that another has begun to write
+            stages = _Stages(config, worker, reporter_for, train, val)
+            if missing[-1] == "distilled" and len(missing) > 1:
+                _rehearse(stages)
             for stage in missing:
-                _write_settings(config, stage, worker)
-                _run_stage(context, stage)
-    worker.gather(None)
+                _run_stage(stages, stage)
+    worker.wait()
     if worker.is_main:
         checkpoint.write_atomically(
             output / "comparison.csv", lambda file: comparison(output).to_csv(file, index=False)
@@ -106,42 +104,53 @@ def run_stages(config: Config, worker: Worker, reporter_for: ReporterFactory) ->
 
 
 def _run_stage(stages: _Stages, stage: StageName) -> None:
-    config, worker = stages.config, stages.worker
-    job = stages.job(stage)
+    config, worker, job = stages.config, stages.worker, stages.job(stage)
     reporter = stages.reporter_for(job.run)
-    torch.manual_seed(config.seed)  # the student begins with the same weights in every stage
-    detector = build_detector(job.settings, config.input, stages.train.classes)
-    if stage == "teacher":
-        reporter.event(Note(f"teacher: {load_into(detector, job.settings, 'teacher')}"))
-        if not config.teacher.train:
-            _score_only(job, detector, worker)
-            return
-    else:
-        reporter.event(Note(f"{stage}: {load_into(detector, job.settings, 'student')}"))
-    teacher = _load_teacher(stages, reporter) if stage == "distilled" and config.distills else None
+    detector, report = stages.detector(stage)
+    reporter.event(Note(f"{stage}: {report}"))
+    if stage == "teacher" and not config.teacher.train:
+        _score_only(job, detector, report, worker)
+        return
+    teacher = _load_teacher(stages, reporter) if stage == "distilled" else None
     if teacher is not None and config.distillation.initialize_from_teacher:
         reporter.event(_inherit(detector, teacher))
     distiller = Distiller(detector, teacher, config)
     loader = make_loader(job, worker)
     if teacher is not None:
         _compare_known_scores(stages, reporter)
-        for note in preflight(job, distiller, loader, worker):
-            reporter.event(note)
+        preflight(job, distiller, loader, worker, reporter.event)
+    if worker.is_main:
+        write_settings(config, stage)
+    worker.wait()  # nobody looks for a checkpoint that another has begun to write
     fit(job, distiller, loader, worker, reporter)
 
 
-def _score_only(job: Job, detector: FasterRCNNDetector, worker: Worker) -> None:
+def _rehearse(stages: _Stages) -> None:
+    """Build and compare both nets once, so that what does not fit is found before the teacher is trained."""
+    job = stages.job("distilled")
+    student, _ = stages.detector("distilled")
+    teacher, _ = stages.detector("teacher")
+    rehearse(job, Distiller(student, teacher, stages.config), make_loader(job, stages.worker), stages.worker)
+
+
+def _score_only(job: Job, detector: FasterRCNNDetector, report: LoadReport, worker: Worker) -> None:
     """Take the teacher as it is: score it, so that the comparison can show it."""
+    if report.fresh:
+        raise UserError(
+            f"teacher.train: must be true with {report.source}: it does not know all classes of the data, so a part of "
+            "the teacher is random"
+        )
     detector.to(worker.device)
     evaluation = evaluate_on_val(job, detector, worker)
     if worker.is_main:
+        write_settings(job.config, job.stage)
         export(job, detector, job.run.best)
     best = {"epoch": 0, "images_per_second": evaluation.images_per_second, **evaluation.scores.summary}
     finish(job, detector, best, worker)
 
 
 def _load_teacher(stages: _Stages, reporter: Reporter) -> FasterRCNNDetector:
-    stages.worker.gather(None)  # the main worker has written the teacher's file
+    stages.worker.wait()  # the main worker has written the teacher's file
     teacher = build_detector(stages.config.teacher, stages.config.input, stages.train.classes)
     report = load_file(teacher, stages.run_directory("teacher").best, "teacher")
     reporter.event(Note(f"preflight: teacher: {report}; classes as in the data, in the same order"))
@@ -152,14 +161,10 @@ def _load_teacher(stages: _Stages, reporter: Reporter) -> FasterRCNNDetector:
 def _inherit(student: FasterRCNNDetector, teacher: FasterRCNNDetector) -> Note:
     """Start the student's neck and heads from the teacher's where names and shapes agree."""
     own, theirs = student.model.state_dict(), teacher.model.state_dict()
-    taken = {
-        key: value
-        for key, value in theirs.items()
-        if not key.startswith("backbone.body.") and key in own and own[key].shape == value.shape
-    }
+    candidates = [key for key in own if not key.startswith("backbone.body.")]
+    taken = {key: theirs[key] for key in candidates if key in theirs and own[key].shape == theirs[key].shape}
     student.model.load_state_dict({**own, **taken})
-    candidates = sum(not key.startswith("backbone.body.") for key in own)
-    return Note(f"distilled: {len(taken)} of {candidates} tensors of neck and heads start from the teacher's")
+    return Note(f"distilled: {len(taken)} of {len(candidates)} tensors of neck and heads start from the teacher's")
 
 
 def _compare_known_scores(stages: _Stages, reporter: Reporter) -> None:
@@ -175,51 +180,20 @@ def _compare_known_scores(stages: _Stages, reporter: Reporter) -> None:
     reporter.event(Note(text, warning=teacher < baseline))
 
 
-# What lies in the output directory -----------------------------------------------------------------------------------
-def refuse_other_settings(config: Config) -> None:
-    """Raise when a stage in the output directory was begun with other settings, naming the differences."""
-    problems = []
-    for stage in planned(config):
-        run = RunDirectory(Path(config.output) / stage)
-        if run.config.is_file():
-            before = _flat(yaml.safe_load(run.config.read_text(encoding="utf-8")))
-            now = _flat(_settings_of(config, stage))
-            differences = [
-                f"{key}={before.get(key, 'unset')} then, {now.get(key, 'unset')} now"
-                for key in sorted(before.keys() | now.keys())
-                if before.get(key) != now.get(key)
-            ]
-            if differences:
-                problems.append(f"{run.path}: was begun with other settings: {'; '.join(differences)}")
-    if problems:
-        raise one_error(
-            problems, f"{config.output}: holds another run; choose another --output, or remove the directories named"
-        )
+def _device(config: Config, worker: Worker) -> str:
+    """Say what the training runs on; refuse fp16 where it cannot work."""
+    if config.training.precision == "fp16" and worker.device.type != "cuda":
+        raise UserError("training.precision: fp16 needs a GPU, got none; use bf16 or fp32")
+    workers = "1 worker" if worker.world_size == 1 else f"{worker.world_size} workers"
+    threads = "" if worker.device.type == "cuda" else f", {torch.get_num_threads()} threads each"
+    return f"device: {worker.device.type}, {workers}{threads}"
 
 
-def _settings_of(config: Config, stage: StageName) -> dict[str, Any]:
-    return config.model_dump(mode="json", include=set(_SECTIONS[stage]))
+def _names(dataset: DetectionDataset) -> str:
+    more = len(dataset.classes) - _CLASSES_SHOWN
+    return ", ".join(dataset.classes[:_CLASSES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def _write_settings(config: Config, stage: StageName, worker: Worker) -> None:
-    if worker.is_main:
-        text = yaml.safe_dump(_settings_of(config, stage), sort_keys=False)
-        run = RunDirectory(Path(config.output) / stage)
-        checkpoint.write_atomically(run.config, lambda file: file.writelines([text.encode()]))
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{name}.")
-        elif name not in _WITHOUT_INFLUENCE:
-            flat[name] = value
-    return flat
-
-
-# Warnings of the data readers -----------------------------------------------------------------------------------------
 @contextlib.contextmanager
 def _warnings_to(notify: Callable[[Note], None], worker: Worker) -> Iterator[None]:
     """Hand what the package logs to the user's display while a run lasts."""
@@ -241,8 +215,3 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._notify(Note(record.getMessage(), warning=record.levelno >= logging.WARNING))
-
-
-def _names(dataset: DetectionDataset) -> str:
-    shown = ", ".join(dataset.classes[:6])
-    return shown if len(dataset.classes) <= 6 else f"{shown} and {len(dataset.classes) - 6} more"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_intermixed_args(arguments)
     try:
         config = load_config(options.recipe, _overrides(options))
         if options.print_config:
@@ -35,20 +35,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def train(config: Config, local: bool) -> None:
     """Run what is missing of ``config``, in this process or on Ray workers, and print the comparison."""
+    from raydistill.checkpoint import RunDirectory
     from raydistill.progress import Display
     from raydistill.report.comparison import as_text, comparison
-    from raydistill.stages import refuse_other_settings
+    from raydistill.run_settings import locked, planned, refuse_other_settings, unfinished
 
-    refuse_other_settings(config)
-    display = Display()
     if local:
-        _run_here(config, display)
-    else:
-        from raydistill.launch import run_on_ray
+        _refuse_what_needs_ray(config)
+    output = Path(config.output)
+    with locked(output):
+        refuse_other_settings(config)
+        if local or not unfinished(config):  # Ray takes half a minute to start: not for nothing
+            _run_here(config, Display())
+        else:
+            from raydistill.launch import run_on_ray
 
-        run_on_ray(config, display)
-    sys.stdout.write(f"\n{as_text(comparison(Path(config.output)))}\n\n")
-    sys.stdout.write(f"Student's weights: {Path(config.output) / 'distilled' / 'best.pt'}\n")
+            run_on_ray(config, Display())
+    table = comparison(output)
+    if table.empty:
+        raise UserError(f"{output}: holds no results here; the workers must write to storage that this machine shares")
+    sys.stdout.write(f"\n{as_text(table)}\n\n")
+    sys.stdout.write(f"Student's weights: {RunDirectory(output / planned(config)[-1]).best}\n")
+
+
+def _refuse_what_needs_ray(config: Config) -> None:
+    import torch
+
+    if config.scaling.num_workers != 1:
+        raise UserError(
+            f"scaling.num_workers: must be 1 with --local, got {config.scaling.num_workers}; leave --local out for more"
+        )
+    if config.scaling.use_gpu is True and not torch.cuda.is_available():
+        raise UserError("scaling.use_gpu: must not be true on a machine without a GPU; leave it out")
 
 
 def _run_here(config: Config, display: Display) -> None:
@@ -58,14 +76,8 @@ def _run_here(config: Config, display: Display) -> None:
     from raydistill.runtime import FileReporter, Worker
     from raydistill.stages import run_stages
 
-    if config.scaling.num_workers != 1:
-        raise UserError(
-            f"scaling.num_workers: must be 1 with --local, got {config.scaling.num_workers}; leave --local out for more"
-        )
-    wanted, there = config.scaling.use_gpu, torch.cuda.is_available()
-    if wanted is True and not there:
-        raise UserError("scaling.use_gpu: must not be true on a machine without a GPU; leave it out")
-    worker = Worker(device=torch.device("cuda", 0) if there and wanted else torch.device("cpu"))
+    use_gpu = config.scaling.use_gpu and torch.cuda.is_available()
+    worker = Worker(device=torch.device("cuda", 0) if use_gpu else torch.device("cpu"))
     try:
         run_stages(config, worker, lambda run: FileReporter(run, worker, display))
     finally:

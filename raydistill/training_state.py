@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +19,11 @@ from raydistill.data.dataset import DetectionDataset
 from raydistill.data.loaders import TrainingLoader
 from raydistill.detectors.base import Detector
 from raydistill.distiller import Distiller
+from raydistill.errors import UserError
+from raydistill.events import Note
 from raydistill.optimization import build_optimizer
-from raydistill.runtime import Note, Reporter, Worker
-
-StageName = Literal["teacher", "baseline", "distilled"]
+from raydistill.run_settings import StageName
+from raydistill.runtime import Reporter, Worker
 
 
 @dataclass(frozen=True)
@@ -81,14 +82,17 @@ def start(job: Job, distiller: Distiller, loader: TrainingLoader, worker: Worker
     wrapped: nn.Module = distiller
     if worker.world_size > 1:
         device_ids = [worker.device.index] if worker.device.type == "cuda" else None
-        wrapped = DistributedDataParallel(distiller, device_ids=device_ids)
+        wrapped = DistributedDataParallel(distiller, device_ids=device_ids, broadcast_buffers=False)
     scaler = torch.amp.GradScaler(worker.device.type, enabled=job.config.training.precision == "fp16")
     optimizer = build_optimizer(job.config.training.optimizer, distiller)
     state = TrainingState(job, worker, reporter, distiller, wrapped, optimizer, scaler, loader)
     torch.manual_seed(job.config.seed + 1 + worker.rank)  # sampling of anchors and regions differs between workers
     path = reporter.resume_from()
-    if path is not None:
-        _resume(state, checkpoint.load(path))
+    saved = checkpoint.load(path) if path is not None else None
+    if len(set(worker.gather(saved["epoch"] if saved else 0))) > 1:
+        raise UserError(f"{job.run.path}: every worker must see the same files; choose an --output on shared storage")
+    if saved is not None:
+        _resume(state, saved)
     if worker.is_main:
         _drop_later_lines(job.run.metrics, state.epoch)
     return state

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -37,8 +38,8 @@ _SMALL = [
 
 
 def small_config(*overrides: str) -> Config:
-    """Return the quickstart's settings with small nets and group norm, so that a step takes milliseconds."""
-    return load_config("quickstart", [*_SMALL, *overrides])
+    """Return the settings of ``nets.yaml`` with small nets and group norm, so that a step takes milliseconds."""
+    return load_config(str(Path(__file__).with_name("nets.yaml")), [*_SMALL, *overrides])
 
 
 def small_detector(settings: DetectorSettings, config: Config, seed: int = 0) -> FasterRCNNDetector:

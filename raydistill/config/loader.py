@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, cast
@@ -60,8 +60,8 @@ def load_config(recipe: str, overrides: Sequence[str] = ()) -> Config:
         UserError: naming every wrong setting with its path, all at once.
     """
     raw, name = _read(recipe)
-    problems: list[str] = []
-    for dotted, value in parse_overrides(overrides):
+    parsed, problems = _parse(overrides)
+    for dotted, value in parsed:
         raw = _merge(raw, _nest(dotted, value))
     if raw.get("output") is None:
         raw["output"] = f"runs/{name}"
@@ -77,6 +77,14 @@ def parse_overrides(overrides: Sequence[str]) -> list[tuple[str, Any]]:
     >>> parse_overrides(["training.optimizer.learning_rate=1e-3", "data.classes=[cat, dog]"])
     [('training.optimizer.learning_rate', 0.001), ('data.classes', ['cat', 'dog'])]
     """
+    parsed, problems = _parse(overrides)
+    if problems:
+        raise one_error(problems, "overrides that cannot be read")
+    return parsed
+
+
+def _parse(overrides: Sequence[str]) -> tuple[list[tuple[str, Any]], list[str]]:
+    """Return the overrides that can be read, and what is wrong with the others."""
     parsed = []
     problems = []
     for text in overrides:
@@ -88,9 +96,7 @@ def parse_overrides(overrides: Sequence[str]) -> list[tuple[str, Any]]:
             parsed.append((dotted, yaml.load(value, _Yaml)))  # noqa: S506  (a safe loader)
         except (yaml.YAMLError, RecursionError) as error:
             problems.append(f"'{text}': the value is not YAML ({_one_line(error)})")
-    if problems:
-        raise one_error(problems, "overrides that cannot be read")
-    return parsed
+    return parsed, problems
 
 
 def dump(config: Config) -> str:
@@ -158,7 +164,7 @@ def _validate(raw: dict[str, Any], problems: list[str]) -> Config | None:
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
-        problems += [_describe(item, raw) for item in error.errors(include_url=False)]
+        problems += _one_line_per_setting(_describe(item, raw) for item in error.errors(include_url=False))
         mended = _without_offenders(raw, error)
         if mended is None:
             return None
@@ -166,6 +172,17 @@ def _validate(raw: dict[str, Any], problems: list[str]) -> Config | None:
     wrong = [problem.partition(":")[0] for problem in problems]  # the defaults in their place conflict with nothing
     problems += [conflict for conflict in conflicts(config) if not any(where in conflict for where in wrong)]
     return config
+
+
+def _one_line_per_setting(lines: Iterable[str]) -> list[str]:
+    """Join what pydantic says of each branch of a union: ``must be this or that``."""
+    merged: dict[str, str] = {}
+    for line in lines:
+        where, _, text = line.partition(": ")
+        wanted, got, value = text.partition(", got ")
+        before = merged.get(where, "").partition(", got ")[0]
+        merged[where] = f"{before} or {wanted.removeprefix('must be ')}{got}{value}" if before else text
+    return [f"{where}: {text}" if text else where for where, text in merged.items()]
 
 
 def _without_offenders(raw: dict[str, Any], error: ValidationError) -> Config | None:
@@ -261,7 +278,7 @@ def _with_absolute_paths(config: Config) -> Config:
 
 
 def _absolute(path: str) -> str:
-    return path if "://" in path else str(Path(path).expanduser().absolute())
+    return path if "://" in path else str(Path(path).expanduser().resolve())
 
 
 def _one_line(error: Exception) -> str:

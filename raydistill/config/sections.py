@@ -19,6 +19,7 @@ Text = Annotated[str, Field(min_length=1)]
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 NAMED_WEIGHTS = ("random", "imagenet", "coco")
+_LARGEST_SHAPE = 0.8
 COCO_BACKBONES = ("resnet50", "mobilenet_v3_large")
 
 
@@ -80,10 +81,22 @@ class ShapesData(Section):
     size: Annotated[int, Field(ge=32, le=2048)] = 96
     """Side of the square images in pixels."""
     max_objects: Count = 4
+    object_sizes: tuple[Positive, Positive] = (0.1, 0.6)
+    """Smallest and largest diameter of a shape, relative to the side of the image."""
     difficulty: Fraction = 0.5
     """0: plain ground, strong contrast, no occlusion; 1: strong texture and clutter, weak contrast, much occlusion."""
     seed: WholeNumber = 0
     """Seed of the drawings; apart from the run's seed, so that runs with other seeds see the same images."""
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        smallest, largest = self.object_sizes
+        if not smallest <= largest <= _LARGEST_SHAPE:
+            raise ValueError(
+                f"object_sizes must be [smallest, largest] with smallest <= largest <= {_LARGEST_SHAPE}, got "
+                f"[{smallest}, {largest}]"
+            )
+        return self
 
 
 Data = Annotated[CocoData | VocData | ShapesData, Field(discriminator="format")]
@@ -207,11 +220,20 @@ class Detector(Section):
             raise ValueError(
                 f"weights 'coco' exist in torchvision for {' and '.join(COCO_BACKBONES)} only, got {self.backbone}"
             )
+        if self.weights == "coco":
+            self._fits_coco()
         if self.norm == "group" and self.weights in ("imagenet", "coco"):
             raise ValueError(f"norm must be 'batch' or 'frozen' with {self.weights} weights: they were trained so")
         if self.norm == "frozen" and self.weights == "random":
             raise ValueError("norm must be 'batch' or 'group' with random weights: a frozen one never learns its scale")
         return self
+
+    def _fits_coco(self) -> None:
+        """Raise where a setting is not that of torchvision's COCO detector: shapes alone would not tell."""
+        plain = Detector.model_validate({"backbone": self.backbone, "weights": "imagenet"})
+        for name in ("fpn_channels", "returned_layers", "anchor_sizes", "anchor_aspect_ratios", "box_head_size"):
+            if getattr(self, name) != getattr(plain, name):
+                raise ValueError(f"{name} must be torchvision's with weights 'coco'; remove it")
 
 
 class Teacher(Detector):
@@ -220,7 +242,10 @@ class Teacher(Detector):
     train: bool
     """Train it first. Unset: yes, unless ``weights`` is a file or a run of ours."""
     epochs: Count | None = None
-    """Epochs of its own training; unset: ``training.epochs``."""
+    """Epochs of its own training; unset: ``training.epochs``. Without effect when it is not trained: a recipe's epochs
+    must not stand in the way of weights given on the command line."""
+    learning_rate: Positive | None = None
+    """Learning rate of its own training; unset: ``training.optimizer.learning_rate``."""
 
     @model_validator(mode="before")
     @classmethod
@@ -233,8 +258,6 @@ class Teacher(Detector):
     def _trained_somehow(self) -> Self:
         if not self.train and self.weights in ("random", "imagenet"):
             raise ValueError(f"train must be true with weights '{self.weights}': such a teacher detects nothing")
-        if not self.train and self.epochs is not None:
-            raise ValueError("epochs has no effect with train false; remove it")
         return self
 
 
@@ -490,7 +513,18 @@ class Config(Section):
 
 def conflicts(config: Config) -> list[str]:
     """Say what does not fit together between sections, as ``section.key: what must hold, got value``."""
-    problems = []
+    problems = [
+        f"{where}: must be a path that all workers share, got {path}; object stores cannot be used directly"
+        for where, path in (
+            ("output", config.output),
+            ("data.root", getattr(config.data, "root", "")),
+            ("teacher.weights", config.teacher.weights),
+            ("student.weights", config.student.weights),
+        )
+        if "://" in path
+    ]
+    if config.distillation.initialize_from_teacher and not config.distills:
+        problems.append("distillation.initialize_from_teacher: has no effect when every distillation weight is 0")
     training, teacher, student = config.training, config.teacher, config.student
     parts = config.scaling.num_workers * training.accumulation
     if training.batch_size % parts:

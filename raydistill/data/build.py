@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from raydistill.config import CocoData, Config, VocData
 from raydistill.data.checks import listed
@@ -33,7 +33,12 @@ def build_datasets(config: Config) -> tuple[DetectionDataset, DetectionDataset]:
 
 
 def open_dataset(
-    path: str, split: str | None = None, images: str | None = None, classes: Sequence[str] | None = None
+    path: str,
+    split: str | None = None,
+    images: str | None = None,
+    classes: Sequence[str] | None = None,
+    difficult: Literal["ignore", "include"] = "ignore",
+    coordinates: Literal["one_based", "zero_based"] = "one_based",
 ) -> DetectionDataset:
     """Open the data that a user names on the command line, for evaluation.
 
@@ -43,6 +48,8 @@ def open_dataset(
         images: the folder of a COCO file's images; None looks for the first image near the file.
         classes: of a PASCAL VOC folder, in the order of their labels; None takes those found in the split, by name.
             A split that lacks a class would shift the labels: give the classes that the model was trained on.
+        difficult: of a PASCAL VOC folder, as ``data.difficult``.
+        coordinates: of a PASCAL VOC folder, as ``data.coordinates``.
 
     Raises:
         UserError: naming what is wrong with the path or the data.
@@ -51,7 +58,7 @@ def open_dataset(
     if place.is_dir() and any((place / name).is_dir() for name in ("ImageSets", "JPEGImages")):
         if images is not None:
             raise UserError(f"--images: must be left out for a PASCAL VOC folder ({path}), got {images}; remove it")
-        return read_voc(place, split or "val", classes)
+        return read_voc(place, split or "val", classes, difficult, coordinates)
     if place.is_dir():
         annotations = _find_annotations(place, split or "val")
     elif split is not None:

@@ -26,9 +26,9 @@ _TOO_LARGE = 1e15  # no coordinate and no area; NaN and infinity fail the compar
 def read_coco(images: Path, annotations: Path) -> DetectionDataset:
     """Read the COCO file ``annotations``, whose images lie in the folder ``images``.
 
-    Labels are 1 to K in the order of the category ids. Crowds and objects with ``ignore`` set are left out of training
-    and are neither hit nor miss in evaluation. Boxes are clipped to their image; those of which nothing is left are
-    dropped with one warning. Segmentations are not used.
+    Labels are 1 to K in the order of the category ids. Crowds are left out of training and are neither hit nor
+    miss in evaluation; ``ignore`` has no effect, as in pycocotools. Boxes are clipped to their image; those of which
+    nothing is left are dropped with one warning. Segmentations are not used.
 
     Raises:
         UserError: naming everything that is wrong with the annotations or with the images' headers.
@@ -160,11 +160,8 @@ class _Reading:
         if _is_id(entry.get("category_id")) and entry["category_id"] not in self.categories:
             known = listed([f"{number} {name}" for number, name in sorted(self.categories.items())])
             faults.append(f"category_id must be one of {known}, got {entry['category_id']}; correct or add it")
-        faults += [
-            f"{key} must be 0 or 1, got {_shown(entry[key])}; correct it"
-            for key in ("iscrowd", "ignore")
-            if entry.get(key) not in (None, 0, 1)
-        ]
+        if entry.get("iscrowd") not in (None, 0, 1):
+            faults.append(f"iscrowd must be 0 or 1, got {_shown(entry['iscrowd'])}; correct it")
         if entry.get("area") is not None and not _is_number(entry["area"]):
             faults.append(f"area must be a number, got {_shown(entry['area'])}; correct or remove it")
         return faults
@@ -182,7 +179,7 @@ class _Reading:
                 label=self.labels[entry["category_id"]],
                 box=box,
                 area=box[2] * box[3] if area is None else float(area),
-                ignored=bool(entry.get("iscrowd")) or bool(entry.get("ignore")),
+                ignored=bool(entry.get("iscrowd")),
             )
         )
 

@@ -39,7 +39,7 @@ def read_image(path: str | Path) -> Tensor:
     """
     try:
         # Through a file object: Pillow 13 maps uncompressed TIFFs given by name, and garbles those with an orientation.
-        with open(path, "rb") as file, Image.open(file) as image:
+        with Path(path).open("rb") as file, Image.open(file) as image:
             turn = _TURNS.get(_orientation(image))
             rgb = _to_rgb(image)
             upright = rgb if turn is None else rgb.transpose(turn)

@@ -16,7 +16,6 @@ from raydistill.config import ShapesData
 
 Points = NDArray[np.float64]
 
-_SMALLEST, _LARGEST = 0.10, 0.60  # diameter of a shape, relative to the side of the image
 _LEAST_VISIBLE = 0.45  # share of an object that stays visible at difficulty 1
 _RASTER = 96  # side of the coarse picture in which occlusion is measured
 _TRIES = 20  # places tried for an object before the image goes without it
@@ -121,7 +120,8 @@ def draw_blob(size: int, rng: np.random.Generator) -> Points:
 
 
 def _draw_shape(data: ShapesData, rng: np.random.Generator, others: list[Shape]) -> Shape:
-    radius = data.size * math.exp(rng.uniform(math.log(_SMALLEST), math.log(_LARGEST))) / 2
+    smallest, largest = data.object_sizes
+    radius = data.size * math.exp(rng.uniform(math.log(smallest), math.log(largest))) / 2
     low, high = radius + 1, data.size - radius - 1
     x, y = rng.uniform(low, high, 2).tolist()
     if others and rng.random() < 0.5 * data.difficulty:  # close to another, so that one hides part of the other

@@ -84,7 +84,7 @@ class FasterRCNNDetector(Detector):
     def propose(self, batch: Batch, outputs: AnchorOutputs) -> list[Tensor]:
         """Decode, filter and suppress."""
         rpn = self.model.rpn
-        boxes = rpn.box_coder.decode(outputs.deltas.detach(), outputs.anchors).view(len(outputs.anchors), -1, 4)
+        boxes = rpn.box_coder.decode(outputs.deltas.detach().float(), outputs.anchors).view(len(outputs.anchors), -1, 4)
         proposals, _ = rpn.filter_proposals(
             boxes, outputs.objectness.unsqueeze(1), batch.image_sizes, outputs.num_per_level
         )

@@ -51,9 +51,15 @@ def test_images_without_objects_are_kept(coco_folder: CocoFolder) -> None:
     assert len(dataset.ground_truth["images"]) == 2
 
 
-@pytest.mark.parametrize("flag", ["iscrowd", "ignore"])
-def test_crowds_and_ignored_objects_are_left_out_of_training_only(coco_folder: CocoFolder, flag: str) -> None:
-    crowd = coco_folder.box(2, 3, 2, [0, 0, 30, 30]) | {flag: 1, "segmentation": {"size": [30, 40], "counts": [1200]}}
+def test_the_ignore_flag_has_no_effect_as_in_pycocotools(coco_folder: CocoFolder) -> None:
+    coco_folder.content["annotations"].append(coco_folder.box(2, 3, 2, [0, 0, 30, 30]) | {"ignore": 1})
+    dataset = read_coco(*coco_folder.write())
+    assert len(dataset.records[0].labels) == 2
+    assert [found["iscrowd"] for found in dataset.ground_truth["annotations"]] == [0, 0]
+
+
+def test_crowds_are_left_out_of_training_only(coco_folder: CocoFolder) -> None:
+    crowd = coco_folder.box(2, 3, 2, [0, 0, 30, 30]) | {"iscrowd": 1, "segmentation": {"size": [30, 40], "counts": [1200]}}
     coco_folder.content["annotations"].append(crowd)
     dataset = read_coco(*coco_folder.write())
     assert dataset.records[0].labels.tolist() == [2]

@@ -190,9 +190,10 @@ def test_that_a_coco_detector_whose_classes_are_all_known_is_loaded_whole(coco_m
 
 
 def test_that_coco_weights_of_a_net_of_another_shape_are_a_users_error(coco_model):
-    config = coco_config("student.fpn_channels=64")
-    with pytest.raises(UserError, match=r"student\.weights: .*COCO_V1: must fit .* of another shape .*instead of"):
-        load_into(detector_for(config), config.student, "student")
+    with pytest.raises(UserError, match=r"student\.fpn_channels: must be torchvision's with weights 'coco'"):
+        coco_config("student.fpn_channels=64")
+    with pytest.raises(UserError, match=r"student\.anchor_sizes: must be torchvision's with weights 'coco'"):
+        coco_config("student.anchor_sizes=[[8],[16],[32],[64],[128]]")
 
 
 def test_that_the_coco_mobilenet_gives_torchvisions_features(hub):

@@ -1,0 +1,113 @@
+"""What lies in an output directory: which settings a stage was begun with, and who is at work there."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from raydistill import checkpoint
+from raydistill.checkpoint import RunDirectory
+from raydistill.config import Config
+from raydistill.errors import UserError, one_error
+
+StageName = Literal["teacher", "baseline", "distilled"]
+
+_SHARED = ("seed", "data", "input", "augmentation", "loader", "training", "evaluation")
+_SECTIONS: dict[StageName, tuple[str, ...]] = {
+    "teacher": (*_SHARED, "teacher"),
+    "baseline": (*_SHARED, "student"),
+    "distilled": (
+        *(*_SHARED, "teacher", "student", "distillation", "regions"),
+        *("feature", "classification", "regression", "rpn", "decay"),
+    ),
+}
+# Settings that change how a result is reached, not the result.
+_WITHOUT_INFLUENCE = (
+    *("evaluation.batch_size", "loader.num_workers", "distillation.baseline", "distillation.preflight"),
+)
+
+
+def planned(config: Config) -> list[StageName]:
+    """Return the stages that ``config`` asks for, in order; without a distillation weight the student alone."""
+    if not config.distills:
+        return ["baseline"]
+    return ["teacher", "baseline", "distilled"] if config.distillation.baseline else ["teacher", "distilled"]
+
+
+def unfinished(config: Config) -> list[StageName]:
+    """Return the planned stages that are still to be run, in order."""
+    return [stage for stage in planned(config) if not _run(config, stage).finished]
+
+
+def refuse_other_settings(config: Config) -> None:
+    """Raise when a stage in the output directory was trained with other settings, naming the differences."""
+    problems = []
+    for stage in planned(config):
+        run = _run(config, stage)
+        if not (run.config.is_file() and (run.finished or run.checkpoint.is_file())):
+            continue  # nothing trained that could be lost or mixed
+        before = _flat(yaml.safe_load(run.config.read_text(encoding="utf-8")))
+        now = _flat(_settings_of(config, stage))
+        differences = [
+            f"{key}={before.get(key, 'unset')} then, {now.get(key, 'unset')} now"
+            for key in sorted(before.keys() | now.keys())
+            if before.get(key) != now.get(key)
+        ]
+        if differences:
+            problems.append(f"{run.path}: was begun with other settings: {'; '.join(differences)}")
+    if problems:
+        raise one_error(
+            problems, f"{config.output}: holds another run; choose another --output, or remove the directories named"
+        )
+
+
+def write_settings(config: Config, stage: StageName) -> None:
+    """Write the settings that ``stage`` depends on into its run directory."""
+    text = yaml.safe_dump(_settings_of(config, stage), sort_keys=False)
+    checkpoint.write_atomically(_run(config, stage).config, lambda file: file.writelines([text.encode()]))
+
+
+@contextlib.contextmanager
+def locked(output: Path) -> Iterator[None]:
+    """Keep a second command away from ``output`` for as long as this one works there.
+
+    Raises:
+        UserError: when another command holds it, or nothing can be written there.
+    """
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        file = (output / ".lock").open("w", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{output}: must be a directory to write to, got: {error}; choose another --output") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(
+                f"{output}: another command is at work there; wait for it or choose another --output"
+            ) from error
+        yield
+
+
+def _run(config: Config, stage: StageName) -> RunDirectory:
+    return RunDirectory(Path(config.output) / stage)
+
+
+def _settings_of(config: Config, stage: StageName) -> dict[str, Any]:
+    return config.model_dump(mode="json", include=set(_SECTIONS[stage]))
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{name}.")
+        elif name not in _WITHOUT_INFLUENCE:
+            flat[name] = value
+    return flat

@@ -1,0 +1,274 @@
+"""``python -m raydistill.evaluate``: files against files, and weights on data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from raydistill import checkpoint
+from raydistill.coco_files import read_detections, read_ground_truth
+from raydistill.data.loaders import evaluation_loader
+from raydistill.evaluate import main
+from raydistill.evaluation import coco_detections, score
+from raydistill.training_state import export
+from tests.small import REPOSITORY, Stage, run_python, small_run
+
+REFERENCE = REPOSITORY.parent / "shared" / "references" / "coco_val2014_fake100"
+KEYS = [
+    *("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"),
+    *("AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large"),
+]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    """Annotations of one image, and detections that fit them perfectly."""
+    truth, found = tmp_path / "truth.json", tmp_path / "found.json"
+    box = [10, 10, 50, 50]
+    content = {
+        "images": [{"id": 1, "width": 100, "height": 100}],
+        "categories": [{"id": 4, "name": "cat"}],
+        "annotations": [{"id": 0, "image_id": 1, "category_id": 4, "bbox": box, "iscrowd": 0, "ignore": None}],
+    }
+    truth.write_text(json.dumps(content))
+    found.write_text(json.dumps([{"image_id": 1, "category_id": 4, "bbox": box, "score": 0.5}]))
+    return truth, found
+
+
+def _score_files(files: tuple[Path, Path], *more: str) -> int:
+    return main(["--annotations", str(files[0]), "--detections", str(files[1]), *more])
+
+
+def test_the_published_numbers_of_coco_are_reproduced(tmp_path: Path) -> None:
+    if not REFERENCE.is_dir():
+        pytest.skip(f"needs {REFERENCE}")
+    expected = json.loads((REFERENCE / "expected.json").read_text())["bbox"]
+    given = (REFERENCE / "instances_val2014_100.json", REFERENCE / expected["dt"])
+    assert _score_files(given, "--json", str(tmp_path / "out.json")) == 0
+    numbers = json.loads((tmp_path / "out.json").read_text())
+    for key, value in zip(KEYS, expected["faster_coco_eval_test_full_digits"], strict=True):
+        assert abs(numbers[key] - value) < 1e-9, key
+    assert len(numbers["per_class"]) == 80
+
+
+def test_perfect_detections_of_annotation_zero_score_one(files: tuple[Path, Path], tmp_path: Path) -> None:
+    assert _score_files(files, "--json", str(tmp_path / "deep" / "out.json")) == 0
+    numbers = json.loads((tmp_path / "deep" / "out.json").read_text())
+    assert numbers["AP"] == pytest.approx(1)
+    assert numbers["AP_small"] == -1
+    assert numbers["per_class"]["cat"]["AP50"] == pytest.approx(1)
+
+
+def test_the_table_shows_points_of_100_per_class_and_over_all(
+    files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _score_files(files)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["AP", "AP50", "AP75", "AP", "small", "AP", "medium", "AP", "large"]
+    assert lines[1].split() == ["cat", "100.0", "100.0", "100.0", "-", "100.0", "-"]
+    assert lines[2].split() == ["all", "100.0", "100.0", "100.0", "-", "100.0", "-"]
+
+
+def test_an_empty_file_of_detections_scores_zero(files: tuple[Path, Path], tmp_path: Path) -> None:
+    files[1].write_text("[]")
+    assert _score_files(files, "--json", str(tmp_path / "out.json")) == 0
+    assert json.loads((tmp_path / "out.json").read_text())["AP"] == 0
+
+
+def test_a_detection_of_an_unknown_image_ends_with_a_sentence(
+    files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    files[1].write_text('[{"image_id": 5, "category_id": 4, "bbox": [1, 2, 3, 4], "score": 1}]')
+    assert _score_files(files) == 2
+    captured = capsys.readouterr()
+    assert "detection number 1: image_id must be one of the annotations', got 5" in captured.err
+    assert captured.out == ""
+
+
+def test_detections_that_are_cut_off_end_with_a_sentence(
+    files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    files[1].write_text(files[1].read_text()[:-5])
+    assert _score_files(files) == 2
+    assert "found.json: must be JSON" in capsys.readouterr().err
+
+
+def test_a_place_that_cannot_be_written_ends_with_a_sentence(
+    files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _score_files(files, "--json", str(files[0] / "out.json")) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["weights.pt"],
+        ["--annotations", "a.json"],
+        ["weights.pt", "data", "--annotations", "a.json", "--detections", "b.json"],
+        ["weights.pt", "--annotations", "a.json", "--detections", "b.json"],
+        ["weights.pt", "data", "--batch-size", "0"],
+        ["weights.pt", "data", "--num-workers", "-1"],
+    ],
+)
+def test_arguments_that_say_neither_or_both_are_refused(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "error: " in capsys.readouterr().err
+
+
+def test_help_needs_no_torch() -> None:
+    code = "import sys; from raydistill.evaluate import _parser; _parser().format_help(); print('torch' in sys.modules)"
+    assert run_python("-c", code).stdout == "False\n"
+
+
+# Weights on data ------------------------------------------------------------------------------------------------------
+class _Trained:
+    """A COCO folder of drawn shapes, and a run directory with a net that knows their classes."""
+
+    def __init__(self, folder: Path) -> None:
+        from PIL import Image
+
+        self.stage = Stage(small_run(folder / "run", "data.num_val=5", "student.box_score_thresh=0"))
+        self.run = self.stage.run.path
+        self.detector = self.stage.detector()
+        export(self.stage.job, self.detector, self.stage.run.best)
+        self.data = folder / "data"
+        self.truth = json.loads(json.dumps(self.stage.job.val.ground_truth))
+        (self.data / "val").mkdir(parents=True)
+        (self.data / "annotations").mkdir()
+        for entry in self.truth["images"]:
+            image, _ = self.stage.job.val.load(entry["id"] - 1)
+            entry |= {"file_name": f"{entry['id']}.png", "width": image.shape[2], "height": image.shape[1]}
+            Image.fromarray(image.permute(1, 2, 0).numpy()).save(self.data / "val" / entry["file_name"])
+        self.write()
+
+    def write(self) -> None:
+        (self.data / "annotations" / "val.json").write_text(json.dumps(self.truth))
+
+    def expected(self) -> Any:
+        """Score the net in memory on the drawn images."""
+        found: list[dict[str, Any]] = []
+        self.detector.eval()
+        for images, targets in evaluation_loader(self.stage.job.val, 4, 0, 1, self.stage.config.loader):
+            for target, detection in zip(targets, self.detector.detect(images), strict=True):
+                found += coco_detections(int(target["image_id"]), detection, self.stage.job.val.category_ids)
+        return score(self.stage.job.val.ground_truth, found)
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> _Trained:
+    return _Trained(tmp_path)
+
+
+def _evaluate(trained: _Trained, *more: str) -> int:
+    return main([str(trained.run), str(trained.data), "--num-workers", "0", *more])
+
+
+def test_weights_on_a_folder_write_detections_that_score_the_same(trained: _Trained, tmp_path: Path) -> None:
+    found, numbers = tmp_path / "found.json", tmp_path / "numbers.json"
+    assert _evaluate(trained, "--output", str(found), "--json", str(numbers)) == 0
+    truth = read_ground_truth(trained.data / "annotations" / "val.json")
+    detections = read_detections(found, truth)
+    assert len(detections) >= 5
+    written = json.loads(numbers.read_text())
+    again = score(truth, detections)
+    assert {key: written[key] for key in KEYS} == again.summary == trained.expected().summary
+    assert written["per_class"] == again.per_class
+
+
+def test_the_detections_lie_beside_the_weights_unless_named(trained: _Trained) -> None:
+    assert _evaluate(trained) == 0
+    assert (trained.run / "detections_data.json").is_file()
+
+
+def test_a_weights_file_means_the_same_as_its_run_directory(trained: _Trained, tmp_path: Path) -> None:
+    for name, weights in (("a", trained.run), ("b", trained.run / "best.pt")):
+        arguments = [str(weights), str(trained.data / "annotations" / "val.json"), "--num-workers", "0"]
+        assert main([*arguments, "--output", str(tmp_path / name)]) == 0
+    assert (tmp_path / "a").read_text() == (tmp_path / "b").read_text()
+
+
+def test_classes_in_another_order_score_the_same(trained: _Trained, tmp_path: Path) -> None:
+    """A net with lively heads, so that the order matters: its labels are those of the reversed classes."""
+    ids = {category["id"]: 100 - category["id"] for category in trained.truth["categories"]}
+    trained.truth["categories"] = [
+        {**category, "id": ids[category["id"]]} for category in reversed(trained.truth["categories"])
+    ]
+    trained.truth["annotations"] = [
+        {**annotation, "category_id": ids[annotation["category_id"]]} for annotation in trained.truth["annotations"]
+    ]
+    trained.write()
+    assert _evaluate(trained, "--output", str(tmp_path / "d.json"), "--json", str(tmp_path / "n.json")) == 0
+    expected = trained.expected()
+    written = json.loads((tmp_path / "n.json").read_text())
+    for name, values in expected.per_class.items():
+        assert written["per_class"][name] == pytest.approx(values)
+
+
+def test_data_of_other_classes_is_refused_with_both_lists(
+    trained: _Trained, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained.truth["categories"][0]["name"] = "unicorn"
+    trained.write()
+    assert _evaluate(trained) == 2
+    error = capsys.readouterr().err
+    assert "must know the data's classes" in error
+    assert "unicorn" in error
+
+
+def test_a_state_dict_that_does_not_say_its_net_is_refused(
+    trained: _Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(trained.detector.exported().state_dict(), tmp_path / "plain.pt")
+    assert main([str(tmp_path / "plain.pt"), str(trained.data)]) == 2
+    assert "must say how its net is built" in capsys.readouterr().err
+
+
+def test_weights_of_another_versions_settings_are_a_sentence(
+    trained: _Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved = checkpoint.load(trained.run / "best.pt")
+    saved["detector"]["wings"] = 2
+    checkpoint.save(tmp_path / "later.pt", saved)
+    assert main([str(tmp_path / "later.pt"), str(trained.data)]) == 2
+    assert "wings" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("missing", ["weights", "data"])
+def test_a_path_that_is_not_there_is_named(
+    trained: _Trained, tmp_path: Path, missing: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = str(tmp_path / "gone")
+    arguments = [gone, str(trained.data)] if missing == "weights" else [str(trained.run), gone]
+    assert main(arguments) == 2
+    assert gone in capsys.readouterr().err
+
+
+def test_a_voc_split_that_lacks_a_class_is_scored_with_the_nets_labels(trained: _Trained, tmp_path: Path) -> None:
+    from PIL import Image
+
+    root = tmp_path / "voc"
+    for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (root / folder).mkdir(parents=True)
+    Image.new("RGB", (64, 64)).save(root / "JPEGImages" / "a.jpg")
+    (root / "ImageSets" / "Main" / "val.txt").write_text("a\n")
+    name = trained.detector.classes[-1]
+    box = "<xmin>5</xmin><ymin>5</ymin><xmax>40</xmax><ymax>40</ymax>"
+    (root / "Annotations" / "a.xml").write_text(
+        "<annotation><filename>a.jpg</filename><size><width>64</width><height>64</height><depth>3</depth></size>"
+        f"<object><name>{name}</name><difficult>0</difficult><bndbox>{box}</bndbox></object></annotation>"
+    )
+    arguments = [str(trained.run), str(root), "--num-workers", "0", "--json", str(tmp_path / "n.json")]
+    assert main(arguments) == 0
+    per_class = json.loads((tmp_path / "n.json").read_text())["per_class"]
+    assert list(per_class) == list(trained.detector.classes)
+    assert [name for name, values in per_class.items() if values["AP"] >= 0] == [name]

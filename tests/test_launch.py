@@ -1,0 +1,146 @@
+"""Training on Ray workers, each time in processes of its own, as a user starts it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from raydistill.checkpoint import RunDirectory
+from raydistill.config import load_config
+from raydistill.data.build import build_datasets
+from raydistill.data.loaders import evaluation_loader
+from raydistill.detectors.restore import restore_detector
+from raydistill.evaluation import evaluate
+from raydistill.runtime import Worker
+from tests.small import REPOSITORY, SMALL_RUN, metrics_of
+
+pytestmark = pytest.mark.ray
+
+STAGES = ("teacher", "baseline", "distilled")
+SETTINGS = [*SMALL_RUN, "distillation.preflight=warn", "scaling.cpus_per_worker=1"]
+TIMEOUT = 240
+
+
+class _Command:
+    """``python -m raydistill.train quickstart`` in a process of its own."""
+
+    def __init__(self, output: Path, *settings: str) -> None:
+        self.output = output
+        self._files = (output.with_suffix(".out"), output.with_suffix(".err"))
+        environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+        arguments = ["-m", "raydistill.train", "quickstart", *SETTINGS, *settings, "--output", str(output)]
+        with self._files[0].open("w") as out, self._files[1].open("w") as err:
+            self.process = subprocess.Popen(
+                [sys.executable, *arguments], cwd=REPOSITORY, stdout=out, stderr=err, env=environment
+            )
+
+    def finish(self) -> int:
+        try:
+            return self.process.wait(TIMEOUT)
+        finally:
+            self.process.kill()
+
+    @property
+    def out(self) -> str:
+        return self._files[0].read_text()
+
+    @property
+    def err(self) -> str:
+        return self._files[1].read_text()
+
+    def training_workers(self) -> list[int]:
+        """Return the ids of this command's own Ray workers that train."""
+        listing = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+        rows = [line.split(None, 2) for line in listing.splitlines()]
+        family = {self.process.pid}
+        for _ in range(5):  # the driver starts the raylet, which starts the workers
+            family |= {int(row[0]) for row in rows if int(row[1]) in family}
+        return [int(row[0]) for row in rows if int(row[0]) in family and len(row) > 2 and "RayTrainWorker" in row[2]]
+
+
+@pytest.fixture(scope="module")
+def two_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Command]:
+    """A run of two workers, to its end."""
+    output = tmp_path_factory.mktemp("two") / "run"
+    command = _Command(output, "scaling.num_workers=2", "data.num_val=5", "student.box_score_thresh=0")
+    assert command.finish() == 0, command.err
+    yield command
+
+
+def test_two_workers_end_with_the_table_and_no_word_of_ray(two_workers: _Command) -> None:
+    lines = two_workers.out.splitlines()
+    assert [line for line in lines if "student distilled" in line]
+    assert lines[-1] == f"Student's weights: {two_workers.output / 'distilled' / 'best.pt'}"
+    ours = ("device: ", "data: ", "teacher", "baseline", "distilled", "preflight: ", "warning: ")
+    assert [line for line in two_workers.err.splitlines() if not line.startswith(ours)] == []
+    for stage in STAGES:
+        assert [line["epoch"] for line in metrics_of(RunDirectory(two_workers.output / stage))] == [1, 2]
+        assert two_workers.err.count(f"{stage} epoch ") == 2
+    assert not (two_workers.output / "ray").exists()
+
+
+def test_two_workers_count_each_validation_image_once(two_workers: _Command) -> None:
+    run = RunDirectory(two_workers.output / "distilled")
+    config = load_config("quickstart", [*SETTINGS, "data.num_val=5"])
+    _, val = build_datasets(config)
+    batches = evaluation_loader(val, 4, 0, 1, config.loader)
+    alone = evaluate(restore_detector(run.path), val, batches, Worker())
+    result = json.loads(run.result.read_text())
+    assert {d["image_id"] for d in alone.detections} == {1, 2, 3, 4, 5}
+    assert {name: result[name] for name in alone.scores.summary} == pytest.approx(alone.scores.summary, abs=1e-6)
+
+
+def test_repeating_the_command_of_a_finished_run_trains_nothing(two_workers: _Command) -> None:
+    written = {stage: (two_workers.output / stage / "last.pt").stat().st_mtime_ns for stage in STAGES}
+    again = _Command(two_workers.output, "scaling.num_workers=2", "data.num_val=5", "student.box_score_thresh=0")
+    assert again.finish() == 0
+    assert {stage: (two_workers.output / stage / "last.pt").stat().st_mtime_ns for stage in STAGES} == written
+    assert "student distilled" in again.out
+    assert "epoch 1/2" not in again.err
+    assert again.err.count("finished before, not trained again") == 3
+
+
+def test_a_run_survives_the_loss_of_a_worker_and_has_every_epoch_once(tmp_path: Path) -> None:
+    command = _Command(tmp_path / "run", "training.epochs=6", "distillation.baseline=false")
+    teacher = RunDirectory(command.output / "teacher")
+    deadline = time.monotonic() + TIMEOUT
+    while not (teacher.metrics.is_file() and teacher.checkpoint.is_file() and len(metrics_of(teacher)) >= 2):
+        assert command.process.poll() is None, command.err
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    workers = command.training_workers()
+    assert len(workers) == 1
+    os.kill(workers[0], signal.SIGKILL)
+    assert not teacher.finished
+    assert command.finish() == 0, command.err
+    for stage in ("teacher", "distilled"):
+        assert [line["epoch"] for line in metrics_of(RunDirectory(command.output / stage))] == [1, 2, 3, 4, 5, 6]
+    assert "teacher: 6 epochs of 2 steps, going on after epoch" in command.err
+    assert "student distilled" in command.out
+
+
+def test_an_error_of_the_users_in_a_worker_is_one_sentence_and_no_retries(tmp_path: Path) -> None:
+    """The teacher's file is looked at in the worker; more failures would be survived than there are."""
+    command = _Command(tmp_path / "run", f"teacher.weights={tmp_path / 'nowhere'}", "scaling.max_failures=50")
+    started = time.monotonic()
+    assert command.finish() == 2
+    assert time.monotonic() - started < TIMEOUT / 2
+    sentences = [line for line in command.err.splitlines() if not line.startswith(("device: ", "data: "))]
+    assert len(sentences) == 1
+    assert "nowhere" in sentences[0]
+    assert "Traceback" not in command.err
+    assert command.out == ""
+
+
+def test_more_than_the_machine_has_is_refused_before_anything_waits(tmp_path: Path) -> None:
+    command = _Command(tmp_path / "run", "scaling.use_gpu=true", "scaling.gpus_per_worker=64")
+    assert command.finish() == 2
+    assert "scaling.num_workers: must fit into the Ray cluster, got 1 workers of 1 CPU and 64 GPU" in command.err

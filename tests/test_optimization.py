@@ -1,0 +1,107 @@
+"""The optimizer's groups, and the sums that become an epoch's metrics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from raydistill.config.sections import Optimizer
+from raydistill.optimization import MetricSums, build_optimizer
+from raydistill.runtime import Worker
+from raydistill.structures import Gate, StepLosses
+
+
+def _net() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2))
+
+
+def _losses(gates: dict[str, tuple[float, float]] | None = None, **terms: float) -> StepLosses:
+    values = {name: torch.tensor(value) for name, value in terms.items()}
+    counted = {name: Gate(torch.tensor(opened), torch.tensor(total)) for name, (opened, total) in (gates or {}).items()}
+    return StepLosses(torch.tensor(0.0), values, counted)
+
+
+def test_norms_and_biases_carry_no_weight_decay() -> None:
+    net = _net()
+    optimizer = build_optimizer(Optimizer(weight_decay=0.5), net)
+    decays = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in net.named_parameters():
+        assert decays[id(parameter)] == (0.5 if name in ("0.weight", "2.weight") else 0.0)
+
+
+def test_every_parameter_that_learns_is_in_one_group_and_no_other() -> None:
+    net = _net()
+    net[0].requires_grad_(False)
+    optimizer = build_optimizer(Optimizer(), net)
+    held = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    assert sorted(held) == sorted(id(p) for p in net.parameters() if p.requires_grad)
+
+
+def test_a_net_without_norms_and_biases_has_one_group() -> None:
+    assert len(build_optimizer(Optimizer(), nn.Linear(2, 2, bias=False)).param_groups) == 1
+
+
+@pytest.mark.parametrize(("name", "kind"), [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW)])
+def test_the_optimizer_that_was_named_is_built(name: str, kind: type) -> None:
+    optimizer = build_optimizer(Optimizer.model_validate({"name": name, "learning_rate": 0.25}), _net())
+    assert type(optimizer) is kind
+    assert {group["lr"] for group in optimizer.param_groups} == {0.25}
+
+
+def test_sgd_takes_its_momentum() -> None:
+    assert build_optimizer(Optimizer(momentum=0.3), _net()).param_groups[0]["momentum"] == 0.3
+
+
+def test_losses_become_means_over_the_steps() -> None:
+    sums = MetricSums()
+    sums.add(_losses(feature=1.0))
+    sums.add(_losses(feature=2.0))
+    assert sums.over(Worker()) == {"feature": 1.5}
+
+
+def test_a_term_that_some_steps_lack_is_the_mean_over_those_that_have_it() -> None:
+    sums = MetricSums()
+    sums.add(_losses(total=1.0, feature=3.0))
+    sums.add(_losses(total=2.0))
+    assert sums.over(Worker()) == {"total": 1.5, "feature": 3.0}
+
+
+def test_a_gate_is_the_share_of_all_regions_and_not_the_mean_of_shares() -> None:
+    sums = MetricSums()
+    sums.add(_losses({"box_open": (1, 1)}, total=0.0))
+    sums.add(_losses({"box_open": (0, 3)}, total=0.0))
+    assert sums.over(Worker())["gate/box_open"] == 0.25
+
+
+def test_a_gate_without_regions_is_closed() -> None:
+    sums = MetricSums()
+    sums.add(_losses({"box_open": (0, 0)}, total=0.0))
+    assert sums.over(Worker())["gate/box_open"] == 0.0
+
+
+def test_an_epoch_without_steps_has_no_metrics() -> None:
+    assert MetricSums().over(Worker()) == {}
+
+
+@dataclass(frozen=True)
+class _TwoAlike(Worker):
+    """A worker whose neighbour has the same numbers."""
+
+    def sum(self, values: Tensor) -> Tensor:
+        return values * 2
+
+
+def test_losses_are_averaged_over_the_workers_and_gates_summed() -> None:
+    sums = MetricSums()
+    sums.add(_losses({"box_open": (1, 4)}, total=3.0))
+    assert sums.over(_TwoAlike(0, 2)) == {"total": 3.0, "gate/box_open": 0.25}
+
+
+def test_many_small_losses_are_summed_without_losing_digits() -> None:
+    sums = MetricSums()
+    for _ in range(20_000):
+        sums.add(_losses(total=0.1))
+    assert sums.over(Worker())["total"] == pytest.approx(0.1, abs=2e-9)

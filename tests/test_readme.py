@@ -1,0 +1,144 @@
+"""Every command of the README, run in its order on a small copy of the world that it assumes."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import torch
+from torchvision.io import write_jpeg
+from torchvision.models import resnet18
+from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_fpn, fasterrcnn_resnet50_fpn
+from torchvision.utils import draw_bounding_boxes
+
+from raydistill import evaluate, train
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
+SHELL = [line for kind, text in BLOCKS if kind == "sh" for line in text.strip().splitlines()]
+COMMANDS = [line for line in SHELL if line.startswith("python -m raydistill.")]
+INSTALLS = [line for line in SHELL if line.startswith("python3 -m venv")]
+
+TINY = [
+    *("--local", "training.epochs=1", "training.batch_size=2", "input.min_size=64", "input.max_size=96"),
+    *("loader.num_workers=0", "distillation.preflight=warn"),
+]
+TINY_NETS = [
+    f"{role}.{setting}"
+    for role in ("teacher", "student")
+    for setting in ("box_batch_size_per_image=16", "rpn_post_nms_top_n_train=50", "rpn_post_nms_top_n_test=20")
+]
+SMALLER = {
+    "quickstart": ["data.num_train=4", "data.num_val=2", "teacher.epochs=1"],
+    "finetune": TINY_NETS,
+    "voc_r101_r50": [*TINY_NETS, "teacher.backbone=resnet18", "student.backbone=resnet18"],
+}
+
+
+def test_that_the_readme_is_finished_and_short():
+    assert not re.findall(r"[A-Z]+_(?:TABLE|MINUTES)", README)
+    assert len(README.splitlines()) < 150
+
+
+def test_that_ci_installs_and_tests_as_the_readme_says():
+    ci = (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8")
+    run_line, test_line = INSTALLS
+    assert run_line.endswith("pip install . && python -m raydistill.train quickstart")
+    *_, install, test = (part.strip() for part in test_line.split("&&"))
+    assert [line for line in ci.splitlines() if line.startswith("pip install")] == [
+        install.replace("pip install", "pip install --quiet")
+    ]
+    assert ci.splitlines()[-1] == test == "pytest"
+
+
+def test_that_every_command_of_the_readme_does_what_it_says(world, monkeypatch):
+    assert len(COMMANDS) >= 4
+    monkeypatch.chdir(world)
+    for command in [INSTALLS[0].split("&&")[-1].strip(), *COMMANDS]:
+        _, _, module, *arguments = shlex.split(command)
+        main = {"raydistill.train": train.main, "raydistill.evaluate": evaluate.main}[module]
+        small = [*TINY, *SMALLER[arguments[0]]] if module == "raydistill.train" else []
+        assert main([*arguments, *small]) == 0, command
+    assert (world / "runs/quickstart/comparison.csv").is_file()
+    assert (world / "runs/voc_r101_r50/distilled/best.pt").is_file()
+    assert 0 <= json.loads((world / "scores.json").read_text())["AP"] <= 1
+    (snippet,) = (text for kind, text in BLOCKS if kind == "python")
+    names: dict[str, torch.nn.Module] = {}
+    exec(snippet, names)
+    assert names["student"].eval()([torch.rand(3, 64, 80)])[0].keys() == {"boxes", "labels", "scores"}
+
+
+@pytest.fixture
+def world(tmp_path):
+    """A folder with ``path/to/data``, ``path/to/VOC2012``, two COCO files, and a torch hub with torchvision's files."""
+    _make_coco(tmp_path / "path/to/data")
+    _make_voc(tmp_path / "path/to/VOC2012")
+    annotations = json.loads((tmp_path / "path/to/data/annotations/val.json").read_text())
+    (tmp_path / "annotations.json").write_text(json.dumps(annotations))
+    detections = [
+        {key: entry[key] for key in ("image_id", "category_id", "bbox")} for entry in annotations["annotations"]
+    ]
+    (tmp_path / "detections.json").write_text(json.dumps([{**detection, "score": 0.9} for detection in detections]))
+    before = torch.hub.get_dir()
+    torch.hub.set_dir(str(tmp_path / "hub"))
+    _make_hub(tmp_path / "hub" / "checkpoints")
+    yield tmp_path
+    torch.hub.set_dir(before)
+
+
+def _image(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ground = torch.randint(0, 255, (3, 64, 80), dtype=torch.uint8)
+    write_jpeg(draw_bounding_boxes(ground, torch.tensor([[10, 10, 50, 40]]), fill=True), str(path))
+
+
+def _make_coco(root: Path) -> None:
+    for split in ("train", "val"):
+        for number in (1, 2):
+            _image(root / split / f"{number}.jpg")
+        content = {
+            "images": [{"id": n, "file_name": f"{n}.jpg", "width": 80, "height": 64} for n in (1, 2)],
+            "annotations": [
+                {"id": n, "image_id": n, "category_id": 7, "bbox": [10, 10, 40, 30], "area": 1200, "iscrowd": 0}
+                for n in (1, 2)
+            ],
+            "categories": [{"id": 7, "name": "gear"}],
+        }
+        (root / "annotations").mkdir(exist_ok=True)
+        (root / "annotations" / f"{split}.json").write_text(json.dumps(content))
+
+
+def _make_voc(root: Path) -> None:
+    for split, number in (("train", 1), ("val", 2)):
+        _image(root / "JPEGImages" / f"{number}.jpg")
+        (root / "ImageSets/Main").mkdir(parents=True, exist_ok=True)
+        (root / "ImageSets/Main" / f"{split}.txt").write_text(f"{number}\n")
+        annotation = ElementTree.Element("annotation")
+        size = ElementTree.SubElement(annotation, "size")
+        for key, value in (("width", 80), ("height", 64), ("depth", 3)):
+            ElementTree.SubElement(size, key).text = str(value)
+        found = ElementTree.SubElement(annotation, "object")
+        ElementTree.SubElement(found, "name").text = "gear"
+        box = ElementTree.SubElement(found, "bndbox")
+        for key, value in (("xmin", 10), ("ymin", 10), ("xmax", 50), ("ymax", 40)):
+            ElementTree.SubElement(box, key).text = str(value)
+        (root / "Annotations").mkdir(exist_ok=True)
+        ElementTree.ElementTree(annotation).write(root / "Annotations" / f"{number}.xml")
+
+
+def _make_hub(folder: Path) -> None:
+    """Put random weights where torchvision would have put the downloaded ones."""
+    folder.mkdir(parents=True)
+    frozen = {"weights": None, "weights_backbone": None}
+    models = {
+        "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth": fasterrcnn_resnet50_fpn(**frozen),
+        "fasterrcnn_mobilenet_v3_large_fpn-fb6a3cc7.pth": fasterrcnn_mobilenet_v3_large_fpn(**frozen),
+        "resnet18-f37072fd.pth": resnet18(weights=None),
+    }
+    for name, model in models.items():
+        torch.save({key: v for key, v in model.state_dict().items() if "num_batches" not in key}, folder / name)

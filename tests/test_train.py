@@ -1,0 +1,261 @@
+"""``python -m raydistill.train`` and ``python -m raydistill``, up to the door of Ray."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from raydistill import __main__, stages
+from raydistill.checkpoint import RunDirectory
+from raydistill.config import RECIPES
+from raydistill.errors import UserError
+from raydistill.run_settings import locked
+from raydistill.train import main
+from tests.small import SMALL_RUN, metrics_of, run_python
+
+QUICK = [*SMALL_RUN, "distillation.preflight=warn", "training.epochs=1", "data.num_train=4", "data.num_val=2"]
+
+
+def _local(output: Path, *more: str) -> int:
+    return main(["quickstart", *QUICK, "--local", "--output", str(output), *more])
+
+
+def test_help_answers_in_a_second_and_names_the_recipes() -> None:
+    run_python("-m", "raydistill.train", "--help")  # the first call may have to compile
+    times = []
+    for _ in range(3):  # the machine may be busy
+        start = time.perf_counter()
+        answer = run_python("-m", "raydistill.train", "--help")
+        times.append(time.perf_counter() - start)
+    assert answer.returncode == 0
+    assert all(recipe in answer.stdout for recipe in RECIPES)
+    assert min(times) < 1
+
+
+@pytest.mark.parametrize("module", ["raydistill.train", "raydistill.__main__"])
+def test_the_command_line_needs_neither_torch_nor_ray(module: str) -> None:
+    code = f"import sys, {module}; print([name for name in ('torch', 'ray', 'pandas') if name in sys.modules])"
+    assert run_python("-c", code).stdout == "[]\n"
+
+
+def test_a_run_here_ends_with_the_table_on_stdout_and_progress_on_stderr(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _local(tmp_path / "run") == 0
+    captured = capsys.readouterr()
+    assert "student distilled" in captured.out
+    assert "student alone" in captured.out
+    assert f"Student's weights: {tmp_path / 'run' / 'distilled' / 'best.pt'}" in captured.out
+    assert "epoch 1/1" not in captured.out
+    assert [f"{stage} epoch 1/1" in captured.err for stage in ("teacher", "baseline", "distilled")] == [True] * 3
+
+
+def test_a_finished_run_shows_its_table_again_and_trains_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _local(tmp_path)
+    first = capsys.readouterr().out
+    assert _local(tmp_path) == 0
+    captured = capsys.readouterr()
+    assert captured.out == first
+    assert "epoch 1/1" not in captured.err
+    assert "distilled: finished before, not trained again" in captured.err
+
+
+def test_the_table_of_a_finished_run_needs_no_ray(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _local(tmp_path) == 0
+    monkeypatch.setitem(sys.modules, "raydistill.launch", None)  # importing it would fail
+    assert main(["quickstart", *QUICK, "scaling.num_workers=2", "--output", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.count("student distilled") == 2
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_printed_config_is_the_config_that_runs(
+    recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([recipe, "seed=7", "--print-config"]) == 0
+    printed = capsys.readouterr().out
+    (tmp_path / "copy.yaml").write_text(printed)
+    assert main([str(tmp_path / "copy.yaml"), "--print-config"]) == 0
+    assert capsys.readouterr().out == printed
+    assert yaml.safe_load(printed)["seed"] == 7
+
+
+def test_the_printed_config_runs_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["quickstart", *QUICK, "--output", str(tmp_path / "run"), "--print-config"])
+    (tmp_path / "copy.yaml").write_text(capsys.readouterr().out)
+    assert main([str(tmp_path / "copy.yaml"), "--local"]) == 0
+    assert _local(tmp_path / "run") == 0  # the same settings: nothing is refused or trained again
+    assert "not trained again" in capsys.readouterr().err
+
+
+def test_printing_the_config_writes_nothing(tmp_path: Path) -> None:
+    main(["quickstart", "--output", str(tmp_path / "run"), "--print-config"])
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_mistyped_setting_ends_with_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["quickstart", "training.epoch=3", "--local"]) == 2
+    captured = capsys.readouterr()
+    assert "did you mean training.epochs?" in captured.err
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
+
+
+def test_a_mistyped_recipe_ends_with_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["quikstart"]) == 2
+    assert "did you mean 'quickstart'?" in capsys.readouterr().err
+
+
+def test_all_wrong_settings_are_told_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["quickstart", "training.epochs=0", "feature.weight=-1", "decay.shape=round"]) == 2
+    error = capsys.readouterr().err
+    assert all(name in error for name in ("training.epochs", "feature.weight", "decay.shape"))
+
+
+def test_options_may_stand_between_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["quickstart", "seed=3", "--print-config", "training.epochs=2"]) == 0
+    settings = yaml.safe_load(capsys.readouterr().out)
+    assert (settings["seed"], settings["training"]["epochs"]) == (3, 2)
+
+
+def test_the_output_option_beats_the_recipes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["quickstart", "output=elsewhere", "--output", str(tmp_path), "--print-config"])
+    assert yaml.safe_load(capsys.readouterr().out)["output"] == str(tmp_path)
+
+
+def test_several_workers_in_one_process_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _local(tmp_path, "scaling.num_workers=2") == 2
+    assert "scaling.num_workers: must be 1 with --local, got 2" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+
+
+def test_another_runs_directory_is_refused_before_ray_is_started(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _local(tmp_path) == 0
+    monkeypatch.setitem(sys.modules, "raydistill.launch", None)  # importing it would fail
+    assert main(["quickstart", *QUICK, "seed=9", "--output", str(tmp_path)]) == 2
+    assert "seed=0 then, 9 now" in capsys.readouterr().err
+
+
+def test_data_that_is_not_there_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["finetune", f"data.root={tmp_path / 'gone'}", "--local", "--output", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert "gone" in error
+    assert "Traceback" not in error
+
+
+def test_an_output_that_cannot_be_written_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    assert _local(tmp_path / "file") == 2
+    assert f"{tmp_path / 'file'}: must be a directory to write to" in capsys.readouterr().err
+
+
+def test_a_second_command_in_the_same_place_is_refused_while_the_first_works(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with locked(tmp_path):
+        assert _local(tmp_path) == 2
+    assert f"{tmp_path}: another command is at work there" in capsys.readouterr().err
+    assert not (tmp_path / "teacher").exists()
+    assert _local(tmp_path) == 0  # the lock ends with its holder
+
+
+def test_fp16_without_a_gpu_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    assert _local(tmp_path, "training.precision=fp16") == 2
+    assert "training.precision: fp16 needs a GPU" in capsys.readouterr().err
+
+
+def _interrupted_by(error: BaseException) -> Any:
+    def run(*_: Any) -> None:
+        raise error
+
+    return run
+
+
+def test_an_interrupted_run_says_how_to_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stages, "_run_stage", _interrupted_by(KeyboardInterrupt()))
+    assert _local(tmp_path) == 130
+    captured = capsys.readouterr()
+    assert "interrupted; the same command goes on after the last finished epoch" in captured.err
+    assert captured.out == ""
+
+
+def test_an_error_of_ours_keeps_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "_run_stage", _interrupted_by(ZeroDivisionError()))
+    with pytest.raises(ZeroDivisionError):
+        _local(tmp_path)
+
+
+def test_an_error_of_the_users_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stages, "_run_stage", _interrupted_by(UserError("images: must be there")))
+    assert _local(tmp_path) == 2
+    assert capsys.readouterr().err.endswith("images: must be there\n")
+
+
+def test_a_killed_process_goes_on_where_it_stopped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = stages.fit
+
+    def fit(job: Any, *rest: Any) -> Any:
+        if job.stage == "baseline":
+            raise KeyboardInterrupt
+        return original(job, *rest)
+
+    monkeypatch.setattr(stages, "fit", fit)
+    assert _local(tmp_path) == 130
+    monkeypatch.undo()
+    assert _local(tmp_path) == 0
+    assert "teacher: finished before, not trained again" in capsys.readouterr().err
+    for stage in ("teacher", "baseline", "distilled"):
+        assert [line["epoch"] for line in metrics_of(RunDirectory(tmp_path / stage))] == [1]
+
+
+# The console command --------------------------------------------------------------------------------------------------
+def test_the_package_lists_its_verbs() -> None:
+    asked, bare = run_python("-m", "raydistill", "--help"), run_python("-m", "raydistill")
+    assert (asked.returncode, bare.returncode) == (0, 2)
+    for verb in __main__.VERBS:
+        assert f"  {verb}" in asked.stdout
+        assert f"  {verb}" in bare.stderr
+
+
+@pytest.mark.parametrize("verb", __main__.VERBS)
+def test_every_verb_is_a_module_with_help(
+    verb: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["raydistill", verb, "--help"])
+    with pytest.raises(SystemExit) as caught:
+        __main__.main()
+    assert caught.value.code == 0
+    assert f"raydistill.{verb}" in capsys.readouterr().out
+
+
+def test_the_exit_code_of_the_verb_is_that_of_the_command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["raydistill", "train", "nowhere"])
+    assert __main__.main() == 2
+    assert "nowhere" in capsys.readouterr().err
+
+
+def test_an_unknown_verb_is_refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["raydistill", "dance"])
+    assert __main__.main() == 2
+    assert "usage: raydistill VERB" in capsys.readouterr().err

@@ -40,8 +40,6 @@ def train(config: Config, local: bool) -> None:
     from raydistill.report.comparison import as_text, comparison
     from raydistill.run_settings import locked, planned, refuse_other_settings, unfinished
 
-    if local:
-        _refuse_what_needs_ray(config)
     output = Path(config.output)
     with locked(output):
         refuse_other_settings(config)
@@ -58,25 +56,21 @@ def train(config: Config, local: bool) -> None:
     sys.stdout.write(f"Student's weights: {RunDirectory(output / planned(config)[-1]).best}\n")
 
 
-def _refuse_what_needs_ray(config: Config) -> None:
-    import torch
-
-    if config.scaling.num_workers != 1:
-        raise UserError(
-            f"scaling.num_workers: must be 1 with --local, got {config.scaling.num_workers}; leave --local out for more"
-        )
-    if config.scaling.use_gpu is True and not torch.cuda.is_available():
-        raise UserError("scaling.use_gpu: must not be true on a machine without a GPU; leave it out")
-
-
 def _run_here(config: Config, display: Display) -> None:
     """Run the stages in this process, without Ray."""
     import torch
 
+    from raydistill.events import Note
+    from raydistill.run_settings import unfinished
     from raydistill.runtime import FileReporter, Worker
     from raydistill.stages import run_stages
 
-    use_gpu = config.scaling.use_gpu and torch.cuda.is_available()
+    there = torch.cuda.is_available()
+    if config.scaling.use_gpu is True and not there:
+        raise UserError("scaling.use_gpu: must not be true on a machine without a GPU; leave it out")
+    if config.scaling.num_workers > 1 and unfinished(config):
+        display(Note(f"--local: one process instead of scaling.num_workers={config.scaling.num_workers}"))
+    use_gpu = config.scaling.use_gpu and there
     worker = Worker(device=torch.device("cuda", 0) if use_gpu else torch.device("cpu"))
     try:
         run_stages(config, worker, lambda run: FileReporter(run, worker, display))

@@ -32,7 +32,14 @@ NOT_REPEATABLE = ("seconds", "train/images_per_second")
 
 SMALL_RUN = [
     *("data.num_train=8", "data.num_val=4", "data.size=64", "input.min_size=64", "input.max_size=64"),
-    *("training.epochs=2", "training.batch_size=4", "evaluation.every=1", "loader.num_workers=0"),
+    *(
+        "scaling.num_workers=1",
+        "training.epochs=2",
+        "training.batch_size=4",
+        "evaluation.every=1",
+        "loader.num_workers=0",
+    ),
+    "teacher.epochs=null",
     "training.schedule={shape: cosine, warmup_steps: 2}",
     "training.optimizer={name: sgd, learning_rate: 0.02, weight_decay: 1e-4, momentum: 0.9}",
     *(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from raydistill.config import load_config
 from raydistill.data.build import build_datasets
 from raydistill.data.loaders import evaluation_loader
 from raydistill.detectors.restore import restore_detector
+from raydistill.errors import UserError
 from raydistill.evaluation import evaluate
 from raydistill.runtime import Worker
 from tests.small import REPOSITORY, SMALL_RUN, metrics_of
@@ -140,7 +142,31 @@ def test_an_error_of_the_users_in_a_worker_is_one_sentence_and_no_retries(tmp_pa
     assert command.out == ""
 
 
-def test_more_than_the_machine_has_is_refused_before_anything_waits(tmp_path: Path) -> None:
-    command = _Command(tmp_path / "run", "scaling.use_gpu=true", "scaling.gpus_per_worker=64")
-    assert command.finish() == 2
-    assert "scaling.num_workers: must fit into the Ray cluster, got 1 workers of 1 CPU and 64 GPU" in command.err
+@pytest.mark.parametrize(
+    ("nodes", "workers", "fits"),
+    [
+        ([{"CPU": 2.0}], 2, True),
+        ([{"CPU": 2.0}], 3, False),
+        ([{"CPU": 1.0}, {"CPU": 1.0}], 2, True),
+        ([{"memory": 1.0}, {"CPU": 1.0}], 2, False),
+    ],
+)
+def test_more_workers_than_the_nodes_hold_are_refused(
+    nodes: list[dict[str, float]], workers: int, fits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray itself would wait for ever."""
+    from raydistill import launch
+
+    monkeypatch.setattr(launch.ray, "nodes", lambda: [{"Alive": True, "Resources": node} for node in nodes])
+    config = load_config("quickstart", [*SETTINGS, "training.batch_size=12", f"scaling.num_workers={workers}"])
+    with contextlib.nullcontext() if fits else pytest.raises(UserError, match="must fit into the Ray cluster"):
+        launch._check_resources(config, 1, use_gpu=False)
+
+
+def test_more_workers_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from raydistill import launch
+
+    monkeypatch.setattr(launch.ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 8.0, "GPU": 1.0}}])
+    config = load_config("quickstart", [*SETTINGS, "scaling.num_workers=2"])
+    with pytest.raises(UserError, match="got 2 workers of 1 CPU and 1 GPU for nodes of 8 CPU 1 GPU, which hold 1"):
+        launch._check_resources(config, 1, use_gpu=True)

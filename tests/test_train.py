@@ -132,10 +132,10 @@ def test_the_output_option_beats_the_recipes(tmp_path: Path, capsys: pytest.Capt
     assert yaml.safe_load(capsys.readouterr().out)["output"] == str(tmp_path)
 
 
-def test_several_workers_in_one_process_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert _local(tmp_path, "scaling.num_workers=2") == 2
-    assert "scaling.num_workers: must be 1 with --local, got 2" in capsys.readouterr().err
-    assert not any(tmp_path.iterdir())
+def test_that_local_takes_one_process_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _local(tmp_path, "scaling.num_workers=2") == 0
+    assert "--local: one process instead of scaling.num_workers=2" in capsys.readouterr().err
+    assert (tmp_path / "comparison.csv").is_file()
 
 
 def test_another_runs_directory_is_refused_before_ray_is_started(

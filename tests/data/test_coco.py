@@ -59,7 +59,10 @@ def test_the_ignore_flag_has_no_effect_as_in_pycocotools(coco_folder: CocoFolder
 
 
 def test_crowds_are_left_out_of_training_only(coco_folder: CocoFolder) -> None:
-    crowd = coco_folder.box(2, 3, 2, [0, 0, 30, 30]) | {"iscrowd": 1, "segmentation": {"size": [30, 40], "counts": [1200]}}
+    crowd = coco_folder.box(2, 3, 2, [0, 0, 30, 30]) | {
+        "iscrowd": 1,
+        "segmentation": {"size": [30, 40], "counts": [1200]},
+    }
     coco_folder.content["annotations"].append(crowd)
     dataset = read_coco(*coco_folder.write())
     assert dataset.records[0].labels.tolist() == [2]
@@ -243,5 +246,5 @@ def test_a_missing_annotations_file_is_an_error_that_lists_those_near(coco_folde
 
 def test_a_missing_image_folder_is_one_problem(coco_folder: CocoFolder) -> None:
     _, annotations = coco_folder.write()
-    with pytest.raises(UserError, match="photos: the folder of the images of .* must exist"):
+    with pytest.raises(UserError, match=r"photos: the folder of the images of .* must exist"):
         read_coco(coco_folder.images.with_name("photos"), annotations)

@@ -105,7 +105,8 @@ def _train_loop(loop_config: dict[str, Any]) -> None:
         run_stages(Config.model_validate(loop_config["config"]), worker, reporter_for)
     except UserError as error:
         ray.get(board.fail.remote(str(error)))
-        raise
+        if worker.world_size > 1:
+            raise  # the other workers may be waiting for this one: Ray ends them
     except torch.cuda.OutOfMemoryError as error:
         advice = "lower training.batch_size, or raise training.accumulation by as much"
         ray.get(board.fail.remote(f"training.batch_size: must fit into the GPU's memory ({error}); {advice}"))

@@ -16,7 +16,7 @@ def decay_at(decay: Decay, progress: float) -> float:
         decay: shape and parameters.
         progress: t in [0, 1], the share of the optimizer steps already taken.
 
-    >>> from raydistill.config.sections import ExponentialDecay, LinearDecay, StepDecay
+    >>> from raydistill.config.distillation import LinearDecay, StepDecay
     >>> decay_at(LinearDecay(shape="linear"), 0.25)
     0.75
     >>> decay_at(StepDecay(shape="step", milestones=(0.5, 0.75), factor=0.1), 0.5)

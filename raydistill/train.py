@@ -65,10 +65,10 @@ def _run_here(config: Config, display: Display) -> None:
     from raydistill.runtime import FileReporter, Worker
     from raydistill.stages import run_stages
 
-    there = torch.cuda.is_available()
-    if config.scaling.use_gpu is True and not there:
+    there, to_do = torch.cuda.is_available(), unfinished(config)
+    if config.scaling.use_gpu is True and not there and to_do:
         raise UserError("scaling.use_gpu: must not be true on a machine without a GPU; leave it out")
-    if config.scaling.num_workers > 1 and unfinished(config):
+    if config.scaling.num_workers > 1 and to_do:
         display(Note(f"--local: one process instead of scaling.num_workers={config.scaling.num_workers}"))
     use_gpu = config.scaling.use_gpu and there
     worker = Worker(device=torch.device("cuda", 0) if use_gpu else torch.device("cpu"))

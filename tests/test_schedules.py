@@ -2,16 +2,15 @@ import math
 
 import pytest
 
-from raydistill.config.sections import (
+from raydistill.config.distillation import (
     ConstantDecay,
     CosineDecay,
-    CosineSchedule,
     ExponentialDecay,
     LinearDecay,
     PolynomialDecay,
     StepDecay,
-    StepSchedule,
 )
+from raydistill.config.training import CosineSchedule, StepSchedule
 from raydistill.schedules import decay_at, learning_rate_factor
 
 

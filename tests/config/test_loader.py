@@ -139,7 +139,6 @@ def test_that_a_recipe_that_does_not_exist_names_those_that_do():
         (["training.optimizer.name=adamw", "training.optimizer.momentum=0.5"], "training.optimizer.momentum: has no"),
         (["scaling.use_gpu=false", "scaling.gpus_per_worker=2"], "scaling.gpus_per_worker: has no effect"),
         (["decay.shape=linear", "decay.power=2"], "decay.power: no such setting"),
-        (["teacher.weights=x", "teacher.train=false", "teacher.epochs=3"], "teacher.epochs: has no effect"),
     ],
 )
 def test_that_a_setting_without_effect_is_an_error(overrides, start):

@@ -1,0 +1,118 @@
+"""Where images come from, and how they reach the nets."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from raydistill.config.base import Count, Fraction, Positive, Section, Text, WholeNumber
+
+_LARGEST_SHAPE = 0.8
+
+
+class CocoData(Section):
+    """Images with one COCO JSON per split; paths are relative to ``root``."""
+
+    format: Literal["coco"]
+    root: Text
+    """Folder that the four paths below are relative to."""
+    train_images: str = "train"
+    train_annotations: str = "annotations/train.json"
+    val_images: str = "val"
+    val_annotations: str = "annotations/val.json"
+    skip_images_without_objects: bool = False
+    """Leave images without objects out of training (they always count in evaluation)."""
+
+
+class VocData(Section):
+    """A PASCAL VOC folder: ``JPEGImages``, ``Annotations`` and ``ImageSets/Main``."""
+
+    format: Literal["voc"]
+    root: Text
+    train_split: str = "train"
+    val_split: str = "val"
+    classes: tuple[str, ...] | None = None
+    """The classes in the order of their labels; unset: those found in the training split, by name."""
+    difficult: Literal["ignore", "include"] = "ignore"
+    """Objects marked ``difficult``: left out of training and neither hit nor miss in evaluation, or like any other."""
+    coordinates: Literal["one_based", "zero_based"] = "one_based"
+    """``one_based``: pixel 1 is the first and xmax belongs to the box (VOC's own files); ``zero_based``: corners as
+    they stand (what many labelling tools write)."""
+    skip_images_without_objects: bool = False
+
+    @model_validator(mode="after")
+    def _classes_once(self) -> Self:
+        if self.classes is not None and (not self.classes or len(set(self.classes)) != len(self.classes)):
+            raise ValueError(f"classes must name at least one class and none twice, got {list(self.classes)}")
+        return self
+
+
+class ShapesData(Section):
+    """Generated images: coloured shapes on textured, cluttered backgrounds, drawn from ``seed``."""
+
+    format: Literal["shapes"]
+    num_train: Count = 600
+    num_val: Count = 150
+    size: Annotated[int, Field(ge=32, le=2048)] = 96
+    """Side of the square images in pixels."""
+    max_objects: Count = 4
+    object_sizes: tuple[Positive, Positive] = (0.1, 0.6)
+    """Smallest and largest diameter of a shape, relative to the side of the image."""
+    difficulty: Fraction = 0.5
+    """0: plain ground, strong contrast, no occlusion; 1: strong texture and clutter, weak contrast, much occlusion."""
+    seed: WholeNumber = 0
+    """Seed of the drawings; apart from the run's seed, so that runs with other seeds see the same images."""
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        smallest, largest = self.object_sizes
+        if not smallest <= largest <= _LARGEST_SHAPE:
+            raise ValueError(
+                f"object_sizes must be [smallest, largest] with smallest <= largest <= {_LARGEST_SHAPE}, got "
+                f"[{smallest}, {largest}]"
+            )
+        return self
+
+
+Data = Annotated[CocoData | VocData | ShapesData, Field(discriminator="format")]
+
+
+class Input(Section):
+    """How images reach the nets: both nets see the same pixels."""
+
+    min_size: Count = 800
+    """The shorter side is resized to this many pixels ..."""
+    max_size: Count = 1333
+    """... unless the longer side would exceed this."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.max_size < self.min_size:
+            raise ValueError(f"max_size must be at least min_size, got {self.max_size} < {self.min_size}")
+        return self
+
+
+class Augmentation(Section):
+    """Random changes of the training images, the same for every stage at the same seed."""
+
+    horizontal_flip: Fraction = 0.5
+    """Probability of mirroring left to right."""
+    scale_jitter: tuple[Positive, Positive] = (1.0, 1.0)
+    """Zoom factor drawn log-uniformly from this range; the frame keeps its size (crop when above 1, pad when below)."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        low, high = self.scale_jitter
+        if low > high:
+            raise ValueError(f"scale_jitter must be [low, high] with low <= high, got [{low}, {high}]")
+        return self
+
+
+class Loader(Section):
+    """How images are fetched."""
+
+    num_workers: WholeNumber = 2
+    """Loader processes per training worker; 0: images are decoded in the training process."""
+    group_by_aspect_ratio: bool = True
+    """Batches hold wide or tall images, not both: less padding."""

@@ -1,0 +1,131 @@
+"""The nets."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import model_validator
+
+from raydistill.config.base import Count, Fraction, Positive, Section, Text, WholeNumber, ascending
+
+RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+NAMED_WEIGHTS = ("random", "imagenet", "coco")
+COCO_BACKBONES = ("resnet50", "mobilenet_v3_large")
+
+
+class Detector(Section):
+    """A Faster R-CNN with FPN, torchvision's parts and names."""
+
+    backbone: Literal[
+        "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "mobilenet_v3_large", "mobilenet_v3_small"
+    ]
+    weights: Text = "imagenet"
+    """``random``, ``imagenet`` (torchvision's backbone), ``coco`` (its detector), or a file or run of ours."""
+    norm: Literal["batch", "frozen", "group"]
+    """Normalisation of the backbone. Unset: ``frozen`` with pretrained weights, else ``batch``."""
+    trainable_layers: WholeNumber
+    """Backbone stages that learn, from the top. Unset: torchvision's 3 with pretrained weights, else all."""
+    fpn_channels: Count = 256
+    returned_layers: tuple[Count, ...]
+    """Backbone stages that feed the FPN. Unset: torchvision's (1 to 4 for a ResNet, the last two for a MobileNetV3)."""
+    anchor_sizes: tuple[tuple[Positive, ...], ...]
+    """Sides of the anchors in pixels of the resized image, per pyramid level. Unset: torchvision's."""
+    anchor_aspect_ratios: tuple[Positive, ...] = (0.5, 1.0, 2.0)
+    box_head_size: Count = 1024
+    """Width of the two layers of the box head (torchvision's ``representation_size``)."""
+    rpn_pre_nms_top_n_train: Count = 2000
+    rpn_pre_nms_top_n_test: Count = 1000
+    rpn_post_nms_top_n_train: Count = 2000
+    rpn_post_nms_top_n_test: Count = 1000
+    rpn_batch_size_per_image: Count = 256
+    box_batch_size_per_image: Count = 512
+    box_score_thresh: Fraction = 0.05
+    box_nms_thresh: Fraction = 0.5
+    box_detections_per_img: Count = 100
+
+    @model_validator(mode="before")
+    @classmethod
+    def _torchvision_defaults(cls, raw: Any) -> Any:
+        """Fill in what depends on the backbone and on the weights, so that the printed config says what runs."""
+        if not isinstance(raw, dict):
+            return raw
+        resnet = str(raw.get("backbone", "")).startswith("resnet")
+        pretrained = raw.get("weights", "imagenet") in ("imagenet", "coco")
+        returned = raw.get("returned_layers") or ((1, 2, 3, 4) if resnet else (4, 5))
+        num_levels = len(returned) + 1 if isinstance(returned, (list, tuple)) else 5
+        if resnet or num_levels == 5:
+            anchors: Any = tuple((float(32 * 2**level),) for level in range(min(num_levels, 9)))
+        else:
+            anchors = ((32.0, 64.0, 128.0, 256.0, 512.0),) * num_levels
+        defaults: dict[str, Any] = {
+            "norm": "frozen" if pretrained else "batch",
+            "trainable_layers": 3 if pretrained else (5 if resnet else 6),
+            "returned_layers": returned,
+            "anchor_sizes": anchors,
+        }
+        return raw | {key: value for key, value in defaults.items() if raw.get(key) is None}
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        resnet = self.backbone in RESNETS
+        last = 4 if resnet else 5
+        most = 5 if resnet else 6
+        if self.trainable_layers > most:
+            raise ValueError(
+                f"trainable_layers must be at most {most} for {self.backbone}, got {self.trainable_layers}"
+            )
+        if self.trainable_layers < most and self.weights == "random":
+            raise ValueError(f"trainable_layers must be {most} with random weights: frozen noise learns nothing")
+        ascending("returned_layers", self.returned_layers)
+        if not self.returned_layers or self.returned_layers[-1] > last:
+            raise ValueError(f"returned_layers must lie in 1 to {last} for {self.backbone}")
+        if len(self.anchor_sizes) != len(self.returned_layers) + 1:
+            raise ValueError(
+                f"anchor_sizes must hold one list per pyramid level, {len(self.returned_layers) + 1} "
+                f"(returned_layers and one pooled), got {len(self.anchor_sizes)}"
+            )
+        if len({len(sizes) for sizes in self.anchor_sizes}) != 1 or not self.anchor_sizes[0]:
+            raise ValueError("anchor_sizes must hold as many sizes on every level: the RPN head is shared")
+        if self.weights == "coco" and self.backbone not in COCO_BACKBONES:
+            raise ValueError(
+                f"weights 'coco' exist in torchvision for {' and '.join(COCO_BACKBONES)} only, got {self.backbone}"
+            )
+        if self.weights == "coco":
+            self._fits_coco()
+        if self.norm == "group" and self.weights in ("imagenet", "coco"):
+            raise ValueError(f"norm must be 'batch' or 'frozen' with {self.weights} weights: they were trained so")
+        if self.norm == "frozen" and self.weights == "random":
+            raise ValueError("norm must be 'batch' or 'group' with random weights: a frozen one never learns its scale")
+        return self
+
+    def _fits_coco(self) -> None:
+        """Raise where a setting is not that of torchvision's COCO detector: shapes alone would not tell."""
+        plain = Detector.model_validate({"backbone": self.backbone, "weights": "imagenet"})
+        for name in ("fpn_channels", "returned_layers", "anchor_sizes", "anchor_aspect_ratios", "box_head_size"):
+            if getattr(self, name) != getattr(plain, name):
+                raise ValueError(f"{name} must be torchvision's with weights 'coco'; remove it")
+
+
+class Teacher(Detector):
+    """The teacher: a detector, and how it comes to its weights."""
+
+    train: bool
+    """Train it first. Unset: yes, unless ``weights`` is a file or a run of ours."""
+    epochs: Count | None = None
+    """Epochs of its own training; unset: ``training.epochs``. Without effect when it is not trained: a recipe's epochs
+    must not stand in the way of weights given on the command line."""
+    learning_rate: Positive | None = None
+    """Learning rate of its own training; unset: ``training.optimizer.learning_rate``."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _train_unless_given(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and raw.get("train") is None:
+            return raw | {"train": raw.get("weights", "imagenet") in NAMED_WEIGHTS}
+        return raw
+
+    @model_validator(mode="after")
+    def _trained_somehow(self) -> Self:
+        if not self.train and self.weights in ("random", "imagenet"):
+            raise ValueError(f"train must be true with weights '{self.weights}': such a teacher detects nothing")
+        return self

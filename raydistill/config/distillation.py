@@ -1,0 +1,138 @@
+"""What the student learns from the teacher, METHOD sections 2 to 7."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from raydistill.config.base import Fraction, NonNegative, Positive, Section, ascending
+
+
+class Distillation(Section):
+    """What concerns the distilled student as a whole."""
+
+    baseline: bool = True
+    """Train the same student without a teacher too, for comparison."""
+    initialize_from_teacher: bool = False
+    """Start the student's neck and heads from the teacher's where the shapes agree (later work: ICD, FGD)."""
+    preflight: Literal["strict", "warn"] = "strict"
+    """What a distillation term that is zero on every worker's first batch is: an error or a warning."""
+
+
+class Regions(Section):
+    """Region proposal sharing (METHOD section 2)."""
+
+    source: Literal["student", "teacher", "both"] = "both"
+    """Whose sampled proposals carry the head terms."""
+
+
+class Feature(Section):
+    """The feature backbone level (METHOD section 3)."""
+
+    weight: NonNegative = 3.0
+    mask: Literal["gaussian", "box", "full"] = "gaussian"
+    sigma_squared: Positive = 2.0
+    """Width of the Gaussian: 2 makes the standard deviation half the side of the box."""
+    levels: Literal["all", "assigned"] = "all"
+    """``assigned``: each box only on the pyramid level that the FPN would pool it from."""
+    adapter: Literal["conv1x1", "conv3x3", "identity"] = "conv1x1"
+    """Train-only layer per level from student to teacher channels; never part of the exported student."""
+    normalization: Literal["none", "teacher_variance"] = "none"
+    """``teacher_variance`` divides each level by the variance of the teacher's map: the weight means the same for
+    every teacher."""
+    background_weight: NonNegative = 0.0
+    """Weight of the same distance outside the boxes, relative to ``weight`` (not in the paper; later work has it)."""
+
+    @model_validator(mode="after")
+    def _has_effect(self) -> Self:
+        if self.mask != "gaussian" and self.sigma_squared != 2.0:
+            raise ValueError(f"sigma_squared has no effect with mask '{self.mask}'; remove it")
+        if self.mask == "full" and self.levels != "all":
+            raise ValueError("levels 'assigned' has no effect with mask 'full'; remove it")
+        if self.mask == "full" and self.background_weight:
+            raise ValueError("background_weight has no effect with mask 'full': no background is left; remove it")
+        return self
+
+
+class Classification(Section):
+    """The classification head level (METHOD section 4)."""
+
+    weight: NonNegative = 1.0
+    gate: Literal["teacher_better", "foreground", "all"] = "teacher_better"
+    divergence: Literal["bce", "kl"] = "bce"
+    temperature: Positive = 1.0
+    """Softens both distributions; with ``kl`` only."""
+
+    @model_validator(mode="after")
+    def _has_effect(self) -> Self:
+        if self.divergence != "kl" and self.temperature != 1.0:
+            raise ValueError(f"temperature has no effect with divergence '{self.divergence}'; remove it")
+        return self
+
+
+class Regression(Section):
+    """The box regression head level (METHOD section 5)."""
+
+    weight: NonNegative = 1.0
+    reference: Literal["student", "proposal", "none"] = "student"
+    """The teacher's box must beat this one for the region to count; ``none``: every foreground region counts."""
+
+
+class Rpn(Section):
+    """The region proposal network (METHOD section 6)."""
+
+    weight: NonNegative = 1.0
+    gate: Literal["teacher_better", "foreground"] = "teacher_better"
+    reference: Literal["student", "proposal", "none"] = "student"
+
+
+class LinearDecay(Section):
+    """d(t) = 1 - t."""
+
+    shape: Literal["linear"]
+
+
+class CosineDecay(Section):
+    """d(t) = (1 + cos(pi t)) / 2."""
+
+    shape: Literal["cosine"]
+
+
+class ExponentialDecay(Section):
+    """d(t) = exp(-rate t)."""
+
+    shape: Literal["exponential"]
+    rate: Positive = 5.0
+
+
+class StepDecay(Section):
+    """d(t) = factor to the power of the milestones that t has reached."""
+
+    shape: Literal["step"]
+    milestones: tuple[Fraction, ...] = (0.5, 0.75)
+    factor: Fraction = 0.1
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        ascending("milestones", self.milestones)
+        return self
+
+
+class PolynomialDecay(Section):
+    """d(t) = (1 - t) ** power."""
+
+    shape: Literal["polynomial"]
+    power: Positive = 2.0
+
+
+class ConstantDecay(Section):
+    """d(t) = 1: no decay."""
+
+    shape: Literal["constant"]
+
+
+Decay = Annotated[
+    LinearDecay | CosineDecay | ExponentialDecay | StepDecay | PolynomialDecay | ConstantDecay,
+    Field(discriminator="shape"),
+]

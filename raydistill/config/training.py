@@ -1,0 +1,99 @@
+"""How a stage is trained, evaluated and spread over workers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from raydistill.config.base import Count, Fraction, NonNegative, Positive, Section, WholeNumber, ascending
+
+
+class Optimizer(Section):
+    """The optimizer; norms and biases never carry weight decay."""
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: Positive = 0.02
+    weight_decay: NonNegative = 1e-4
+    momentum: Fraction = 0.9
+    """SGD only."""
+
+    @model_validator(mode="after")
+    def _has_effect(self) -> Self:
+        if self.name == "adamw" and self.momentum != 0.9:
+            raise ValueError("momentum has no effect with adamw; remove it")
+        return self
+
+
+class StepSchedule(Section):
+    """Learning rate times ``factor`` at each milestone, a fraction of the training (1x schedule: 8/12 and 11/12)."""
+
+    shape: Literal["step"]
+    milestones: tuple[Fraction, ...] = (0.6667, 0.9167)
+    factor: Fraction = 0.1
+    warmup_steps: WholeNumber = 500
+    """Optimizer steps over which the learning rate rises linearly from ``warmup_factor``."""
+    warmup_factor: Fraction = 0.001
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        ascending("milestones", self.milestones)
+        return self
+
+
+class CosineSchedule(Section):
+    """Learning rate falls from 1 to ``final_factor`` along half a cosine."""
+
+    shape: Literal["cosine"]
+    final_factor: Fraction = 0.0
+    warmup_steps: WholeNumber = 500
+    warmup_factor: Fraction = 0.001
+
+
+Schedule = Annotated[StepSchedule | CosineSchedule, Field(discriminator="shape")]
+
+
+class Training(Section):
+    """One stage of training; teacher, baseline and distilled student share it."""
+
+    epochs: Count = 12
+    batch_size: Count = 16
+    """Images per optimizer step, over all workers and accumulated parts."""
+    accumulation: Count = 1
+    """Parts that a batch is worked off in, one after the other, where memory does not hold all of it."""
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = StepSchedule(shape="step")
+    clip_grad_norm: Positive | None = None
+    """Largest gradient norm; unset: no clipping."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Autocast type of the forward passes; weights stay fp32."""
+
+
+class Evaluation(Section):
+    """When and how the student is scored on the validation split."""
+
+    every: Count = 1
+    """Epochs between evaluations; the last epoch is always evaluated."""
+    batch_size: Count = 4
+    """Images per worker and forward pass."""
+    best_metric: Literal["AP", "AP50", "AP75"] = "AP"
+    """``best.pt`` is the epoch with the highest of this; it is what the comparison table and the distillation use."""
+
+
+class Scaling(Section):
+    """Ray Train's workers."""
+
+    num_workers: Count = 1
+    use_gpu: bool | Literal["auto"] = "auto"
+    """``auto``: yes where there is a GPU for every worker."""
+    cpus_per_worker: Count | Literal["auto"] = "auto"
+    """CPUs (and threads) of a worker; ``auto``: an equal share of one machine's."""
+    gpus_per_worker: Count = 1
+    max_failures: WholeNumber = 3
+    """Lost workers or nodes survived before the run gives up."""
+
+    @model_validator(mode="after")
+    def _has_effect(self) -> Self:
+        if self.use_gpu is False and self.gpus_per_worker != 1:
+            raise ValueError("gpus_per_worker has no effect with use_gpu false; remove it")
+        return self

@@ -68,11 +68,14 @@ class _Command:
         return [int(row[0]) for row in rows if int(row[0]) in family and len(row) > 2 and "RayTrainWorker" in row[2]]
 
 
+TWO_WORKERS = ["scaling.num_workers=2", "data.num_val=5", "student.box_score_thresh=0", "student.norm=batch"]
+
+
 @pytest.fixture(scope="module")
 def two_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Command]:
-    """A run of two workers, to its end."""
+    """A run of two workers, to its end; with batch norm, whose statistics differ from worker to worker."""
     output = tmp_path_factory.mktemp("two") / "run"
-    command = _Command(output, "scaling.num_workers=2", "data.num_val=5", "student.box_score_thresh=0")
+    command = _Command(output, *TWO_WORKERS)
     assert command.finish() == 0, command.err
     yield command
 
@@ -102,7 +105,7 @@ def test_two_workers_count_each_validation_image_once(two_workers: _Command) -> 
 
 def test_repeating_the_command_of_a_finished_run_trains_nothing(two_workers: _Command) -> None:
     written = {stage: (two_workers.output / stage / "last.pt").stat().st_mtime_ns for stage in STAGES}
-    again = _Command(two_workers.output, "scaling.num_workers=2", "data.num_val=5", "student.box_score_thresh=0")
+    again = _Command(two_workers.output, *TWO_WORKERS)
     assert again.finish() == 0
     assert {stage: (two_workers.output / stage / "last.pt").stat().st_mtime_ns for stage in STAGES} == written
     assert "student distilled" in again.out

@@ -109,7 +109,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], None]) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON."""
-    write_atomically(path, lambda file: _ignore(file.write(json.dumps(value, indent=2).encode())))
+    write_atomically(path, lambda file: file.writelines([json.dumps(value, indent=2).encode()]))
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -180,7 +180,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, (pickle.UnpicklingError, LookupError)):
         return "not a file of torch.save, or more in it than tensors and plain values"
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-
-
-def _ignore(_: object) -> None:
-    """Drop a return value."""

@@ -108,11 +108,9 @@ def _check_classes(dataset: DetectionDataset, classes: tuple[str, ...], weights:
 
 
 def _write_json(path: Path, value: dict[str, Any] | Detections) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(value), encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error})") from error
+    from raydistill.checkpoint import write_atomically
+
+    write_atomically(path, lambda file: file.writelines([json.dumps(value).encode()]))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,7 +10,7 @@ from raydistill.checkpoint import load_weights
 from raydistill.config.sections import Detector, Input
 from raydistill.detectors.build import build_detector
 from raydistill.detectors.faster_rcnn import FasterRCNNDetector
-from raydistill.detectors.weights import load_file
+from raydistill.detectors.weights import fill
 from raydistill.errors import UserError
 
 
@@ -29,5 +29,5 @@ def restore_detector(path: Path) -> FasterRCNNDetector:
             f"{path}: its net's settings are not this version's ({'.'.join(map(str, first['loc']))}: {first['msg']})"
         ) from error
     detector = build_detector(settings, image, weights.classes)
-    load_file(detector, path, "weights")
+    fill(detector, weights, path, "weights")
     return detector

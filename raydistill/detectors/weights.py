@@ -68,7 +68,11 @@ def load_into(detector: FasterRCNNDetector, settings: DetectorSettings, where: s
 
 def load_file(detector: FasterRCNNDetector, path: Path, where: str) -> LoadReport:
     """Fill ``detector`` from a weights file or run directory; everything must fit, classes included."""
-    weights = load_weights(path)
+    return fill(detector, load_weights(path), path, where)
+
+
+def fill(detector: FasterRCNNDetector, weights: Weights, path: Path, where: str) -> LoadReport:
+    """Fill ``detector`` with ``weights`` that were read from ``path``; everything must fit, classes included."""
     if weights.classes is not None and weights.classes != detector.classes:
         raise UserError(f"{where}: {path}: {_class_difference(weights.classes, detector.classes)}")
     _check_fit(detector.model, weights.model, f"{where}: {path}")

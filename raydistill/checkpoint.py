@@ -73,6 +73,13 @@ class RunDirectory:
         """Whether the stage was trained to its end."""
         return self.result.is_file()
 
+    def lines(self) -> list[dict[str, float]]:
+        """Return the metrics of every epoch so far; a line that was cut off is left out."""
+        if not self.metrics.is_file():
+            return []
+        texts = self.metrics.read_text(encoding="utf-8").splitlines()
+        return [json.loads(text) for text in texts if text.endswith("}")]
+
 
 @dataclass(frozen=True)
 class Weights:

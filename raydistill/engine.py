@@ -57,7 +57,7 @@ def fit(job: Job, distiller: Distiller, loader: TrainingLoader, worker: Worker, 
         if (epoch + 1) % job.config.evaluation.every == 0 or epoch + 1 == job.epochs:
             worker.share_buffers(state.student)
             evaluation = evaluate_on_val(job, state.student, worker)
-            metrics |= {f"val/{name}": value for name, value in evaluation.scores.summary.items()}
+            metrics |= _score_metrics(evaluation)
             _keep_best(state, epoch + 1, evaluation)
         state.epoch = epoch + 1
         seconds = time.perf_counter() - started
@@ -155,6 +155,12 @@ def evaluate_on_val(job: Job, detector: Detector, worker: Worker) -> EvaluationR
         job.val, job.config.evaluation.batch_size, worker.rank, worker.world_size, job.config.loader
     )
     return evaluate(detector, job.val, batches, worker)
+
+
+def _score_metrics(evaluation: EvaluationResult) -> dict[str, float]:
+    """Return the scores under ``val/``, and the AP of each class under ``val/class/``."""
+    per_class = {f"val/class/{name}": values["AP"] for name, values in evaluation.scores.per_class.items()}
+    return {f"val/{name}": value for name, value in evaluation.scores.summary.items()} | per_class
 
 
 def _keep_best(state: TrainingState, epoch: int, evaluation: EvaluationResult) -> None:

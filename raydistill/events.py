@@ -46,5 +46,13 @@ class Note:
     warning: bool = False
 
 
+@dataclass(frozen=True)
+class TrialEvent:
+    """What a trial of a sweep says."""
+
+    trial: str
+    event: StageStarted | StepDone | EpochDone | Note
+
+
 Event = StageStarted | StepDone | EpochDone | Note
 Listener = Callable[[Event], None]

@@ -6,7 +6,7 @@ import contextlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -14,8 +14,11 @@ from torch import Tensor, nn
 
 from raydistill.checkpoint import RunDirectory
 from raydistill.errors import UserError
-from raydistill.events import Event, Listener
+from raydistill.events import EpochDone, Event, Listener
 from raydistill.structures import Target
+
+if TYPE_CHECKING:
+    from tensorboardX import SummaryWriter
 
 T = TypeVar("T")
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -108,11 +111,16 @@ class Reporter(Protocol):
 
 @dataclass(frozen=True)
 class FileReporter:
-    """Writes ``metrics.jsonl`` in the run directory and hands events on; only the main worker does either."""
+    """Writes ``metrics.jsonl`` in the run directory and hands events on; only the main worker does either.
+
+    With ``tensorboard`` event files are written beside it.
+    """
 
     run: RunDirectory
     worker: Worker
     listener: Listener
+    tensorboard: bool = False
+    _event_file: list[SummaryWriter] = field(default_factory=list)  # the open one
 
     def report(self, metrics: dict[str, float]) -> None:
         """Append one line."""
@@ -125,12 +133,27 @@ class FileReporter:
                 raise UserError(
                     f"{self.run.metrics}: cannot be written ({error}); make room, then repeat the command"
                 ) from error
+            if self.tensorboard:
+                self._to_tensorboard(metrics)
 
     def event(self, event: Event) -> None:
         """Hand on."""
         if self.worker.is_main:
             self.listener(event)
+            if isinstance(event, EpochDone) and event.epoch == event.epochs and self._event_file:
+                self._event_file.pop().close()
 
     def resume_from(self) -> Path | None:
         """Return the run directory's own checkpoint."""
         return self.run.checkpoint if self.run.checkpoint.is_file() else None
+
+    def _to_tensorboard(self, metrics: dict[str, float]) -> None:
+        """Write every metric as a scalar over epochs; after a restart those of lost epochs are purged."""
+        epoch = int(metrics["epoch"])
+        if not self._event_file:
+            from tensorboardX import SummaryWriter  # takes a second or two
+
+            self._event_file.append(SummaryWriter(str(self.run.path), purge_step=epoch))
+        for name, value in metrics.items():
+            self._event_file[0].add_scalar(name, value, epoch)
+        self._event_file[0].flush()

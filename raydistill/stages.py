@@ -30,6 +30,8 @@ from raydistill.runtime import Reporter, Worker
 from raydistill.training_state import Job, export
 
 ReporterFactory = Callable[[RunDirectory], Reporter]
+Datasets = tuple[DetectionDataset, DetectionDataset]
+"""Training and validation split."""
 _CLASSES_SHOWN = 6
 
 
@@ -42,8 +44,11 @@ class _Stages:
     reporter_for: ReporterFactory
     train: DetectionDataset
     val: DetectionDataset
+    teacher: RunDirectory | None = None  # trained elsewhere
 
     def run_directory(self, stage: StageName) -> RunDirectory:
+        if stage == "teacher" and self.teacher is not None:
+            return self.teacher
         return RunDirectory(Path(self.config.output) / stage)
 
     def job(self, stage: StageName) -> Job:
@@ -73,34 +78,57 @@ def _at_the_teachers_pace(config: Config) -> Config:
     return config.model_copy(update={"training": config.training.model_copy(update={"optimizer": optimizer})})
 
 
-def run_stages(config: Config, worker: Worker, reporter_for: ReporterFactory) -> None:
+def run_stages(config: Config, worker: Worker, reporter_for: ReporterFactory, only: StageName | None = None) -> None:
     """Run every planned stage that is not finished yet, and write ``comparison.csv``; every worker calls it.
+
+    With ``only`` that stage alone is run, after a look whether the others will fit to it.
 
     Raises:
         UserError: when the data, the weights or what lies in the output directory do not fit.
     """
     output = Path(config.output)
     refuse_other_settings(config)
-    missing = worker.broadcast(unfinished(config))  # one decides: the others may see the files later
-    notify = reporter_for(RunDirectory(output / planned(config)[0])).event
+    wanted = planned(config) if only is None else [only]
+    # one decides: the others may see the files later
+    missing = [stage for stage in worker.broadcast(unfinished(config)) if stage in wanted]
+    notify = reporter_for(RunDirectory(output / wanted[0])).event
     with _warnings_to(notify, worker):
-        for stage in planned(config):
+        for stage in wanted:
             if stage not in missing:
                 notify(Note(f"{stage}: finished before, not trained again"))
         if missing:
             notify(Note(_device(config, worker)))
-            train, val = build_datasets(config)
+            train, val = build_datasets(config.data)
             notify(Note(f"data: {len(train)} training and {len(val)} validation images, classes {_names(train)}"))
             stages = _Stages(config, worker, reporter_for, train, val)
-            if missing[-1] == "distilled" and len(missing) > 1:
+            if only == "teacher" or (missing[-1] == "distilled" and len(missing) > 1):
                 _rehearse(stages)
             for stage in missing:
                 _run_stage(stages, stage)
     worker.wait()
-    if worker.is_main:
+    if worker.is_main and only is None:
         checkpoint.write_atomically(
             output / "comparison.csv", lambda file: comparison(output).to_csv(file, index=False)
         )
+
+
+def run_student(
+    config: Config, worker: Worker, reporter_for: ReporterFactory, data: Datasets, teacher: RunDirectory
+) -> None:
+    """Train one student below ``config.output``, distilled from a teacher that lies elsewhere, or alone.
+
+    Nothing is trained where it is finished. Every worker calls it.
+
+    Raises:
+        UserError: as ``run_stages`` does.
+    """
+    stage = planned(config)[-1]
+    run = RunDirectory(Path(config.output) / stage)
+    if worker.broadcast(run.finished):
+        return
+    with _warnings_to(reporter_for(run).event, worker):
+        _run_stage(_Stages(config, worker, reporter_for, *data, teacher), stage)
+    worker.wait()
 
 
 def _run_stage(stages: _Stages, stage: StageName) -> None:
@@ -170,6 +198,8 @@ def _inherit(student: FasterRCNNDetector, teacher: FasterRCNNDetector) -> Note:
 def _compare_known_scores(stages: _Stages, reporter: Reporter) -> None:
     """Warn about a teacher that is no better than the student alone."""
     table = comparison(Path(stages.config.output))
+    if table.empty:
+        return
     known = dict(zip(table["model"], table["AP"].astype(float), strict=True))
     if not {"teacher", "student alone"} <= known.keys():
         return

@@ -12,7 +12,7 @@ from raydistill.config import RECIPES, Config, dump, load_config
 from raydistill.errors import UserError
 
 if TYPE_CHECKING:
-    from raydistill.progress import Display
+    from raydistill.events import Listener
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,26 +37,36 @@ def train(config: Config, local: bool) -> None:
     """Run what is missing of ``config``, in this process or on Ray workers, and print the comparison."""
     from raydistill.checkpoint import RunDirectory
     from raydistill.progress import Display
+    from raydistill.report import write_report
     from raydistill.report.comparison import as_text, comparison
     from raydistill.run_settings import locked, planned, refuse_other_settings, unfinished
+    from raydistill.trackers import tracked
 
     output = Path(config.output)
     with locked(output):
         refuse_other_settings(config)
-        if local or not unfinished(config):  # Ray takes half a minute to start: not for nothing
-            _run_here(config, Display())
-        else:
-            from raydistill.launch import run_on_ray
+        display = Display()
+        listener = tracked(config, display)
+        try:
+            if local or not unfinished(config):  # Ray takes half a minute to start: not for nothing
+                _run_here(config, listener)
+            else:
+                from raydistill.launch import run_on_ray
 
-            run_on_ray(config, Display())
+                run_on_ray(config, listener)
+        finally:
+            display.close()
     table = comparison(output)
     if table.empty:
         raise UserError(f"{output}: holds no results here; the workers must write to storage that this machine shares")
     sys.stdout.write(f"\n{as_text(table)}\n\n")
     sys.stdout.write(f"Student's weights: {RunDirectory(output / planned(config)[-1]).best}\n")
+    sys.stdout.flush()  # the report takes some seconds more
+    write_report(output)
+    sys.stdout.write(f"Report: {output / 'report' / 'report.html'}\n")
 
 
-def _run_here(config: Config, display: Display) -> None:
+def _run_here(config: Config, listener: Listener) -> None:
     """Run the stages in this process, without Ray."""
     import torch
 
@@ -69,13 +79,10 @@ def _run_here(config: Config, display: Display) -> None:
     if config.scaling.use_gpu is True and not there and to_do:
         raise UserError("scaling.use_gpu: must not be true on a machine without a GPU; leave it out")
     if config.scaling.num_workers > 1 and to_do:
-        display(Note(f"--local: one process instead of scaling.num_workers={config.scaling.num_workers}"))
+        listener(Note(f"--local: one process instead of scaling.num_workers={config.scaling.num_workers}"))
     use_gpu = config.scaling.use_gpu and there
     worker = Worker(device=torch.device("cuda", 0) if use_gpu else torch.device("cpu"))
-    try:
-        run_stages(config, worker, lambda run: FileReporter(run, worker, display))
-    finally:
-        display.close()
+    run_stages(config, worker, lambda run: FileReporter(run, worker, listener, config.logging.tensorboard))
 
 
 def _overrides(options: argparse.Namespace) -> list[str]:

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from raydistill.checkpoint import RunDirectory
 from raydistill.config import Config, load_config
+from raydistill.config.loader import split_overrides
 from raydistill.data.build import build_datasets
 from raydistill.data.loaders import TrainingLoader
 from raydistill.detectors.build import build_detector
@@ -60,6 +62,29 @@ SMALL_RUN = [
 def small_run(output: Path, *overrides: str) -> Config:
     """Return the quickstart's settings for a run of seconds that writes below ``output``."""
     return load_config("quickstart", [*SMALL_RUN, f"output={output}", *overrides])
+
+
+SMALL_SWEEP: dict[str, Any] = {
+    "base": "quickstart",
+    "settings": {
+        **dict(split_overrides(SMALL_RUN)[0]),
+        **{"data.num_train": 4, "data.num_val": 2, "distillation.preflight": "warn", "logging.tensorboard": False},
+        "student.box_score_thresh": 0,  # a new net has a score too, so that two sweeps can differ in it
+    },
+    "seeds": 1,
+    "space": {"decay.shape": {"grid": ["linear"]}},
+}
+"""A sweep of one point and two controls, each a matter of a second."""
+
+
+def small_sweep(folder: Path, settings: dict[str, Any] | None = None, **changes: Any) -> str:
+    """Write ``SMALL_SWEEP`` with other keys and more settings, and return the file; its output is ``folder/sweep``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    fixed = SMALL_SWEEP["settings"] | (settings or {})
+    path = folder / "small.yaml"
+    sweep = SMALL_SWEEP | {"output": str(folder / "sweep"), "settings": fixed} | changes
+    path.write_text(yaml.safe_dump(sweep, sort_keys=False))
+    return str(path)
 
 
 @dataclass
@@ -117,7 +142,7 @@ class Stage:
     listener: Listener = field(default_factory=Listener)
 
     def __post_init__(self) -> None:
-        train, val = build_datasets(self.config)
+        train, val = build_datasets(self.config.data)
         run = RunDirectory(Path(self.config.output) / self.name)
         settings = self.config.teacher if self.name == "teacher" else self.config.student
         self.job = Job(self.name, self.config, settings, self.config.training.epochs, run, train, val)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -15,8 +16,11 @@ from torchvision.models import resnet18
 from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_fpn, fasterrcnn_resnet50_fpn
 from torchvision.utils import draw_bounding_boxes
 
-from raydistill import evaluate, train
+from raydistill import evaluate, train, tune
 from raydistill.detectors.restore import restore_detector
+from raydistill.report import __main__ as report
+from raydistill.report import load
+from raydistill.search_space import load_sweep
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -36,13 +40,17 @@ TINY_NETS = [
 ]
 SMALLER = {
     "quickstart": ["data.num_train=4", "data.num_val=2", "teacher.epochs=1"],
+    "tune_configs/quickstart.yaml": [
+        *("data.num_train=4", "data.num_val=2", "teacher.epochs=1", "seeds=1", "evaluation.every=1"),
+        "space={decay.shape: {grid: [linear]}}",
+    ],
     "finetune": TINY_NETS,
     "voc_r101_r50": [*TINY_NETS, "teacher.backbone=resnet18", "student.backbone=resnet18"],
 }
 
 
 def test_that_the_readme_is_finished_and_short():
-    assert not re.findall(r"[A-Z]+_(?:TABLE|MINUTES)", README)
+    assert not re.findall(r"[A-Z]+_(?:TABLE|MINUTES|ROWS)", README)
     assert len(README.splitlines()) < 150
 
 
@@ -60,13 +68,16 @@ def test_that_ci_installs_and_tests_as_the_readme_says():
 def test_that_every_command_of_the_readme_does_what_it_says(world, monkeypatch):
     assert len(COMMANDS) >= 4
     monkeypatch.chdir(world)
+    mains = {"train": train.main, "evaluate": evaluate.main, "tune": tune.main, "report": report.main}
     for command in [INSTALLS[0].split("&&")[-1].strip(), *COMMANDS]:
         _, _, module, *arguments = shlex.split(command)
-        main = {"raydistill.train": train.main, "raydistill.evaluate": evaluate.main}[module]
-        small = [*TINY, *SMALLER[arguments[0]]] if module == "raydistill.train" else []
-        assert main([*arguments, *small]) == 0, command
+        verb = module.removeprefix("raydistill.")
+        small = [*TINY, *SMALLER[arguments[0]]] if verb in ("train", "tune") else []
+        assert mains[verb]([*arguments, *small]) == 0, command
     assert (world / "runs/quickstart/comparison.csv").is_file()
     assert (world / "runs/voc_r101_r50/distilled/best.pt").is_file()
+    assert (world / "runs/tune/quickstart/report/report.html").is_file()
+    assert len(load("runs/tune/quickstart").trials) == 3
     assert 0 <= json.loads((world / "scores.json").read_text())["AP"] <= 1
     (snippet,) = (text for kind, text in BLOCKS if kind == "python")
     names: dict[str, torch.nn.Module] = {}
@@ -78,9 +89,18 @@ def test_that_every_command_of_the_readme_does_what_it_says(world, monkeypatch):
     torch.testing.assert_close(plain, dict(ours))
 
 
+def test_that_the_sweep_file_of_the_readme_is_one(tmp_path):
+    (text,) = (text for kind, text in BLOCKS if kind == "yaml")
+    (tmp_path / "sweep.yaml").write_text(text)
+    loaded = load_sweep(str(tmp_path / "sweep.yaml"), ["data.train_annotations=t.json", "data.val_annotations=v.json"])
+    assert loaded.sweep.scheduler.name == "asha"
+    assert list(loaded.sweep.space) == ["decay.shape", "decay.rate", "feature.weight"]
+
+
 @pytest.fixture
 def world(tmp_path):
-    """A folder with ``path/to/data``, ``path/to/VOC2012``, two COCO files, and a torch hub with torchvision's files."""
+    """A clone's ``tune_configs``, ``path/to/data``, ``path/to/VOC2012``, two COCO files, and torchvision's files in a hub."""
+    shutil.copytree(REPOSITORY / "tune_configs", tmp_path / "tune_configs")
     _make_coco(tmp_path / "path/to/data")
     _make_voc(tmp_path / "path/to/VOC2012")
     annotations = json.loads((tmp_path / "path/to/data/annotations/val.json").read_text())

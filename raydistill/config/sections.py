@@ -34,6 +34,7 @@ from raydistill.config.distillation import (
     Regression,
     Rpn,
 )
+from raydistill.config.logging import Logging
 from raydistill.config.training import (
     Evaluation,
     Optimizer,
@@ -58,6 +59,7 @@ __all__ = [
     "Input",
     "LinearDecay",
     "Loader",
+    "Logging",
     "Optimizer",
     "Regions",
     "Regression",
@@ -93,6 +95,7 @@ class Config(Section):
     decay: Decay = LinearDecay(shape="linear")
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
+    logging: Logging = Logging()
     scaling: Scaling = Scaling()
 
     @property

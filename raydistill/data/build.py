@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from raydistill.config import CocoData, Config, VocData
+from raydistill.config import CocoData, VocData
+from raydistill.config.sections import Data
 from raydistill.data.checks import listed
 from raydistill.data.coco import dataset_from, load_annotations, read_coco
 from raydistill.data.dataset import DetectionDataset
@@ -16,13 +17,12 @@ from raydistill.data.voc import read_voc
 from raydistill.errors import UserError
 
 
-def build_datasets(config: Config) -> tuple[DetectionDataset, DetectionDataset]:
-    """Build the training and the validation split that ``config.data`` describes; both have the same classes.
+def build_datasets(data: Data) -> tuple[DetectionDataset, DetectionDataset]:
+    """Build the training and the validation split that ``data`` describes; both have the same classes.
 
     Raises:
         UserError: naming what is wrong with the data.
     """
-    data = config.data
     if isinstance(data, CocoData):
         train, val = _coco_splits(data)
     elif isinstance(data, VocData):

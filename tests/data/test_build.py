@@ -26,18 +26,18 @@ def coco_config(folder: CocoFolder, **changes: Any) -> Config:
 
 
 def test_shapes_are_built_from_their_settings() -> None:
-    train, val = build_datasets(config_with(format="shapes", num_train=5, num_val=3))
+    train, val = build_datasets(config_with(format="shapes", num_train=5, num_val=3).data)
     assert (len(train), len(val)) == (5, 3)
 
 
 def test_coco_splits_are_built(shared_data: Path) -> None:
-    train, val = build_datasets(config_with(format="coco", root=str(shared_data / "bccd")))
+    train, val = build_datasets(config_with(format="coco", root=str(shared_data / "bccd")).data)
     assert (len(train), len(val)) == (205, 87)
     assert train.classes == val.classes
 
 
 def test_voc_splits_share_the_classes_of_training(shared_data: Path) -> None:
-    train, val = build_datasets(config_with(format="voc", root=str(shared_data / "voc2012_100_voc")))
+    train, val = build_datasets(config_with(format="voc", root=str(shared_data / "voc2012_100_voc")).data)
     assert (len(train), len(val)) == (85, 15)
     assert val.classes == train.classes
     assert len(train.classes) == 20
@@ -45,9 +45,9 @@ def test_voc_splits_share_the_classes_of_training(shared_data: Path) -> None:
 
 def test_images_without_objects_are_skipped_in_training_only_where_asked(coco_folder: CocoFolder) -> None:
     coco_folder.write()
-    assert [len(split) for split in build_datasets(coco_config(coco_folder))] == [2, 2]
+    assert [len(split) for split in build_datasets(coco_config(coco_folder).data)] == [2, 2]
     skipping = coco_config(coco_folder, skip_images_without_objects=True)
-    assert [len(split) for split in build_datasets(skipping)] == [1, 2]
+    assert [len(split) for split in build_datasets(skipping.data)] == [1, 2]
 
 
 def test_different_categories_of_the_splits_are_shown(coco_folder: CocoFolder) -> None:
@@ -56,7 +56,7 @@ def test_different_categories_of_the_splits_are_shown(coco_folder: CocoFolder) -
     (coco_folder.annotations.parent / "train.json").write_text(json.dumps(other))
     config = config_with(format="coco", root=str(coco_folder.images.parent), train_images="val")
     with pytest.raises(UserError, match="only in training: 3 cat; only in validation: 2 cat"):
-        build_datasets(config)
+        build_datasets(config.data)
 
 
 def test_an_annotations_file_finds_its_images(coco_folder: CocoFolder) -> None:

@@ -1,0 +1,31 @@
+"""Where the numbers of a run go besides its directory."""
+
+from __future__ import annotations
+
+from raydistill.config.base import Section, Text
+
+
+class Mlflow(Section):
+    """An MLflow server; needs the extra ``mlflow``."""
+
+    tracking_uri: Text | None = None
+    """Where it is; unset: as MLFLOW_TRACKING_URI says, else the folder ``mlruns``."""
+    experiment: Text = "raydistill"
+
+
+class Wandb(Section):
+    """Weights & Biases; needs the extra ``wandb``. Its key comes from ``wandb login`` or WANDB_API_KEY only."""
+
+    project: Text = "raydistill"
+    entity: Text | None = None
+
+
+class Logging(Section):
+    """Loggers; ``metrics.jsonl`` is always written."""
+
+    tensorboard: bool = True
+    """Event files in the run directories: ``tensorboard --logdir OUTPUT``."""
+    mlflow: Mlflow | None = None
+    """A run per stage or trial. ``{}`` takes the defaults."""
+    wandb: Wandb | None = None
+    """A run per stage or trial. ``{}`` takes the defaults."""

@@ -1,0 +1,162 @@
+"""A tree of sections as the user writes it: raw mappings laid over each other, and pydantic's errors in our words."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def nest(dotted: str, value: Any) -> dict[str, Any]:
+    """Return the mapping that a dotted name stands for.
+
+    >>> nest("decay.shape", "linear")
+    {'decay': {'shape': 'linear'}}
+    """
+    *sections, key = dotted.split(".")
+    nested: dict[str, Any] = {key: value}
+    for section in reversed(sections):
+        nested = {section: nested}
+    return nested
+
+
+@dataclass(frozen=True)
+class Tree(Generic[Model]):
+    """A tree of settings: its model, and the tag of each section that comes in kinds, by the section's name."""
+
+    model: type[Model]
+    tags: Mapping[str, str]
+
+    def merge(self, base: Mapping[str, Any], over: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+        """Lay ``over`` on ``base``, section by section; a section whose kind changes starts anew."""
+        merged = dict(base)
+        for key, value in over.items():
+            inner = f"{path}{key}"
+            old = merged.get(key)
+            if isinstance(value, Mapping) and isinstance(old, Mapping):
+                tag = self.tags.get(inner)
+                changed = tag is not None and tag in value and value[tag] != old.get(tag)
+                merged[key] = self.merge({} if changed else old, value, f"{inner}.")
+            else:
+                merged[key] = value
+        return merged
+
+    def validate(self, raw: dict[str, Any], problems: list[str]) -> Model | None:
+        """Build the model; append what is wrong, and then try the defaults in place of that, so that more is found."""
+        try:
+            return self.model.model_validate(raw)
+        except ValidationError as error:
+            problems += self.problems(raw, error)
+            return self._without_offenders(raw, error)
+
+    def problems(self, raw: dict[str, Any], error: ValidationError, together: bool = True) -> list[str]:
+        """Return what is wrong with ``raw``, a line for each setting.
+
+        Args:
+            raw: what was validated.
+            error: what pydantic says of it.
+            together: include what a section says of its settings together.
+        """
+        items = [item for item in error.errors(include_url=False) if together or item["type"] != "value_error"]
+        return _one_line_per_setting(self._describe(item, raw) for item in items)
+
+    def names(self, raw: Mapping[str, Any] | None = None) -> Iterator[str]:
+        """Yield the dotted name of every setting; of sections in kinds those of the kind ``raw`` names, else all."""
+        yield from self._names(self.model, "", raw or {})
+
+    def near(self, name: str, raw: Mapping[str, Any] | None = None) -> str:
+        """Return ``; did you mean ...?`` where a setting is called almost so, else nothing."""
+        found = difflib.get_close_matches(name, list(self.names(raw)), n=1, cutoff=0.75)
+        last = name.rpartition(".")[2]
+        found = [near for near in found if difflib.get_close_matches(last, [near.rpartition(".")[2]])]
+        return f"; did you mean {found[0]}?" if found else ""
+
+    def _names(self, model: type[BaseModel], prefix: str, raw: Any) -> Iterator[str]:
+        for key, field in model.model_fields.items():
+            name = f"{prefix}{key}"
+            yield name
+            arguments = getattr(field.annotation, "__args__", (field.annotation,))
+            kinds = [kind for kind in arguments if isinstance(kind, type) and issubclass(kind, BaseModel)]
+            here = raw.get(key) if isinstance(raw, Mapping) else None
+            tag = self.tags.get(name)
+            if tag is not None and isinstance(here, Mapping):
+                named = [kind for kind in kinds if here.get(tag) in kind.model_fields[tag].annotation.__args__]  # type: ignore[union-attr]
+                kinds = named or kinds
+            for kind in kinds:
+                yield from self._names(kind, f"{name}.", here)
+
+    def _without_offenders(self, raw: dict[str, Any], error: ValidationError) -> Model | None:
+        pruned = self.merge({}, raw)
+        for item in error.errors(include_url=False):
+            section: Any = pruned
+            path = self._path(item["loc"], raw)
+            for key in path[:-1]:
+                section = section.get(key) if isinstance(section, dict) else None
+            if isinstance(section, dict) and path:
+                section.pop(path[-1], None)
+        try:
+            return self.model.model_validate(pruned)
+        except ValidationError:
+            return None
+
+    def _path(self, loc: Sequence[str | int], raw: Any) -> list[str]:
+        """Turn pydantic's location into the user's path: without tags of unions and branches of simple types."""
+        path: list[str] = []
+        here = raw
+        for part in loc:
+            dotted = ".".join(path)
+            if (
+                dotted in self.tags
+                and isinstance(here, dict)
+                and part == here.get(self.tags[dotted])
+                and part not in here
+            ):
+                continue
+            if isinstance(part, str) and not isinstance(here, dict) and path:
+                break  # pydantic names the branch of a union of simple types
+            path.append(str(part))
+            if isinstance(here, dict):
+                here = here.get(part)
+            elif isinstance(here, (list, tuple)) and isinstance(part, int) and part < len(here):
+                here = here[part]
+            else:
+                here = None
+        return path
+
+    def _describe(self, item: Any, raw: dict[str, Any]) -> str:
+        """Put one of pydantic's errors into our form."""
+        where = ".".join(self._path(item["loc"], raw))
+        got = item["input"]
+        if item["type"] == "extra_forbidden":
+            return f"{where}: no such setting{self.near(where, raw)}"
+        if item["type"] == "missing":
+            return f"{where}: must be given"
+        if item["type"] == "value_error":
+            message = str(item["ctx"]["error"])
+            return f"{where}.{message.replace(' ', ': ', 1)}" if where else message
+        if item["type"] in ("union_tag_invalid", "union_tag_not_found"):
+            tag = self.tags[where]
+            wanted = item["ctx"].get("expected_tags")
+            if wanted is None:
+                return f"{where}.{tag}: must be given"
+            given = got.get(tag) if isinstance(got, dict) else got
+            return f"{where}.{tag}: must be one of {wanted}, got {given!r}"
+        message = re.sub(r"^Input should be", "must be", item["msg"])
+        return f"{where}: {message}, got {got!r}"
+
+
+def _one_line_per_setting(lines: Iterable[str]) -> list[str]:
+    """Join what pydantic says of each branch of a union: ``must be this or that``."""
+    merged: dict[str, str] = {}
+    for line in lines:
+        where, _, text = line.partition(": ")
+        wanted, got, value = text.partition(", got ")
+        before = merged.get(where, "").partition(", got ")[0]
+        merged[where] = f"{before} or {wanted.removeprefix('must be ')}{got}{value}" if before else text
+    return [f"{where}: {text}" if text else where for where, text in merged.items()]

@@ -1,0 +1,87 @@
+"""YAML as people write it: ``1e-3`` is a number, and a key is given once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable
+from typing import Any, cast
+
+import yaml
+
+from raydistill.errors import UserError
+
+
+class _Yaml(yaml.SafeLoader):
+    """Safe YAML that reads ``1e-3`` as the number the user meant and refuses a key given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a name", key_node.start_mark)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is given twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+class _YamlDumper(yaml.SafeDumper):
+    """Quotes texts that ``_Yaml`` would read as numbers."""
+
+
+for _class in (_Yaml, _YamlDumper):
+    _class.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+    )
+
+
+def read_value(text: str) -> Any:
+    """Return what ``text`` means.
+
+    Raises:
+        ValueError: when it is not YAML, with the reason in one line.
+    """
+    try:
+        return yaml.load(text, _Yaml)  # noqa: S506  (a safe loader)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(one_line(error)) from error
+
+
+def read_mapping(text: str, where: str) -> dict[str, Any]:
+    """Return the mapping in ``text``.
+
+    Raises:
+        UserError: when it holds something else; the message begins with ``where``.
+    """
+    try:
+        raw = read_value(text)
+    except ValueError as error:
+        raise UserError(f"{where}: must be YAML ({error})") from error
+    if not isinstance(raw, dict):
+        raise UserError(f"{where}: must hold sections with settings, got {type(raw).__name__}")
+    return cast(dict[str, Any], raw)
+
+
+def write(value: Any) -> str:
+    """Return ``value`` as YAML that ``read_value`` reads back to an equal value."""
+    return yaml.dump(value, Dumper=_YamlDumper, sort_keys=False, width=110, default_flow_style=None)
+
+
+def in_one_line(value: Any) -> str:
+    """Return ``value`` as short YAML.
+
+    >>> in_one_line({"shape": "step", "milestones": [0.5], "factor": None})
+    '{shape: step, milestones: [0.5], factor: null}'
+    """
+    text = yaml.dump(
+        value, Dumper=_YamlDumper, sort_keys=False, width=float("inf"), default_flow_style=True, allow_unicode=True
+    )
+    return text.strip().removesuffix("\n...")
+
+
+def one_line(error: Exception) -> str:
+    """Return the message of ``error`` without line breaks."""
+    return " ".join(str(error).split())

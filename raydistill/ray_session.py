@@ -1,0 +1,130 @@
+"""Ray as this project uses it: connecting, looking what there is, and showing what the workers say."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from raydistill.errors import UserError
+from raydistill.events import Listener, Note
+
+# Ray reads its environment when it is imported.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+if not os.environ.get("RAY_ADDRESS"):
+    os.environ.setdefault("RAY_AUTH_MODE", "token")  # set later, Ray's servers would ask for a token that nobody made
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # an epoch's report waits for it; 2 s by default
+
+import ray
+
+_POLL_SECONDS = 0.3
+_PATIENCE_SECONDS = 60
+_OBJECT_STORE_BYTES = 200 * 1024**2  # only small messages pass through it
+
+
+@contextlib.contextmanager
+def connected(cpus_needed: int, dashboard: bool = False) -> Iterator[None]:
+    """Connect to the cluster that RAY_ADDRESS names, or start Ray on this machine; leave either as it was found.
+
+    Args:
+        cpus_needed: what a local Ray offers at least, whatever the machine has.
+        dashboard: whether a local Ray runs its dashboard.
+
+    Raises:
+        UserError: when there is no cluster at RAY_ADDRESS.
+    """
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    for name in ("ray", "ray.train", "ray.tune", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    address = os.environ.get("RAY_ADDRESS")
+    if address:
+        try:
+            ray.init(log_to_driver=False, logging_level="ERROR")
+        except (ConnectionError, TimeoutError) as error:
+            raise UserError(f"RAY_ADDRESS: must be a running Ray cluster, got {address} ({error})") from error
+    else:
+        _start_here(cpus_needed, dashboard)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _start_here(cpus_needed: int, dashboard: bool) -> None:
+    """Start Ray on this machine. Its ports are open to the network: only who has the token may use them."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    ray.init(
+        address="local",
+        num_cpus=cpus_needed if cpus_needed > cores else None,  # more workers than cores is slow, not wrong
+        include_dashboard=dashboard,
+        object_store_memory=_OBJECT_STORE_BYTES,
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
+    token = Path.home() / ".ray" / "auth_token"
+    if token.is_file():
+        token.chmod(0o600)  # Ray leaves it readable to everyone
+
+
+def nodes() -> list[dict[str, float]]:
+    """Return the resources of each living node."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def places_for(wanted: Mapping[str, float]) -> int:
+    """Return how many workers that each want ``wanted`` the cluster can hold at once."""
+    return sum(min(int(node.get(kind, 0) / amount + 1e-9) for kind, amount in wanted.items()) for node in nodes())
+
+
+def refuse_what_cannot_be_had(setting: str, num_workers: int, wanted: Mapping[str, float], advice: str) -> None:
+    """Raise when the cluster can never hold the workers; Ray itself would wait for ever."""
+    places = places_for(wanted)
+    if places < num_workers:
+        each = " and ".join(f"{amount:g} {kind}" for kind, amount in wanted.items())
+        there = ", ".join(f"{node.get('CPU', 0):g} CPU {node.get('GPU', 0):g} GPU" for node in nodes())
+        workers = "1 worker" if num_workers == 1 else f"{num_workers} workers"
+        raise UserError(
+            f"{setting}: must fit into the Ray cluster, got {workers} of {each} for nodes of {there}, which hold "
+            f"{places}; {advice}"
+        )
+
+
+@contextlib.contextmanager
+def shown(board: Any, listener: Listener) -> Iterator[None]:
+    """Hand what arrives on the board to ``listener`` while the workers run."""
+    done = threading.Event()
+
+    def watch() -> None:
+        heard, started = False, time.monotonic()
+        while not done.wait(_POLL_SECONDS):
+            heard = _show_new(board, listener) or heard
+            if not heard and time.monotonic() - started > _PATIENCE_SECONDS:
+                heard = True
+                listener(Note(f"no worker has begun after {_PATIENCE_SECONDS} s: is the cluster busy?", warning=True))
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        _show_new(board, listener)
+
+
+def _show_new(board: Any, listener: Listener) -> bool:
+    """Show the events that came, and say whether there were any."""
+    try:
+        events = ray.get(board.take.remote())
+    except ray.exceptions.RayError:
+        return False  # Ray is going down: nothing more to show
+    for event in events:
+        listener(event)
+    return bool(events)

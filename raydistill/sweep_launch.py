@@ -1,0 +1,274 @@
+"""The Ray Tune adapter: the plan's trials on whatever Ray has, each a function in an actor or a group of workers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from raydistill.board import Board
+from raydistill.errors import UserError
+from raydistill.launch import cpus_of, run_on_workers
+from raydistill.population import population_scheduler
+from raydistill.ray_session import connected, places_for, refuse_what_cannot_be_had, shown
+from raydistill.search_space import AshaScheduler, LoadedSweep, MedianScheduler, PbtScheduler
+from raydistill.sweep_display import SweepDisplay
+from raydistill.sweep_plan import Plan
+from raydistill.trackers import require
+from raydistill.trial_workers import EPOCH, SCORE, flat_trial, group_trial
+
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # every number is in the run directories
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C ends the sweep at once; its files are its state
+os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")  # a trial that failed has no score
+
+import ray
+import ray.tune
+import ray.tune.schedulers
+import ray.util.state
+from ray.tune.search import ConcurrencyLimiter, Searcher
+
+_CPU_OF_A_GROUPS_DRIVER = 0.01  # Tune refuses 0
+_FOR_EVER = 10**9  # Ray's number of samples; the plan says when it is enough
+
+
+def run_sweep_on_ray(plan: Plan, display: SweepDisplay) -> None:
+    """Train the shared teacher if it is missing, then run every trial that is left.
+
+    Raises:
+        UserError: when the teacher's training fails, or the cluster cannot hold a trial.
+    """
+    loaded = plan.loaded
+    resources, config = loaded.sweep.resources, loaded.config
+    groups = resources.num_workers > 1
+    with connected(max(cpus_of(config), resources.num_workers * resources.cpus_per_worker), dashboard=groups):
+        wanted = _wanted(loaded)
+        refuse_what_cannot_be_had(
+            "resources", resources.num_workers, wanted, "lower resources.num_workers or cpus_per_worker, or add nodes"
+        )
+        if groups:
+            _refuse_without_dashboard()
+        if not plan.directory.teacher.finished:
+            run_on_workers(config, display, only="teacher")
+        _run_trials(plan, display, wanted)
+
+
+def _wanted(loaded: LoadedSweep) -> dict[str, float]:
+    """Return the resources of one worker of a trial."""
+    resources = loaded.sweep.resources
+    gpus = resources.gpus_per_worker
+    if gpus == "auto":
+        gpus = 1 if ray.cluster_resources().get("GPU", 0) >= resources.num_workers else 0
+    return {"CPU": resources.cpus_per_worker} | ({"GPU": gpus} if gpus else {})
+
+
+def _refuse_without_dashboard() -> None:
+    """Raise unless Ray's state API answers: without it the workers of a stopped trial are never freed."""
+    try:
+        ray.util.state.list_actors(limit=1, timeout=10)
+    except Exception as error:
+        raise UserError(
+            "resources.num_workers: trials of several workers need Ray's dashboard on the head node, and it does not "
+            f"answer ({type(error).__name__}); start Ray with it, or use one worker per trial"
+        ) from error
+
+
+def _run_trials(plan: Plan, display: SweepDisplay, wanted: dict[str, float]) -> None:
+    board = ray.remote(num_cpus=0)(Board).remote()
+    sweep, config = plan.loaded.sweep, plan.loaded.config
+    shared = {
+        "sweep": str(plan.directory.path),
+        "metric": sweep.metric,
+        "board": board,
+        "wanted": wanted,
+        "num_workers": sweep.resources.num_workers,
+        "max_failures": config.scaling.max_failures,
+        "storage": str(plan.directory.path / "ray" / "groups"),
+        "population": isinstance(sweep.scheduler, PbtScheduler),
+    }
+    try:
+        with shown(board, display):
+            if shared["population"]:
+                _fit(plan, display, {**shared, "population": False}, _Round.CONTROLS)
+                _fit(plan, display, shared, _Round.POPULATION)
+            else:
+                _fit(plan, display, shared, _Round.EVERYTHING)
+    finally:
+        display.close()
+    shutil.rmtree(plan.directory.path / "ray", ignore_errors=True)
+
+
+class _Round(Enum):
+    """Which trials one call of Ray Tune runs."""
+
+    EVERYTHING = 1
+    CONTROLS = 2  # before a population: a control must not be replaced by a better trial
+    POPULATION = 3  # all of them are known to its scheduler from the start
+
+
+def _fit(plan: Plan, display: SweepDisplay, shared: dict[str, Any], which: _Round) -> None:
+    """Let Ray Tune run what is left of the plan."""
+    sweep, config = plan.loaded.sweep, plan.loaded.config
+    wanted, num_workers = shared["wanted"], shared["num_workers"]
+    recorder = _Recorder(plan, display)
+    trainable = ray.tune.with_parameters(group_trial if num_workers > 1 else flat_trial, shared=shared)
+    population = _population(plan) if which is _Round.POPULATION else None
+    tuner = ray.tune.Tuner(
+        ray.tune.with_resources(trainable, wanted if num_workers == 1 else {"CPU": _CPU_OF_A_GROUPS_DRIVER}),
+        param_space=population,
+        tune_config=ray.tune.TuneConfig(
+            metric=SCORE,
+            mode=sweep.mode,
+            search_alg=None if population else _search(plan, wanted, which is _Round.CONTROLS),
+            scheduler=ray.tune.schedulers.FIFOScheduler() if which is _Round.CONTROLS else _scheduler(plan.loaded),
+            num_samples=1 if population else _FOR_EVER,
+            max_concurrent_trials=sweep.max_concurrent if population and sweep.max_concurrent != "auto" else None,
+            reuse_actors=True,
+            trial_name_creator=_first_name,
+        ),
+        run_config=ray.tune.RunConfig(
+            name=f"sweep-{time.time_ns()}",
+            storage_path=str(plan.directory.path / "ray"),
+            stop={EPOCH: config.training.epochs},
+            callbacks=[recorder, *_loggers(plan.loaded)],
+            failure_config=ray.tune.FailureConfig(max_failures=config.scaling.max_failures),
+            verbose=0,
+        ),
+    )
+    try:
+        tuner.fit()
+    finally:
+        for name, started in recorder.started.items():
+            plan.interrupted(name, time.monotonic() - started)
+
+
+def _population(plan: Plan) -> dict[str, Any]:
+    """Return the trials that are left as a grid: population based training takes no search."""
+    settings = {record.name: record.settings for record in iter(plan.next, None)}
+    return {
+        "trial": ray.tune.grid_search(list(settings)),
+        "settings": ray.tune.sample_from(lambda config: dict(settings[config["trial"]])),
+    }
+
+
+def _first_name(trial: Any) -> str:
+    """Return the plan's name of a new trial; a scheduler may change its config later."""
+    name: str = trial.config["trial"]
+    return name
+
+
+def _search(plan: Plan, wanted: dict[str, float], controls_only: bool) -> Searcher:
+    """Return the plan as a search, with no more trials at once than may be."""
+    resources, most = plan.loaded.sweep.resources, plan.loaded.sweep.max_concurrent
+    search = _PlannedSearch(plan, controls_only)
+    # a group's trial holds no resources itself: more of them than fit would wait for each other for ever
+    at_once = places_for(wanted) // resources.num_workers if resources.num_workers > 1 else _FOR_EVER
+    at_once = at_once if most == "auto" else min(at_once, most)
+    return ConcurrencyLimiter(search, max_concurrent=at_once) if at_once < _FOR_EVER else search
+
+
+def _scheduler(loaded: LoadedSweep) -> ray.tune.schedulers.TrialScheduler:
+    scheduler, epochs = loaded.sweep.scheduler, loaded.config.training.epochs
+    if isinstance(scheduler, AshaScheduler):
+        return ray.tune.schedulers.ASHAScheduler(
+            time_attr=EPOCH,
+            max_t=epochs,
+            grace_period=scheduler.grace_period,
+            reduction_factor=scheduler.reduction_factor,
+        )
+    if isinstance(scheduler, MedianScheduler):
+        return ray.tune.schedulers.MedianStoppingRule(
+            time_attr=EPOCH, grace_period=scheduler.grace_period, min_samples_required=scheduler.min_trials
+        )
+    if isinstance(scheduler, PbtScheduler):
+        return population_scheduler(loaded, scheduler, EPOCH)
+    return ray.tune.schedulers.FIFOScheduler()
+
+
+def _loggers(loaded: LoadedSweep) -> list[ray.tune.Callback]:
+    """Return Ray's callbacks for the loggers that the base asks for; they hear of every evaluation."""
+    settings, name = loaded.config.logging, Path(loaded.config.output).name
+    require(loaded.config)
+    callbacks: list[ray.tune.Callback] = []
+    if settings.mlflow is not None:
+        from ray.air.integrations.mlflow import MLflowLoggerCallback
+
+        callbacks.append(
+            MLflowLoggerCallback(
+                tracking_uri=settings.mlflow.tracking_uri,
+                experiment_name=settings.mlflow.experiment,
+                tags={"sweep": name},
+            )
+        )
+    if settings.wandb is not None:
+        from ray.air.integrations.wandb import WandbLoggerCallback
+
+        callbacks.append(WandbLoggerCallback(project=settings.wandb.project, group=name, entity=settings.wandb.entity))
+    return callbacks
+
+
+class _PlannedSearch(Searcher):  # type: ignore[misc]
+    """Hands Ray the plan's trials; the plan itself remembers what becomes of them."""
+
+    def __init__(self, plan: Plan, controls_only: bool) -> None:
+        super().__init__(metric=SCORE, mode=plan.loaded.sweep.mode)
+        self._plan, self._controls_only = plan, controls_only
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the plan out of Ray's snapshots: the records are the state, and no sweep is restored from a pickle."""
+        return {}
+
+    def suggest(self, trial_id: str) -> Any:  # noqa: ARG002
+        """Return the next trial's name and settings."""
+        if self._controls_only and not self._plan.controls_left:
+            return Searcher.FINISHED
+        record = self._plan.next()
+        return Searcher.FINISHED if record is None else {"trial": record.name, "settings": record.settings}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Nothing: the recorder has told the plan."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the records are the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the records are the state."""
+
+
+@dataclass
+class _Recorder(ray.tune.Callback):  # type: ignore[misc]
+    """Tells plan and display when trials begin and end; runs in the driver."""
+
+    plan: Plan
+    display: SweepDisplay
+    started: dict[str, float] = field(default_factory=dict)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave everything out of Ray's snapshots, as the search does."""
+        return {}
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
+        """Start its clock."""
+        name = str(trial)
+        self.started.setdefault(name, time.monotonic())
+        self.plan.changed(name, trial.config["settings"])
+        self.display.begins(self.plan.record(name))
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
+        """Record how it ended."""
+        self._end(trial, "")
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
+        """Record why its worker was lost for good."""
+        error = trial.get_error()
+        first_line = (str(error).strip().splitlines() or [""])[0]
+        self._end(trial, f"its worker was lost ({type(error).__name__}: {first_line})")
+
+    def _end(self, trial: Any, lost: str) -> None:
+        name = str(trial)
+        seconds = time.monotonic() - self.started.pop(name, time.monotonic())
+        record = self.plan.end(name, seconds, lost)
+        self.display.ends(record, self.plan.score(name).value)

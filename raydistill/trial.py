@@ -1,0 +1,126 @@
+"""One trial of a sweep, as a worker runs it: a student beside the teacher that all trials share."""
+
+from __future__ import annotations
+
+import functools
+import json
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from raydistill.checkpoint import RunDirectory
+from raydistill.config import load_config
+from raydistill.config.sections import Data
+from raydistill.data.build import build_datasets
+from raydistill.errors import UserError
+from raydistill.events import EpochDone, Event, Note, TrialEvent
+from raydistill.runtime import FileReporter, Worker
+from raydistill.stages import Datasets, run_student
+from raydistill.sweep_directory import SweepDirectory, TrialDirectory
+
+Tell = Callable[[TrialEvent], None]
+OnEpoch = Callable[[EpochDone], None]
+"""Called on every worker after an epoch's checkpoint is written."""
+
+
+def run_trial(
+    sweep: SweepDirectory,
+    name: str,
+    worker: Worker,
+    tell: Tell,
+    on_epoch: OnEpoch,
+    changed: Mapping[str, Any] | None = None,
+) -> str:
+    """Train the student of one trial from where it stands; every worker of the trial calls it.
+
+    Args:
+        sweep: where the trial and the teacher lie.
+        name: the trial's.
+        worker: this process.
+        tell: hears of epochs and steps; what else the trial says is left in its log.
+        on_epoch: is asked after each epoch whether to go on; it may raise SystemExit.
+        changed: settings that are others now than in the trial's recipe, by dotted name.
+
+    Returns:
+        What made the trial fail, in a sentence that is also left in its directory; empty when it is finished.
+    """
+    trial = sweep.trial(name)
+    if worker.is_main:
+        trial.failure.unlink(missing_ok=True)
+
+    try:
+        overrides = [f"{setting}={json.dumps(value)}" for setting, value in (changed or {}).items()]
+        config = load_config(str(trial.recipe), overrides)
+
+        def reporter_for(run: RunDirectory) -> _TrialReporter:
+            files = FileReporter(run, worker, _Listener(trial, tell), config.logging.tensorboard)
+            return _TrialReporter(files, on_epoch)
+
+        run_student(config, worker, reporter_for, _datasets(config.data), sweep.teacher)
+    except UserError as error:
+        return _failed(trial, worker, str(error))
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        return _failed(trial, worker, f"out of memory ({_first_line(error)}); lower training.batch_size")
+    except Exception as error:
+        if worker.world_size > 1:
+            raise  # another worker may have been lost: Ray starts the group again
+        reason = f"{type(error).__name__}: {_first_line(error)}"
+        return _failed(trial, worker, reason, traceback.format_exc())
+    return ""
+
+
+def _failed(trial: TrialDirectory, worker: Worker, reason: str, details: str = "") -> str:
+    text = f"{reason} (worker {worker.rank})" if worker.world_size > 1 else reason
+    trial.failure.write_text(f"{' '.join(text.split())}\n{details}", encoding="utf-8")
+    return text
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [""])[0]
+
+
+@functools.lru_cache(maxsize=1)
+def _datasets(data: Data) -> Datasets:
+    """Return the data, read once for all trials of this process."""
+    return build_datasets(data)
+
+
+@dataclass(frozen=True)
+class _Listener:
+    """Keeps what a trial says in its log, and tells of its epochs and steps."""
+
+    trial: TrialDirectory
+    tell: Tell
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Note):
+            with self.trial.log.open("a", encoding="utf-8") as file:
+                file.write(f"{'warning: ' if event.warning else ''}{event.text}\n")
+        else:
+            self.tell(TrialEvent(self.trial.path.name, event))
+
+
+@dataclass(frozen=True)
+class _TrialReporter:
+    """The file reporter, and the scheduler asked after every epoch."""
+
+    files: FileReporter
+    on_epoch: OnEpoch
+
+    def report(self, metrics: dict[str, float]) -> None:
+        """Write the line."""
+        self.files.report(metrics)
+
+    def event(self, event: Event) -> None:
+        """Hand on; after an epoch ask."""
+        self.files.event(event)
+        if isinstance(event, EpochDone):
+            self.on_epoch(event)
+
+    def resume_from(self) -> Path | None:
+        """Return the run directory's own checkpoint."""
+        return self.files.resume_from()

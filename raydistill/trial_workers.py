@@ -1,0 +1,126 @@
+"""The part of the Ray Tune adapter that runs in the workers: a trial in one actor, or on a group of workers."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from raydistill.board import Board
+from raydistill.events import EpochDone
+from raydistill.population import state_of, take_over
+from raydistill.sweep_directory import SweepDirectory
+
+if TYPE_CHECKING:
+    from raydistill.runtime import Worker
+
+import ray
+import ray.train
+import ray.train.torch
+import ray.tune
+from ray.tune.integration.ray_train import TuneReportCallback
+
+SCORE, EPOCH = "score", "epoch"
+"""What schedulers look at, and when."""
+
+
+def flat_trial(settings: dict[str, Any], shared: dict[str, Any]) -> None:
+    """Run one trial in this actor; several of them follow one another in the same process."""
+    import torch
+
+    from raydistill.runtime import Worker
+
+    torch.set_num_threads(max(1, int(shared["wanted"]["CPU"])))
+    worker = Worker(device=torch.device("cuda", 0) if "GPU" in shared["wanted"] else torch.device("cpu"))
+    name = ray.tune.get_context().get_trial_name()
+    if not shared["population"]:
+        _run_and_report(name, shared, worker, ray.tune.report)
+        return
+    trial = SweepDirectory(Path(shared["sweep"])).trial(name)
+    take_over(trial, settings["settings"])
+
+    def report(metrics: dict[str, Any]) -> None:
+        with state_of(trial) as state:
+            ray.tune.report(metrics, checkpoint=state)
+
+    _run_and_report(name, shared, worker, report, settings["settings"])
+
+
+def _run_and_report(
+    name: str,
+    shared: dict[str, Any],
+    worker: Worker,
+    report: Callable[[dict[str, Any]], None],
+    changed: dict[str, Any] | None = None,
+) -> str:
+    """Run a trial; report its score after each evaluation, and last when all its files are written.
+
+    The controls report at their end only: no scheduler may stop what everything is compared with.
+
+    Returns:
+        What made it fail; empty when it did not.
+    """
+    from raydistill.trial import run_trial
+
+    sweep, metric, board = SweepDirectory(Path(shared["sweep"])), shared["metric"], shared["board"]
+    trial = sweep.trial(name)
+    record = trial.read()
+
+    def on_epoch(event: EpochDone) -> None:
+        if record.role == "searched" and event.epoch < event.epochs and f"val/{metric}" in event.metrics:
+            report({EPOCH: event.epoch, SCORE: event.metrics[f"val/{metric}"], **event.metrics})
+
+    if not record.ended:
+        reason = run_trial(sweep, name, worker, lambda event: board.put.remote(event), on_epoch, changed)
+        if reason:
+            return reason
+    evaluations = [line for line in trial.run.lines() if f"val/{metric}" in line]
+    for line in evaluations if record.ended else evaluations[-1:]:
+        report({**line, EPOCH: int(line["epoch"]), SCORE: line[f"val/{metric}"]})
+    return ""
+
+
+def group_trial(settings: dict[str, Any], shared: dict[str, Any]) -> None:
+    """Run one trial on a group of workers; this function only waits for them."""
+    name, wanted = settings["trial"], shared["wanted"]
+    trial = SweepDirectory(Path(shared["sweep"])).trial(name)
+    failures = ray.remote(num_cpus=0)(Board).remote()
+    trainer = ray.train.torch.TorchTrainer(
+        _group_loop,
+        train_loop_config={"trial": name, "shared": shared, "failures": failures},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=shared["num_workers"], use_gpu="GPU" in wanted, resources_per_worker=wanted
+        ),
+        run_config=ray.train.RunConfig(
+            name=f"{name}-{uuid.uuid4().hex[:8]}",
+            storage_path=shared["storage"],
+            callbacks=[TuneReportCallback()],
+            failure_config=ray.train.FailureConfig(max_failures=shared["max_failures"]),
+            worker_runtime_env={"env_vars": {"PYTHONWARNINGS": "ignore"}},
+            logging_config=ray.train.LoggingConfig(log_level="ERROR"),
+        ),
+    )
+    try:
+        trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        if not trial.failure.is_file():
+            trial.failure.write_text(f"its workers failed: {' '.join(str(error).split())}\n", encoding="utf-8")
+
+
+def _group_loop(loop_config: dict[str, Any]) -> None:
+    """Run in every worker of a trial's group."""
+    import torch
+
+    from raydistill.runtime import Worker
+
+    shared, failures = loop_config["shared"], loop_config["failures"]
+    if ray.get(failures.error.remote()) is not None:
+        return  # Ray restarted the workers, but no retry mends this
+    torch.set_num_threads(max(1, int(shared["wanted"]["CPU"])))
+    context = ray.train.get_context()
+    worker = Worker(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
+    reason = _run_and_report(loop_config["trial"], shared, worker, ray.train.report)
+    if reason:
+        ray.get(failures.fail.remote(reason))
+        raise RuntimeError(reason)  # the other workers may be waiting for this one: Ray ends them

@@ -1,0 +1,140 @@
+"""``python -m raydistill.tune``: a sweep over decay schedules and loss weights, and its report."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from raydistill.errors import UserError
+
+if TYPE_CHECKING:
+    from raydistill.search_space import LoadedSweep
+    from raydistill.sweep_display import SweepDisplay
+    from raydistill.sweep_plan import Plan
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    options = _parser().parse_intermixed_args(arguments)
+    from raydistill.search_space import load_sweep
+
+    try:
+        overrides = [*options.overrides, *([f"output={options.output}"] if options.output else [])]
+        loaded = load_sweep(options.sweep, overrides)
+        if options.print_plan:
+            sys.stdout.write(plan_as_text(loaded))
+            return 0
+        return tune(loaded, options.local)
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    except (KeyboardInterrupt, SystemExit):
+        sys.stderr.write(
+            "interrupted; the same command goes on: ended trials are kept, the others go on after their last epoch\n"
+        )
+        return 130
+
+
+def tune(loaded: LoadedSweep, local: bool) -> int:
+    """Run what is missing of a sweep, in this process or on Ray, and report; 1 when no searched trial has a result."""
+    from raydistill.report import write_report
+    from raydistill.report.screen import as_text
+    from raydistill.run_settings import locked
+    from raydistill.sweep_display import SweepDisplay
+    from raydistill.sweep_plan import Plan
+
+    output = Path(loaded.config.output)
+    with locked(output):
+        plan = Plan(loaded, replay=loaded.sweep.scheduler.name != "none")
+        display = SweepDisplay(loaded.sweep.metric, loaded.sweep.mode, plan.total)
+        sys.stderr.write(_headline(plan))
+        if local:
+            _run_here(plan, display)
+        elif plan.unfinished or not plan.directory.teacher.finished:  # Ray takes a while to start: not for nothing
+            from raydistill.sweep_launch import run_sweep_on_ray
+
+            run_sweep_on_ray(plan, display)
+        report = write_report(output)
+    sys.stdout.write(f"\n{as_text(report)}\n")
+    return 0 if any(record.ended for record in plan.records if record.role == "searched") else 1
+
+
+def plan_as_text(loaded: LoadedSweep) -> str:
+    """Return what a sweep would run, a line per point."""
+    from raydistill.search_space import controls, point_text
+
+    lines = [f"{name:<10} {point_text(point)}" for name, point in controls(loaded).items()]
+    if loaded.points is None:
+        lines.append(f"{loaded.sweep.num_trials} points that Optuna will choose")
+    else:
+        lines += [f"p{number:04d}      {point_text(point)}" for number, point in enumerate(loaded.points)]
+    lines += loaded.dropped
+    seeds = ", ".join(str(seed) for seed in loaded.sweep.seeds)
+    return "\n".join([*lines, f"each under seed {seeds}", ""])
+
+
+def _headline(plan: Plan) -> str:
+    loaded = plan.loaded
+    kept = sum(record.ended for record in plan.records)
+    sentences = [f"{plan.total} trials in {loaded.config.output}"]
+    if kept:
+        sentences.append(f"{kept} of them ended before and are kept")
+    return "\n".join(["; ".join(sentences), *loaded.dropped, ""])
+
+
+def _run_here(plan: Plan, display: SweepDisplay) -> None:
+    """Run the trials one after the other in this process, without Ray."""
+    import torch
+
+    from raydistill.runtime import FileReporter, Worker
+    from raydistill.stages import run_stages
+    from raydistill.trial import run_trial
+
+    sweep, config = plan.loaded.sweep, plan.loaded.config
+    if sweep.scheduler.name != "none":
+        raise UserError(f"scheduler: must be none with --local, got {sweep.scheduler.name}; it needs Ray")
+    use_gpu = sweep.resources.gpus_per_worker != 0 and torch.cuda.is_available()
+    worker = Worker(device=torch.device("cuda", 0) if use_gpu else torch.device("cpu"))
+    try:
+        if not plan.directory.teacher.finished:
+            to_files = functools.partial(
+                FileReporter, worker=worker, listener=display, tensorboard=config.logging.tensorboard
+            )
+            run_stages(config, worker, to_files, only="teacher")
+        while (record := plan.next()) is not None:
+            started = time.monotonic()
+            display.begins(record)
+            try:
+                run_trial(plan.directory, record.name, worker, display, lambda _: None)
+            except BaseException:
+                plan.interrupted(record.name, time.monotonic() - started)
+                raise
+            ended = plan.end(record.name, time.monotonic() - started)
+            display.ends(ended, plan.score(record.name).value)
+    finally:
+        display.close()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m raydistill.tune",
+        description="Search decay schedules and loss weights: one teacher, two controls, a student per point and seed. "
+        "Repeating the command goes on where it stopped.",
+    )
+    parser.add_argument("sweep", help="a sweep file, such as tune_configs/quickstart.yaml")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="keys of the sweep (seeds=1), or settings of its base"
+    )
+    parser.add_argument("--local", action="store_true", help="run the trials one by one in this process, without Ray")
+    parser.add_argument("--output", metavar="DIR", help="where the results go (default: runs/tune/SWEEP)")
+    parser.add_argument("--print-plan", action="store_true", help="check the sweep, print its points and stop")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

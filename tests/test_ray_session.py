@@ -1,0 +1,76 @@
+"""What Ray has, against what is asked of it; without starting it."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+
+from raydistill import ray_session
+from raydistill.errors import UserError
+
+
+def _has(nodes: list[dict[str, float]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_session.ray, "nodes", lambda: [{"Alive": True, "Resources": node} for node in nodes])
+
+
+@pytest.mark.parametrize(
+    ("nodes", "workers", "fits"),
+    [
+        ([{"CPU": 2.0}], 2, True),
+        ([{"CPU": 2.0}], 3, False),
+        ([{"CPU": 1.0}, {"CPU": 1.0}], 2, True),
+        ([{"memory": 1.0}, {"CPU": 1.0}], 2, False),
+    ],
+)
+def test_more_workers_than_the_nodes_hold_are_refused(
+    nodes: list[dict[str, float]], workers: int, fits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray itself would wait for ever."""
+    _has(nodes, monkeypatch)
+    with contextlib.nullcontext() if fits else pytest.raises(UserError, match="must fit into the Ray cluster"):
+        ray_session.refuse_what_cannot_be_had("scaling.num_workers", workers, {"CPU": 1}, "lower it")
+
+
+def test_more_workers_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    _has([{"CPU": 8.0, "GPU": 1.0}], monkeypatch)
+    with pytest.raises(UserError, match="2 workers of 1 CPU and 1 GPU for nodes of 8 CPU 1 GPU, which hold 1; lower"):
+        ray_session.refuse_what_cannot_be_had("scaling.num_workers", 2, {"CPU": 1, "GPU": 1}, "lower it")
+
+
+@pytest.mark.parametrize(
+    ("nodes", "wanted", "places"),
+    [
+        ([{"CPU": 8.0}], {"CPU": 3}, 2),
+        ([{"CPU": 8.0, "GPU": 1.0}], {"CPU": 1, "GPU": 0.25}, 4),
+        ([{"CPU": 8.0, "GPU": 1.0}], {"CPU": 1, "GPU": 0.1}, 8),
+        ([{"CPU": 8.0, "GPU": 1.0}], {"CPU": 0.1, "GPU": 0.1}, 10),
+        ([{"CPU": 3.0}, {"CPU": 3.0}], {"CPU": 2}, 2),  # a worker does not spread over two nodes
+        ([{"CPU": 4.0}, {"CPU": 4.0, "GPU": 2.0}], {"CPU": 1, "GPU": 1}, 2),
+        ([], {"CPU": 1}, 0),
+    ],
+)
+def test_places_are_counted_node_by_node(
+    nodes: list[dict[str, float]], wanted: dict[str, float], places: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _has(nodes, monkeypatch)
+    assert ray_session.places_for(wanted) == places
+
+
+def test_dead_nodes_have_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = [{"Alive": False, "Resources": {"CPU": 64.0}}, {"Alive": True, "Resources": {"CPU": 1.0}}]
+    monkeypatch.setattr(ray_session.ray, "nodes", lambda: there)
+    assert ray_session.places_for({"CPU": 1}) == 1
+
+
+def test_a_cluster_that_is_not_there_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_: object) -> None:
+        raise ConnectionError("nobody answers")
+
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.9:6379")
+    monkeypatch.setattr(ray_session.ray, "init", init)
+    with (
+        pytest.raises(UserError, match=r"RAY_ADDRESS: must be a running Ray cluster, got 10\.0\.0\.9:6379"),
+        ray_session.connected(1),
+    ):
+        pass

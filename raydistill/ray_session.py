@@ -60,14 +60,21 @@ def connected(cpus_needed: int, dashboard: bool = False) -> Iterator[None]:
 def _start_here(cpus_needed: int, dashboard: bool) -> None:
     """Start Ray on this machine. Its ports are open to the network: only who has the token may use them."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    ray.init(
-        address="local",
-        num_cpus=cpus_needed if cpus_needed > cores else None,  # more workers than cores is slow, not wrong
-        include_dashboard=dashboard,
-        object_store_memory=_OBJECT_STORE_BYTES,
-        log_to_driver=False,
-        logging_level="ERROR",
-    )
+    try:
+        ray.init(
+            address="local",
+            num_cpus=cpus_needed if cpus_needed > cores else None,  # more workers than cores is slow, not wrong
+            include_dashboard=dashboard,
+            object_store_memory=_OBJECT_STORE_BYTES,
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
+    except Exception as error:
+        if "timed out during startup" not in str(error):  # Ray has no class of its own for it
+            raise
+        raise UserError(
+            f"Ray did not start within its own limit ({error}); the machine is too busy: try again"
+        ) from error
     token = Path.home() / ".ray" / "auth_token"
     if token.is_file():
         token.chmod(0o600)  # Ray leaves it readable to everyone

@@ -153,7 +153,6 @@ class FileReporter:
         if not self._event_file:
             from tensorboardX import SummaryWriter  # takes a second or two
 
-            self._event_file.append(SummaryWriter(str(self.run.path), purge_step=epoch))
+            self._event_file.append(SummaryWriter(str(self.run.path), purge_step=epoch, flush_secs=1))
         for name, value in metrics.items():
             self._event_file[0].add_scalar(name, value, epoch)
-        self._event_file[0].flush()

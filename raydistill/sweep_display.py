@@ -48,7 +48,7 @@ class SweepDisplay:
     _running: dict[str, _Running] = field(default_factory=dict)
     _ended: dict[str, tuple[TrialRecord, float]] = field(default_factory=dict)
     _live: Live | None = None
-    _lock: threading.RLock = field(default_factory=threading.RLock)
+    _lock: threading.Lock = field(default_factory=threading.Lock)  # of the two dictionaries
     _started: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
@@ -57,28 +57,25 @@ class SweepDisplay:
 
     def __call__(self, event: Event | TrialEvent) -> None:
         """Show one event."""
-        with self._lock:
-            if isinstance(event, TrialEvent):
+        if isinstance(event, TrialEvent):
+            with self._lock:
                 self._of_trial(event)
-            elif isinstance(event, Note) and self._live is not None:
-                self._live.console.print(_sentence(event), markup=False, highlight=False)
-            else:
-                self.before(event)
+        elif isinstance(event, Note) and self._live is not None:
+            self._line(_sentence(event))
+        else:
+            self.before(event)
 
     def begins(self, record: TrialRecord) -> None:
         """Show a trial that is started."""
         with self._lock:
-            self.before.close()
-            if self._live is None and self.stream.isatty():
-                console = Console(file=self.stream)
-                self._live = Live(
-                    console=console,
-                    get_renderable=self._table,
-                    refresh_per_second=_REFRESHES_PER_SECOND,
-                    transient=True,
-                )
-                self._live.start()
             self._running[record.name] = _Running(record)
+        self.before.close()
+        if self._live is None and self.stream.isatty():
+            console = Console(file=self.stream)
+            self._live = Live(
+                console=console, get_renderable=self._table, refresh_per_second=_REFRESHES_PER_SECOND, transient=True
+            )
+            self._live.start()
 
     def ends(self, record: TrialRecord, score: float) -> None:
         """Show what became of a trial; scores from 0 to 1."""
@@ -86,22 +83,25 @@ class SweepDisplay:
             self._running.pop(record.name, None)
             self._ended[record.name] = (record, score)
             done = f"[{len(self._ended)}/{self.total}]"
-            parts = [done, record.name, point_text(record.settings), f"{self.metric} {_points(score)}"]
-            parts += [record.status + (f": {record.reason}" if record.reason else ""), f"{record.seconds:.0f} s"]
-            line = "  ".join(part for part in parts if part)
-            if self._live is not None:
-                self._live.console.print(line, markup=False, highlight=False)
-            else:
-                self.stream.write(line + "\n")
-                self.stream.flush()
+        parts = [done, record.name, point_text(record.settings), f"{self.metric} {_points(score)}"]
+        parts += [record.status + (f": {record.reason}" if record.reason else ""), f"{record.seconds:.0f} s"]
+        self._line("  ".join(part for part in parts if part))
 
     def close(self) -> None:
         """Take the table away."""
-        with self._lock:
-            self.before.close()
-            if self._live is not None:
-                self._live.stop()
-                self._live = None
+        self.before.close()
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _line(self, text: str) -> None:
+        """Write a line above the table, without our lock: rich holds its own while it asks for the table."""
+        live = self._live
+        if live is not None:
+            live.console.print(text, markup=False, highlight=False)
+        else:
+            self.stream.write(text + "\n")
+            self.stream.flush()
 
     def _of_trial(self, message: TrialEvent) -> None:
         running, event = self._running.get(message.trial), message.event

@@ -18,7 +18,6 @@ from raydistill.ray_session import connected, places_for, refuse_what_cannot_be_
 from raydistill.search_space import AshaScheduler, LoadedSweep, MedianScheduler, PbtScheduler
 from raydistill.sweep_display import SweepDisplay
 from raydistill.sweep_plan import Plan
-from raydistill.trackers import require
 from raydistill.trial_workers import EPOCH, SCORE, flat_trial, group_trial
 
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # every number is in the run directories
@@ -29,9 +28,12 @@ import ray
 import ray.tune
 import ray.tune.schedulers
 import ray.util.state
+from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.search import ConcurrencyLimiter, Searcher
 
-_CPU_OF_A_GROUPS_DRIVER = 0.01  # Tune refuses 0
+# What a group's trial function holds itself: Tune refuses nothing at all, and any share of a CPU would keep the last
+# worker waiting for ever where the workers need every CPU there is.
+_OF_A_GROUPS_DRIVER = {"memory": 1024**2}
 _FOR_EVER = 10**9  # Ray's number of samples; the plan says when it is enough
 
 
@@ -68,7 +70,7 @@ def _wanted(loaded: LoadedSweep) -> dict[str, float]:
 def _refuse_without_dashboard() -> None:
     """Raise unless Ray's state API answers: without it the workers of a stopped trial are never freed."""
     try:
-        ray.util.state.list_actors(limit=1, timeout=10)
+        ray.util.state.list_actors(address=ray.get_runtime_context().gcs_address, limit=1, timeout=10)
     except Exception as error:
         raise UserError(
             "resources.num_workers: trials of several workers need Ray's dashboard on the head node, and it does not "
@@ -117,7 +119,7 @@ def _fit(plan: Plan, display: SweepDisplay, shared: dict[str, Any], which: _Roun
     trainable = ray.tune.with_parameters(group_trial if num_workers > 1 else flat_trial, shared=shared)
     population = _population(plan) if which is _Round.POPULATION else None
     tuner = ray.tune.Tuner(
-        ray.tune.with_resources(trainable, wanted if num_workers == 1 else {"CPU": _CPU_OF_A_GROUPS_DRIVER}),
+        ray.tune.with_resources(trainable, wanted if num_workers == 1 else _OF_A_GROUPS_DRIVER),
         param_space=population,
         tune_config=ray.tune.TuneConfig(
             metric=SCORE,
@@ -133,7 +135,7 @@ def _fit(plan: Plan, display: SweepDisplay, shared: dict[str, Any], which: _Roun
             name=f"sweep-{time.time_ns()}",
             storage_path=str(plan.directory.path / "ray"),
             stop={EPOCH: config.training.epochs},
-            callbacks=[recorder, *_loggers(plan.loaded)],
+            callbacks=[recorder, _Silence(), *_loggers(plan.loaded)],
             failure_config=ray.tune.FailureConfig(max_failures=config.scaling.max_failures),
             verbose=0,
         ),
@@ -191,7 +193,6 @@ def _scheduler(loaded: LoadedSweep) -> ray.tune.schedulers.TrialScheduler:
 def _loggers(loaded: LoadedSweep) -> list[ray.tune.Callback]:
     """Return Ray's callbacks for the loggers that the base asks for; they hear of every evaluation."""
     settings, name = loaded.config.logging, Path(loaded.config.output).name
-    require(loaded.config)
     callbacks: list[ray.tune.Callback] = []
     if settings.mlflow is not None:
         from ray.air.integrations.mlflow import MLflowLoggerCallback
@@ -236,6 +237,13 @@ class _PlannedSearch(Searcher):  # type: ignore[misc]
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing: the records are the state."""
+
+
+class _Silence(TrialProgressCallback):  # type: ignore[misc]
+    """Takes the place of Ray's own words on trials, some of which no verbosity turns off."""
+
+    def _print(self, msg: str) -> None:
+        """Nothing: the display says it."""
 
 
 @dataclass

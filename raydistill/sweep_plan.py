@@ -74,7 +74,7 @@ class Plan:
 
     @property
     def records(self) -> list[TrialRecord]:
-        """Every trial that was begun so far."""
+        """Every trial that is known so far; those that were not begun are unfinished."""
         return list(self._records.values())
 
     def next(self) -> TrialRecord | None:
@@ -211,7 +211,7 @@ class Plan:
             return
         same_point = [other for other in self._records.values() if other.point == record.point]
         scores = [score for score in (self.score(other.name) for other in same_point) if not math.isnan(score.value)]
-        if len(scores) < len(same_point):
+        if len(scores) < len(same_point) or any(other.status == "failed" for other in same_point):
             self._suggestions.tell_failed(record.point)
         else:
             pairs = zip(scores, same_point, strict=True)

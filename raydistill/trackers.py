@@ -34,6 +34,11 @@ def require(config: Config) -> None:
             raise UserError(f"logging.{name}: needs the package {name}; pip install 'raydistill[{name}]'")
 
 
+def metric_name(name: str) -> str:
+    """Return a metric's path without the characters that MLflow refuses; class names may hold anything."""
+    return _NOT_IN_A_METRIC.sub("_", name)
+
+
 def tracked(config: Config, listener: Listener) -> Listener:
     """Return ``listener`` with the loggers that ``config`` asks for listening too."""
     require(config)
@@ -86,7 +91,7 @@ class _MlflowRun:
 
     def log(self, metrics: dict[str, float], epoch: int) -> None:
         for name, value in metrics.items():
-            self._client.log_metric(self._run_id, _NOT_IN_A_METRIC.sub("_", name), value, step=epoch)
+            self._client.log_metric(self._run_id, metric_name(name), value, step=epoch)
 
     def close(self) -> None:
         self._client.set_terminated(self._run_id)

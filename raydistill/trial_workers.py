@@ -11,6 +11,7 @@ from raydistill.board import Board
 from raydistill.events import EpochDone
 from raydistill.population import state_of, take_over
 from raydistill.sweep_directory import SweepDirectory
+from raydistill.trackers import metric_name
 
 if TYPE_CHECKING:
     from raydistill.runtime import Worker
@@ -69,7 +70,7 @@ def _run_and_report(
 
     def on_epoch(event: EpochDone) -> None:
         if record.role == "searched" and event.epoch < event.epochs and f"val/{metric}" in event.metrics:
-            report({EPOCH: event.epoch, SCORE: event.metrics[f"val/{metric}"], **event.metrics})
+            report(_for_ray(event.metrics, event.epoch, metric))
 
     if not record.ended:
         reason = run_trial(sweep, name, worker, lambda event: board.put.remote(event), on_epoch, changed)
@@ -77,8 +78,17 @@ def _run_and_report(
             return reason
     evaluations = [line for line in trial.run.lines() if f"val/{metric}" in line]
     for line in evaluations if record.ended else evaluations[-1:]:
-        report({**line, EPOCH: int(line["epoch"]), SCORE: line[f"val/{metric}"]})
+        report(_for_ray(line, int(line["epoch"]), metric))
     return ""
+
+
+def _for_ray(metrics: dict[str, float], epoch: int, metric: str) -> dict[str, Any]:
+    """Return an evaluated epoch as schedulers and loggers take it."""
+    return {
+        **{metric_name(name): value for name, value in metrics.items()},
+        EPOCH: epoch,
+        SCORE: metrics[f"val/{metric}"],
+    }
 
 
 def group_trial(settings: dict[str, Any], shared: dict[str, Any]) -> None:

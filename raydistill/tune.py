@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from raydistill.errors import UserError
+from raydistill.errors import UserError, one_error
 
 if TYPE_CHECKING:
     from raydistill.search_space import LoadedSweep
@@ -47,7 +47,11 @@ def tune(loaded: LoadedSweep, local: bool) -> int:
     from raydistill.run_settings import locked
     from raydistill.sweep_display import SweepDisplay
     from raydistill.sweep_plan import Plan
+    from raydistill.trackers import require
 
+    require(loaded.config)
+    if local:
+        _refuse_what_needs_ray(loaded)
     output = Path(loaded.config.output)
     with locked(output):
         plan = Plan(loaded, replay=loaded.sweep.scheduler.name != "none")
@@ -87,6 +91,19 @@ def _headline(plan: Plan) -> str:
     return "\n".join(["; ".join(sentences), *loaded.dropped, ""])
 
 
+def _refuse_what_needs_ray(loaded: LoadedSweep) -> None:
+    problems = []
+    if loaded.sweep.scheduler.name != "none":
+        problems.append(f"scheduler: must be none with --local, got {loaded.sweep.scheduler.name}; it needs Ray")
+    problems += [
+        f"logging.{name}: must be left out with --local: a sweep hands its numbers on through Ray"
+        for name in ("mlflow", "wandb")
+        if getattr(loaded.config.logging, name) is not None
+    ]
+    if problems:
+        raise one_error(problems, "a sweep that needs Ray")
+
+
 def _run_here(plan: Plan, display: SweepDisplay) -> None:
     """Run the trials one after the other in this process, without Ray."""
     import torch
@@ -96,8 +113,6 @@ def _run_here(plan: Plan, display: SweepDisplay) -> None:
     from raydistill.trial import run_trial
 
     sweep, config = plan.loaded.sweep, plan.loaded.config
-    if sweep.scheduler.name != "none":
-        raise UserError(f"scheduler: must be none with --local, got {sweep.scheduler.name}; it needs Ray")
     use_gpu = sweep.resources.gpus_per_worker != 0 and torch.cuda.is_available()
     worker = Worker(device=torch.device("cuda", 0) if use_gpu else torch.device("cpu"))
     try:

@@ -68,7 +68,10 @@ SMALL_SWEEP: dict[str, Any] = {
     "base": "quickstart",
     "settings": {
         **dict(split_overrides(SMALL_RUN)[0]),
-        **{"data.num_train": 4, "data.num_val": 2, "distillation.preflight": "warn", "logging.tensorboard": False},
+        "data.num_train": 4,
+        "data.num_val": 2,
+        "distillation.preflight": "warn",
+        "logging.tensorboard": False,
         "student.box_score_thresh": 0,  # a new net has a score too, so that two sweeps can differ in it
     },
     "seeds": 1,

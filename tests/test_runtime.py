@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,11 @@ from tests.small import Listener, metrics_of, small_sweep
 
 def _reporter(folder: Path, tensorboard: bool = True, **worker: Any) -> FileReporter:
     return FileReporter(RunDirectory(folder / "run"), Worker(**worker), Listener(), tensorboard)
+
+
+def _end(reporter: FileReporter) -> None:
+    """Say that the stage has come to its end, which closes its event file."""
+    reporter.event(EpochDone("distilled", 9, 9, {}, 1.0))
 
 
 def _line(epoch: int) -> dict[str, float]:
@@ -36,10 +42,15 @@ def _scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
+def _steps(folder: Path) -> dict[str, list[int]]:
+    return {name: [step for step, _ in values] for name, values in _scalars(folder).items()}
+
+
 def test_tensorboard_shows_every_metric_over_epochs(tmp_path: Path) -> None:
     reporter = _reporter(tmp_path)
     for epoch in (1, 2, 4):
         reporter.report(_line(epoch))
+    _end(reporter)
     shown = _scalars(tmp_path / "run")
     assert shown["train/total"] == [(1, 1.0), (2, 0.5), (4, 0.25)]
     assert shown["val/AP"] == [(1, 0.125), (2, 0.25), (4, 0.5)]
@@ -47,20 +58,30 @@ def test_tensorboard_shows_every_metric_over_epochs(tmp_path: Path) -> None:
 
 
 def test_tensorboard_can_be_read_while_a_run_goes_on(tmp_path: Path) -> None:
+    """A second behind, and not the two minutes that tensorboardX takes by itself."""
     reporter = _reporter(tmp_path)
-    reporter.report(_line(1))
-    assert _scalars(tmp_path / "run")["val/AP"] == [(1, 0.125)]
-    reporter.report(_line(2))
-    assert _scalars(tmp_path / "run")["val/AP"] == [(1, 0.125), (2, 0.25)]
+    try:
+        for epoch in (1, 2):
+            reporter.report(_line(epoch))
+        wanted = {name.replace(" ", "_"): [1, 2] for name in _line(1)}
+        deadline = time.monotonic() + 20
+        while (shown := _steps(tmp_path / "run")) != wanted and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert shown == wanted
+    finally:
+        _end(reporter)
 
 
 def test_epochs_that_were_lost_and_trained_again_are_shown_once(tmp_path: Path) -> None:
     first = _reporter(tmp_path)
     for epoch in (1, 2, 3):
         first.report(_line(epoch))
+    _end(first)
+    time.sleep(1.1)  # event files are named by the second
     second = _reporter(tmp_path)  # the process ended, the last checkpoint was that of epoch 1
     for epoch in (2, 3):
         second.report(_line(epoch) | {"val/AP": 0.0625})
+    _end(second)
     assert _scalars(tmp_path / "run")["val/AP"] == [(1, 0.125), (2, 0.0625), (3, 0.0625)]
 
 

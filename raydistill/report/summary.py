@@ -32,7 +32,9 @@ def summarize(trials: pd.DataFrame, settings: Sequence[str], metric: str, mode: 
     shares ``finished, stopped, failed``.
     """
     keys = group_keys(trials, settings)
-    measured = pd.concat([trials[keys], _measured(trials, metric)], axis=1)
+    failed = trials["status"] == "failed"  # its score so far is no result
+    trials = trials.assign(**{metric: trials[metric].mask(failed)})
+    measured = pd.concat([trials[keys], _measured(trials, metric).mask(failed)], axis=1)
     grouped = measured.groupby(keys, sort=False, dropna=False)
     means, stds = grouped.mean(), grouped.std(ddof=1)
     by_key = trials.groupby(keys, sort=False, dropna=False)

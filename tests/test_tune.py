@@ -1,0 +1,384 @@
+"""``python -m raydistill.tune``, up to the door of Ray."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import raydistill.report
+from raydistill import stages
+from raydistill import trial as trial_module
+from raydistill.errors import UserError
+from raydistill.run_settings import locked
+from raydistill.sweep_directory import SweepDirectory
+from raydistill.tune import main
+from tests.small import metrics_of, repeatable, run_python, small_sweep
+
+TRIALS = ["baseline-seed0", "constant-seed0", "p0000-seed0"]
+TWO_SHAPES = {"decay.shape": {"grid": ["linear", "cosine"]}}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _without_pictures() -> Any:
+    """Pictures take seconds, and have tests of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        plain = functools.partial(raydistill.report.write_report, pictures=False)
+        patch.setattr(raydistill.report, "write_report", plain)
+        yield
+
+
+def _sweep(folder: Path) -> SweepDirectory:
+    return SweepDirectory(folder / "sweep")
+
+
+def _statuses(folder: Path) -> dict[str, str]:
+    return {trial.path.name: trial.read().status for trial in _sweep(folder).trials()}
+
+
+def _table(folder: Path) -> pd.DataFrame:
+    table = pd.read_csv(_sweep(folder).report / "trials.csv")
+    return table.drop(columns=[name for name in table if "seconds" in name])
+
+
+def _files(folder: Path) -> dict[Path, int]:
+    """Return every file that training writes, and when it was written."""
+    patterns = ("teacher/*", "trials/*/*", "trials/*/*/*")
+    found = [path for pattern in patterns for path in (folder / "sweep").glob(pattern)]
+    return {path: path.stat().st_mtime_ns for path in found if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a sweep of two points and one seed, run to its end."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    assert main([small_sweep(folder, space=TWO_SHAPES), "--local"]) == 0
+    return folder
+
+
+# A sweep here ---------------------------------------------------------------------------------------------------------
+def test_a_sweep_here_ends_with_the_table_on_stdout_and_progress_on_stderr(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([small_sweep(tmp_path), "--local"]) == 0
+    captured = capsys.readouterr()
+    assert "sweep: 3 trials, 3 finished" in captured.out
+    for row in ("point 0 ", "student alone ", "constant weight "):
+        assert [line for line in captured.out.splitlines() if line.startswith(row)], row
+    assert f"Report: {tmp_path / 'sweep' / 'report' / 'report.html'}" in captured.out
+    assert f"3 trials in {tmp_path / 'sweep'}\n" in captured.err
+    lines = [line for line in captured.err.splitlines() if line.startswith("[")]
+    assert [line.split()[:2] for line in lines] == [[f"[{n}/3]", name] for n, name in enumerate(TRIALS, start=1)]
+
+
+def test_every_trial_is_finished_and_has_its_files(undisturbed: Path) -> None:
+    assert _statuses(undisturbed) == dict.fromkeys([*TRIALS, "p0001-seed0"], "finished")
+    for trial in _sweep(undisturbed).trials():
+        assert trial.recipe.is_file()
+        assert trial.log.is_file()
+        assert trial.run.finished
+        assert [line["epoch"] for line in metrics_of(trial.run)] == [1, 2]
+        assert trial.read().seconds > 0
+
+
+def test_the_points_differ_in_what_is_searched(undisturbed: Path) -> None:
+    decays = [
+        [line["train/decay"] for line in metrics_of(_sweep(undisturbed).trial(name).run)]
+        for name in ("constant-seed0", "p0000-seed0", "p0001-seed0")
+    ]
+    assert decays == [[1.0, 1.0], [1.0, 0.5], [1.0, pytest.approx(0.5)]]
+    losses = [metrics_of(_sweep(undisturbed).trial(f"p000{n}-seed0").run)[1]["train/total"] for n in (0, 1)]
+    assert losses[0] == pytest.approx(losses[1])  # linear and cosine meet at half-time
+
+
+def test_the_teacher_is_trained_once_for_all_seeds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+    original = stages.fit
+
+    def fit(job: Any, *rest: Any) -> Any:
+        begun.append(job.stage)
+        return original(job, *rest)
+
+    monkeypatch.setattr(stages, "fit", fit)
+    assert main([small_sweep(tmp_path, {"training.epochs": 1}, seeds=2), "--local"]) == 0
+    assert begun == ["teacher", *["baseline"] * 2, *["distilled"] * 4]
+    assert not list((tmp_path / "sweep" / "trials").glob("*/teacher"))
+    assert "teacher epoch 1/1" in capsys.readouterr().err
+
+
+def test_seeds_give_different_students(tmp_path: Path) -> None:
+    assert main([small_sweep(tmp_path, {"training.epochs": 1}, seeds=[0, 5]), "--local"]) == 0
+    losses = [metrics_of(_sweep(tmp_path).trial(f"baseline-seed{seed}").run)[0]["train/total"] for seed in (0, 5)]
+    assert losses[0] != losses[1]
+
+
+def test_repeating_a_sweep_that_has_ended_shows_its_table_and_runs_nothing(
+    undisturbed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, table = _files(undisturbed), _table(undisturbed)
+    assert main([str(undisturbed / "small.yaml"), "--local"]) == 0
+    captured = capsys.readouterr()
+    assert _files(undisturbed) == before
+    pd.testing.assert_frame_equal(_table(undisturbed), table)
+    assert "4 trials, 4 finished" in captured.out
+    assert "; 4 of them ended before and are kept" in captured.err
+    assert "epoch" not in captured.err
+
+
+def test_the_table_of_a_sweep_that_has_ended_needs_no_ray(
+    undisturbed: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "raydistill.sweep_launch", None)  # importing it would fail
+    assert main([str(undisturbed / "small.yaml")]) == 0
+    assert "4 trials, 4 finished" in capsys.readouterr().out
+
+
+def test_what_was_written_down_is_a_sweep_file_that_goes_on(
+    undisturbed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = _files(undisturbed)
+    assert main([str(undisturbed / "sweep" / "sweep.yaml"), "--local"]) == 0
+    assert _files(undisturbed) == before
+
+
+# Interruptions --------------------------------------------------------------------------------------------------------
+def _interrupt(monkeypatch: pytest.MonkeyPatch, trial: str, epoch: int, error: BaseException) -> None:
+    """Let ``error`` come up in a trial after an epoch, with its checkpoint written."""
+    original = trial_module.run_student
+
+    def run_student(config: Any, worker: Any, reporter_for: Any, *rest: Any) -> None:
+        def reporter(run: Any) -> Any:
+            inner = reporter_for(run)
+            if Path(config.output).name == trial:
+                handed_on = inner.files.listener
+
+                def listener(event: Any) -> None:
+                    handed_on(event)
+                    if getattr(event, "metrics", None) and event.epoch == epoch:
+                        raise error
+
+                object.__setattr__(inner.files, "listener", listener)
+            return inner
+
+        original(config, worker, reporter, *rest)
+
+    monkeypatch.setattr(trial_module, "run_student", run_student)
+
+
+@pytest.mark.parametrize(("trial", "epoch", "begun"), [("constant-seed0", 1, TRIALS[:2]), ("p0000-seed0", 2, TRIALS)])
+def test_an_interrupted_sweep_goes_on_and_ends_as_one_that_was_not(
+    trial: str,
+    epoch: int,
+    begun: list[str],
+    undisturbed: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = small_sweep(tmp_path, space=TWO_SHAPES)
+    with monkeypatch.context() as patch:
+        _interrupt(patch, trial, epoch, KeyboardInterrupt())
+        assert main([file, "--local"]) == 130
+    captured = capsys.readouterr()
+    assert captured.err.endswith(
+        "interrupted; the same command goes on: ended trials are kept, the others go on after their last epoch\n"
+    )
+    assert captured.out == ""
+    assert _statuses(tmp_path) == dict.fromkeys(begun, "finished") | {trial: "unfinished"}
+    interrupted = _sweep(tmp_path).trial(trial)
+    spent, first_line = interrupted.read().seconds, interrupted.run.lines()[0]
+    assert spent > 0
+
+    assert main([file, "--local"]) == 0
+    assert interrupted.run.lines()[0] == first_line  # it went on, and did not begin again
+    assert interrupted.read().seconds > spent
+    pd.testing.assert_frame_equal(_table(tmp_path), _table(undisturbed))
+    for one in _sweep(undisturbed).trials():
+        other = _sweep(tmp_path).trial(one.path.name)
+        assert repeatable(metrics_of(other.run)) == repeatable(metrics_of(one.run))
+
+
+def test_a_sweep_interrupted_with_its_teacher_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = small_sweep(tmp_path, {"training.epochs": 1})
+
+    def fit(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stages, "fit", fit)
+        assert main([file, "--local"]) == 130
+    assert _statuses(tmp_path) == {}
+    assert main([file, "--local"]) == 0
+    assert _statuses(tmp_path) == dict.fromkeys(TRIALS, "finished")
+
+
+def test_a_second_command_in_the_same_place_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with locked(tmp_path / "sweep"):
+        assert main([small_sweep(tmp_path), "--local"]) == 2
+    assert f"{tmp_path / 'sweep'}: another command is at work there" in capsys.readouterr().err
+
+
+# Failures -------------------------------------------------------------------------------------------------------------
+HOPELESS = {"training.optimizer.learning_rate": {"grid": [1e9, 0.01]}}
+
+
+def test_a_trial_that_fails_is_no_end_of_the_sweep(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = small_sweep(tmp_path, {"training.epochs": 4}, space=HOPELESS)
+    assert main([file, "--local"]) == 0
+    captured = capsys.readouterr()
+    assert _statuses(tmp_path) == dict.fromkeys([*TRIALS, "p0001-seed0"], "finished") | {"p0000-seed0": "failed"}
+    assert "the loss must be finite" in _sweep(tmp_path).trial("p0000-seed0").read().reason
+    assert "  p0000-seed0: distilled, step " in captured.out
+    assert "failed: distilled, step " in captured.err
+    # it is tried again, the others are not
+    before = {path: time for path, time in _files(tmp_path).items() if "p0000" not in str(path)}
+    assert main([file, "--local"]) == 0
+    captured = capsys.readouterr()
+    assert {path: time for path, time in _files(tmp_path).items() if "p0000" not in str(path)} == before
+    assert "; 3 of them ended before and are kept" in captured.err
+    assert [line.split()[1] for line in captured.err.splitlines() if line.startswith("[")] == ["p0000-seed0"]
+
+
+def test_a_sweep_whose_searched_trials_all_fail_ends_with_1_and_the_reasons(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = trial_module.run_student
+
+    def run_student(config: Any, *rest: Any) -> None:
+        if Path(config.output).name.startswith("p"):
+            raise ZeroDivisionError("no luck")
+        original(config, *rest)
+
+    monkeypatch.setattr(trial_module, "run_student", run_student)
+    assert main([small_sweep(tmp_path, {"training.epochs": 1}, seeds=2), "--local"]) == 1
+    captured = capsys.readouterr()
+    failed = [f"p0000-seed{seed}: ZeroDivisionError: no luck" for seed in (0, 1)]
+    assert [line.strip() for line in captured.out.splitlines() if "no luck" in line] == failed
+    assert "Traceback" not in captured.out + captured.err
+    assert "No searched trial has a score yet." in captured.out
+
+
+def test_a_teacher_that_cannot_be_had_ends_the_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = small_sweep(tmp_path, {"teacher.weights": str(tmp_path / "nowhere")})
+    assert main([file, "--local"]) == 2
+    captured = capsys.readouterr()
+    assert "nowhere" in captured.err
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
+    assert _statuses(tmp_path) == {}
+
+
+def test_an_error_of_ours_keeps_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fit(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(stages, "fit", fit)
+    with pytest.raises(ZeroDivisionError):
+        main([small_sweep(tmp_path), "--local"])
+
+
+# Refusals -------------------------------------------------------------------------------------------------------------
+def test_a_scheduler_is_refused_without_ray(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = small_sweep(tmp_path, scheduler={"name": "asha", "grace_period": 1})
+    assert main([file, "--local"]) == 2
+    assert "scheduler: must be none with --local, got asha" in capsys.readouterr().err
+    assert not (tmp_path / "sweep" / "teacher").exists()
+    assert _statuses(tmp_path) == {}
+
+
+def test_a_changed_sweep_is_refused_with_the_difference(
+    undisturbed: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = _files(undisturbed)
+    monkeypatch.setitem(sys.modules, "raydistill.sweep_launch", None)  # importing it would fail
+    assert main([str(undisturbed / "small.yaml"), "data.num_train=6", "seeds=2"]) == 2
+    captured = capsys.readouterr()
+    assert "data.num_train: 4 then, 6 now" in captured.err
+    assert "seeds: [0] then, [0, 1] now" in captured.err
+    assert captured.out == ""
+    assert _files(undisturbed) == before
+
+
+def test_a_mistyped_key_ends_with_a_hint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([small_sweep(tmp_path), "training.epoch=3", "--local"]) == 2
+    captured = capsys.readouterr()
+    assert "did you mean training.epochs?" in captured.err
+    assert "Traceback" not in captured.err
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_a_mistyped_file_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "nowhere.yaml")]) == 2
+    assert f"{tmp_path / 'nowhere.yaml'}: must be a sweep file (YAML), got none" in capsys.readouterr().err
+
+
+# Options --------------------------------------------------------------------------------------------------------------
+def test_the_plan_is_printed_and_nothing_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    space = {"decay.shape": {"grid": ["linear", "constant", "cosine"]}}
+    assert main([small_sweep(tmp_path, space=space, seeds=2), "--print-plan"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.splitlines() == [
+        "baseline   feature.weight=0, classification.weight=0, regression.weight=0, rpn.weight=0",
+        "constant   decay.shape=constant",
+        "p0000      decay.shape=linear",
+        "p0001      decay.shape=cosine",
+        "decay.shape=constant: left out, as it gives the same as the control constant",
+        "each under seed 0, 1",
+    ]
+    assert captured.err == ""
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_the_plan_of_a_search_says_how_many_points_will_be_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = {"feature.weight": {"uniform": [1, 2]}}
+    assert main([small_sweep(tmp_path, space=space, search="optuna", num_trials=7), "--print-plan"]) == 0
+    assert "\n7 points that Optuna will choose\n" in capsys.readouterr().out
+
+
+def test_what_is_left_out_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    space = {"decay.shape": {"grid": ["linear", "constant"]}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("raydistill.tune._run_here", lambda plan, display: None)
+        main([small_sweep(tmp_path, space=space), "--local"])
+    assert "decay.shape=constant: left out, as it gives the same as the control constant\n" in capsys.readouterr().err
+
+
+def test_the_output_option_beats_the_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = small_sweep(tmp_path, {"training.epochs": 1})
+    assert main(["--local", file, "--output", str(tmp_path / "there"), "seeds=[7]"]) == 0
+    assert not (tmp_path / "sweep").exists()
+    names = sorted(path.name for path in (tmp_path / "there" / "trials").iterdir())
+    assert names == ["baseline-seed7", "constant-seed7", "p0000-seed7"]
+    assert json.loads((tmp_path / "there" / "trials" / "p0000-seed7" / "trial.json").read_text())["seed"] == 7
+
+
+def test_the_command_line_needs_neither_torch_nor_ray_nor_pandas() -> None:
+    code = "import sys, raydistill.tune; print([n for n in ('torch', 'ray', 'pandas', 'optuna') if n in sys.modules])"
+    assert run_python("-c", code).stdout == "[]\n"
+
+
+def test_an_error_of_the_users_on_ray_is_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import types
+
+    def run_sweep_on_ray(plan: Any, display: Any) -> None:
+        raise UserError("resources: must fit")
+
+    fake = types.SimpleNamespace(run_sweep_on_ray=run_sweep_on_ray)
+    monkeypatch.setitem(sys.modules, "raydistill.sweep_launch", fake)
+    assert main([small_sweep(tmp_path)]) == 2
+    assert capsys.readouterr().err.endswith("resources: must fit\n")

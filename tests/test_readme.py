@@ -99,7 +99,7 @@ def test_that_the_sweep_file_of_the_readme_is_one(tmp_path):
 
 @pytest.fixture
 def world(tmp_path):
-    """A clone's sweeps, ``path/to/data``, ``path/to/VOC2012``, two COCO files, and a torch hub with torchvision's files."""
+    """A clone's sweeps, ``path/to/data``, ``path/to/VOC2012``, two COCO files, torchvision's files in a torch hub."""
     shutil.copytree(REPOSITORY / "tune_configs", tmp_path / "tune_configs")
     _make_coco(tmp_path / "path/to/data")
     _make_voc(tmp_path / "path/to/VOC2012")

@@ -114,9 +114,14 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], None]) -> None:
         raise UserError(f"{path}: cannot be written ({error}); make room or choose another output") from error
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` as UTF-8."""
+    write_atomically(path, lambda file: file.writelines([text.encode()]))
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON."""
-    write_atomically(path, lambda file: file.writelines([json.dumps(value, indent=2).encode()]))
+    write_text(path, json.dumps(value, indent=2))
 
 
 def save(path: Path, state: dict[str, Any]) -> None:

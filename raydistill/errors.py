@@ -13,3 +13,8 @@ def one_error(problems: list[str], headline: str) -> UserError:
     """Join ``problems`` under ``headline`` into one error, so that all of them are seen at once."""
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     return UserError("\n".join([f"{headline} ({count}):", *(f"  - {problem}" for problem in problems)]))
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what ``error`` says, for a sentence of ours."""
+    return (str(error).splitlines() or [""])[0]

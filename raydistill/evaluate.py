@@ -108,9 +108,9 @@ def _check_classes(dataset: DetectionDataset, classes: tuple[str, ...], weights:
 
 
 def _write_json(path: Path, value: dict[str, Any] | Detections) -> None:
-    from raydistill.checkpoint import write_atomically
+    from raydistill.checkpoint import write_text
 
-    write_atomically(path, lambda file: file.writelines([json.dumps(value).encode()]))
+    write_text(path, json.dumps(value))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from raydistill.board import Board
 from raydistill.config import Config
-from raydistill.errors import UserError
+from raydistill.errors import UserError, first_line
 from raydistill.events import Event, Listener, Note
 from raydistill.ray_session import connected, nodes, refuse_what_cannot_be_had, shown
 from raydistill.run_settings import StageName
@@ -114,8 +114,7 @@ def _train_loop(loop_config: dict[str, Any]) -> None:
         ray.get(board.fail.remote(f"training.batch_size: must fit into the GPU's memory ({error}); {advice}"))
         raise
     except Exception as error:
-        first_line = (str(error).splitlines() or [""])[0]
-        text = f"worker {worker.rank} failed: {type(error).__name__}: {first_line}; Ray starts the workers again"
+        text = f"worker {worker.rank} failed: {type(error).__name__}: {first_line(error)}; Ray starts the workers again"
         ray.get(board.put.remote(Note(text, warning=True)))
         raise
 

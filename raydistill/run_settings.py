@@ -69,7 +69,7 @@ def refuse_other_settings(config: Config) -> None:
 def write_settings(config: Config, stage: StageName) -> None:
     """Write the settings that ``stage`` depends on into its run directory."""
     text = yaml.safe_dump(_settings_of(config, stage), sort_keys=False)
-    checkpoint.write_atomically(_run(config, stage).config, lambda file: file.writelines([text.encode()]))
+    checkpoint.write_text(_run(config, stage).config, text)
 
 
 @contextlib.contextmanager

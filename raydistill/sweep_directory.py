@@ -36,6 +36,11 @@ class TrialRecord:
         """Whether nothing is left to be done; a failed trial is tried again when the command is repeated."""
         return self.status in ("finished", "stopped")
 
+    @property
+    def order(self) -> tuple[bool, int, int]:
+        """What trials are sorted by: the controls first, then by point and seed."""
+        return self.role == "searched", abs(self.point), self.seed
+
 
 @dataclass(frozen=True)
 class TrialDirectory:
@@ -114,4 +119,4 @@ class SweepDirectory:
         """Return every trial that was begun: the controls, then by point and seed."""
         found = [TrialDirectory(file.parent) for file in self.path.glob("trials/*/trial.json")]
         records = {directory: directory.read() for directory in found}
-        return sorted(found, key=lambda d: (records[d].role == "searched", abs(records[d].point), records[d].seed))
+        return sorted(found, key=lambda directory: records[directory].order)

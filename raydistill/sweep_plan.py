@@ -151,8 +151,7 @@ class Plan:
                     changed,
                     f"{self.directory.path}: holds another sweep; choose another --output, or remove the directory",
                 )
-        text = dump_sweep(self.loaded)
-        checkpoint.write_atomically(file, lambda out: out.writelines([text.encode()]))
+        checkpoint.write_text(file, dump_sweep(self.loaded))
 
     def _recorded(self) -> Iterator[TrialRecord]:
         for directory in self.directory.trials():
@@ -192,8 +191,8 @@ class Plan:
     def _make_ready(self, record: TrialRecord) -> None:
         trial = self.directory.trial(record.name)
         if not trial.recipe.is_file():
-            recipe = dump(trial_config(self.loaded, record.settings, record.seed, trial.path))
-            checkpoint.write_atomically(trial.recipe, lambda file: file.writelines([recipe.encode()]))
+            config = trial_config(self.loaded, record.settings, record.seed, trial.path)
+            checkpoint.write_text(trial.recipe, dump(config))
         trial.write(record)
 
     def _end(self, record: TrialRecord) -> None:

@@ -16,7 +16,7 @@ from raydistill.checkpoint import RunDirectory
 from raydistill.config import load_config
 from raydistill.config.sections import Data
 from raydistill.data.build import build_datasets
-from raydistill.errors import UserError
+from raydistill.errors import UserError, first_line
 from raydistill.events import EpochDone, Event, Note, TrialEvent
 from raydistill.runtime import FileReporter, Worker
 from raydistill.stages import Datasets, run_student
@@ -64,11 +64,11 @@ def run_trial(
     except UserError as error:
         return _failed(trial, worker, str(error))
     except (MemoryError, torch.OutOfMemoryError) as error:
-        return _failed(trial, worker, f"out of memory ({_first_line(error)}); lower training.batch_size")
+        return _failed(trial, worker, f"out of memory ({first_line(error)}); lower training.batch_size")
     except Exception as error:
         if worker.world_size > 1:
             raise  # another worker may have been lost: Ray starts the group again
-        reason = f"{type(error).__name__}: {_first_line(error)}"
+        reason = f"{type(error).__name__}: {first_line(error)}"
         return _failed(trial, worker, reason, traceback.format_exc())
     return ""
 
@@ -77,10 +77,6 @@ def _failed(trial: TrialDirectory, worker: Worker, reason: str, details: str = "
     text = f"{reason} (worker {worker.rank})" if worker.world_size > 1 else reason
     trial.failure.write_text(f"{' '.join(text.split())}\n{details}", encoding="utf-8")
     return text
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0]
 
 
 @functools.lru_cache(maxsize=1)

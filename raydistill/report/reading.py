@@ -7,7 +7,7 @@ import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -15,12 +15,10 @@ import yaml
 
 from raydistill.checkpoint import RunDirectory
 from raydistill.errors import UserError
-from raydistill.sweep_directory import SweepDirectory, TrialDirectory, TrialRecord
+from raydistill.report.comparison import STAGES
+from raydistill.sweep_directory import Role, Status, SweepDirectory, TrialDirectory, TrialRecord
 
 Kind = Literal["run", "sweep"]
-STAGES = ("teacher", "baseline", "distilled")
-_ROLES = ("baseline", "constant", "searched")
-_STATUSES = ("unfinished", "finished", "stopped", "failed")
 # libyaml where PyYAML was built with it: a thousand recipes take seconds instead of half a minute.
 _YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -123,7 +121,7 @@ def _read_run(path: Path, name: str, stages: list[str]) -> Source:
         run = RunDirectory(path / stage)
         recipe = _mapping(run.config, notes)
         result = _result(run, notes)
-        status: Literal["finished", "unfinished"] = "unfinished" if result is None else "finished"
+        status: Status = "unfinished" if result is None else "finished"
         record = TrialRecord(stage, "searched", 0, int(recipe.get("seed", 0)), status=status)
         trials.append(Trial(record, stage, recipe, _curves(run), result))
     teacher = next((trial for trial in trials if trial.role == "teacher"), None)
@@ -142,7 +140,7 @@ def _read_sweep(directory: SweepDirectory, name: str) -> Source:
         trial = _read_trial(TrialDirectory(file.parent), notes)
         if trial is not None:
             trials.append(trial)
-    trials.sort(key=lambda trial: (trial.role == "searched", abs(trial.record.point), trial.record.seed))
+    trials.sort(key=lambda trial: trial.record.order)
     teacher = None
     if _begun(directory.teacher):
         record = TrialRecord("teacher", "baseline", -3, 0)
@@ -168,8 +166,8 @@ def _read_trial(directory: TrialDirectory, notes: list[str]) -> Trial | None:
 def _problem(record: TrialRecord) -> str:
     """Say what a record that can be read holds all the same that cannot be."""
     wanted = {
-        "role": record.role in _ROLES,
-        "status": record.status in _STATUSES,
+        "role": record.role in get_args(Role),
+        "status": record.status in get_args(Status),
         "point": isinstance(record.point, int),
         "seed": isinstance(record.seed, int),
         "seconds": isinstance(record.seconds, int | float),

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from raydistill.boxes import box_masks, image_mask
 from raydistill.config.sections import Config
 from raydistill.detectors.base import Detector
 from raydistill.errors import UserError
@@ -21,6 +20,7 @@ from raydistill.losses.classification import (
 )
 from raydistill.losses.feature import feature_loss
 from raydistill.losses.regression import closer_gate, delta_distance
+from raydistill.masks import feature_masks
 from raydistill.structures import (
     AnchorOutputs,
     AnchorSample,
@@ -33,6 +33,7 @@ from raydistill.structures import (
     StepLosses,
     Target,
 )
+from raydistill.teacher import Precision, Teacher, TeacherPass
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,11 @@ class _StudentPass:
 
 
 @dataclass(frozen=True)
-class TeacherPass:
-    """What the teacher makes of a batch, without gradient; several students could be compared with it."""
+class _Shared:
+    """The regions on which both heads are compared, and which rows of all regions they are."""
 
-    features: Features
-    anchor_outputs: AnchorOutputs | None
-    regions: Regions | None  # sampled from its own proposals
+    regions: Regions
+    rows: Tensor  # [R'], into the rows of all regions
 
 
 class Distiller(nn.Module):
@@ -61,7 +61,10 @@ class Distiller(nn.Module):
     The teacher is no submodule: it is not trained, not saved and not switched to training mode with the student.
     """
 
-    def __init__(self, student: Detector, teacher: Detector | None, config: Config) -> None:
+    def __init__(
+        self, student: Detector, teacher: Detector | None, config: Config, precision: Precision = "fp32"
+    ) -> None:
+        """Take a student, and a teacher that is asked in ``precision``."""
         super().__init__()
         self.student = student
         self.adapters = nn.ModuleDict()
@@ -72,16 +75,16 @@ class Distiller(nn.Module):
             "rpn": config.rpn.weight,
         }
         self._config = config
-        self._teacher: tuple[Detector, ...] = ()
+        self.teacher: Teacher | None = None
         if teacher is not None and config.distills:
-            self._teacher = (teacher.eval().requires_grad_(False),)
+            self.teacher = Teacher(teacher, precision)
             if config.feature.weight:
                 self.adapters.update({level: self._adapter(student, teacher) for level in student.feature_levels})
 
     @property
     def distills(self) -> bool:
         """Whether there is a teacher to learn from."""
-        return bool(self._teacher)
+        return self.teacher is not None
 
     def _adapter(self, student: Detector, teacher: Detector) -> nn.Module:
         kind = self._config.feature.adapter
@@ -98,7 +101,7 @@ class Distiller(nn.Module):
             targets: their objects.
             decay: d(t); 0 leaves the teacher out.
         """
-        student = self.student
+        student, teacher = self.student, self.teacher if decay else None
         batch = student.prepare(images, targets)
         features = student.extract_features(batch)
         anchor_outputs = student.score_anchors(batch, features)
@@ -106,36 +109,27 @@ class Distiller(nn.Module):
         regions = student.sample_regions(batch, student.propose(batch, anchor_outputs))
         outputs = student.predict(batch, features, regions)
         detection = student.detection_losses(outputs, regions) | anchor_losses
-        if not self._teacher or decay == 0:
+        if teacher is None:
             return self._combine(detection, {}, {}, 0.0)
         own = _StudentPass(features, anchor_outputs, anchors, regions, outputs)
-        terms, gates = self._distillation(batch, own, self._ask_teacher(batch))
+        terms, gates = self._distillation(teacher, batch, own)
         return self._combine(detection, terms, gates, decay)
 
-    @torch.no_grad()
-    def _ask_teacher(self, batch: Batch) -> TeacherPass:
-        """Run the teacher as far as the terms need it."""
-        (teacher,) = self._teacher
-        features = teacher.extract_features(batch)
-        own_regions = self._uses_heads and self._config.regions.source != "student"
-        if not (own_regions or self.weights["rpn"]):
-            return TeacherPass(features, None, None)
-        anchor_outputs = teacher.score_anchors(batch, features)
-        regions = teacher.sample_regions(batch, teacher.propose(batch, anchor_outputs)) if own_regions else None
-        return TeacherPass(features, anchor_outputs, regions)
-
-    def _distillation(self, batch: Batch, own: _StudentPass, teacher: TeacherPass) -> tuple[LossDict, dict[str, Gate]]:
+    def _distillation(self, teacher: Teacher, batch: Batch, own: _StudentPass) -> tuple[LossDict, dict[str, Gate]]:
         """Return the raw terms that have a weight, and their gates."""
         terms: LossDict = {}
         gates: dict[str, Gate] = {}
+        # Where the sizes of what follows are read from the device, before the teacher's work is queued there.
+        shared = self._carrying(own.regions) if self._uses_heads and self._source != "teacher" else None
+        seen = teacher.look(batch, with_proposals=self._uses_heads and self._source != "student")
         if self.weights["feature"]:
-            terms["feature"] = self._feature_term(batch, own.features, teacher.features)
+            terms["feature"] = self._feature_term(batch, own.features, seen.features)
         if self._uses_heads:
-            head_terms, head_gates = self._head_terms(batch, own, teacher)
+            head_terms, head_gates = self._head_terms(teacher, batch, own, seen, shared)
             terms |= head_terms
             gates |= head_gates
-        if self.weights["rpn"] and teacher.anchor_outputs is not None:
-            terms["rpn"], rpn_gates = self._rpn_term(own, teacher.anchor_outputs)
+        if self.weights["rpn"]:
+            terms["rpn"], rpn_gates = self._rpn_term(teacher, own, seen)
             gates |= rpn_gates
         return terms, gates
 
@@ -143,77 +137,57 @@ class Distiller(nn.Module):
     def _uses_heads(self) -> bool:
         return self.weights["classification"] > 0 or self.weights["regression"] > 0
 
+    @property
+    def _source(self) -> str:
+        return self._config.regions.source
+
     def _feature_term(self, batch: Batch, own: Features, theirs: Features) -> Tensor:
         """METHOD section 3: the masked distance, averaged over the pyramid levels."""
         settings = self._config.feature
-        boxes = torch.cat([target["boxes"] for target in batch.targets])
-        image_indices = _image_indices(batch.targets, boxes.device)
-        box_levels = self.student.assign_levels(boxes) if settings.levels == "assigned" else None
+        objects, background = feature_masks(batch, list(own.values()), settings, self.student.assign_levels)
+        scale_free = settings.normalization == "teacher_variance"
         losses = []
         for number, (level, student_map) in enumerate(own.items()):
             teacher_map = theirs[_matching_level(level, student_map, theirs)]
-            chosen = slice(None) if box_levels is None else box_levels == number
-            masks = self._masks(batch, boxes[chosen], image_indices[chosen], student_map)
             adapted = self.adapters[level](student_map)
-            scale_free = settings.normalization == "teacher_variance"
-            loss = feature_loss(adapted, teacher_map, masks[0], scale_free)
-            if settings.background_weight:
-                background = feature_loss(adapted, teacher_map, masks[1], scale_free)
-                loss = loss + settings.background_weight * background
+            loss = feature_loss(adapted, teacher_map, objects[number], scale_free)
+            if background is not None:
+                outside = feature_loss(adapted, teacher_map, background[number], scale_free)
+                loss = loss + settings.background_weight * outside
             losses.append(loss)
         return torch.stack(losses).mean()
 
-    def _masks(self, batch: Batch, boxes: Tensor, image_indices: Tensor, feature_map: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mask of the objects and that of the background of one level, [N, h, w] each."""
-        settings = self._config.feature
-        cells = (feature_map.shape[2], feature_map.shape[3])
-        stride = (batch.images.shape[2] / cells[0], batch.images.shape[3] / cells[1])
-        if settings.mask == "full":
-            inside = image_mask(batch.image_sizes, cells, stride).to(feature_map.device)
-            return inside, torch.zeros_like(inside)
-        num_images = len(batch.targets)
-        of_boxes = box_masks(boxes, image_indices, num_images, cells, stride, settings.mask, settings.sigma_squared)
-        if not settings.background_weight:
-            return of_boxes, torch.zeros_like(of_boxes)
-        inside = image_mask(batch.image_sizes, cells, stride).to(feature_map.device)
-        covered = box_masks(boxes, image_indices, num_images, cells, stride, "box", settings.sigma_squared)
-        return of_boxes, inside * (1 - covered)
+    def _carrying(self, regions: Regions) -> _Shared:
+        """Choose the regions that the teacher's head has to answer at all."""
+        everything = self._config.classification.gate == "all" and self.weights["classification"]
+        if everything:
+            return _Shared(regions, torch.arange(len(regions.labels), device=regions.labels.device))
+        return _Shared(*regions.select(regions.foreground))
 
-    def _head_terms(self, batch: Batch, own: _StudentPass, teacher: TeacherPass) -> tuple[LossDict, dict[str, Gate]]:
+    def _head_terms(
+        self, teacher: Teacher, batch: Batch, own: _StudentPass, seen: TeacherPass, shared: _Shared | None
+    ) -> tuple[LossDict, dict[str, Gate]]:
         """METHOD sections 2, 4 and 5: both heads on the shared regions; one normaliser over all of them."""
-        source = self._config.regions.source
-        shared: list[tuple[Regions, HeadOutputs]] = []
-        if source in ("student", "both"):
-            keep = self._carries_a_term(own.regions)
-            shared.append((own.regions.select(keep), own.outputs.select(keep)))
-        if teacher.regions is not None:
-            regions = teacher.regions.select(self._carries_a_term(teacher.regions))
-            shared.append((regions, self.student.predict(batch, own.features, regions)))
-        comparisons = [
-            self._compare_heads(regions, outputs, self._ask_head(batch, teacher.features, regions))
-            for regions, outputs in shared
-        ]
-        merged = {name: torch.cat([comparison[name] for comparison in comparisons]) for name in comparisons[0]}
-        num_foreground = torch.stack([regions.foreground.sum() for regions, _ in shared]).sum()
+        sets: list[tuple[Regions, HeadOutputs]] = []
+        if shared is not None:
+            sets.append((shared.regions, own.outputs.select(shared.rows)))
+        if seen.proposals is not None:
+            theirs = self._carrying(teacher.sample_regions(batch, seen.proposals)).regions
+            sets.append((theirs, self.student.predict(batch, own.features, theirs)))
+        regions, outputs = sets[0]
+        if len(sets) == 2:  # one set of both: one pass of the teacher's head
+            regions, order = regions.join(sets[1][0])
+            outputs = outputs.join(sets[1][1], order)
+        compared = self._compare_heads(regions, outputs, teacher.answer(batch, seen.features, regions))
+        num_foreground = regions.foreground.sum()
         terms = {}
         gates = {}
         for name, gate_name in (("classification", "class_open"), ("regression", "box_open")):
             if self.weights[name]:
-                terms[name] = gated_loss(merged[name], merged[gate_name], num_foreground)
-                on_foreground = merged["foreground"] & merged[gate_name]
+                terms[name] = gated_loss(compared[name], compared[gate_name], num_foreground)
+                on_foreground = regions.foreground & compared[gate_name]
                 gates[gate_name] = Gate(on_foreground.sum(), num_foreground)
         return terms, gates
-
-    def _carries_a_term(self, regions: Regions) -> Tensor:
-        """Return which regions the teacher's head has to answer at all, [R] bool."""
-        if self._config.classification.gate == "all" and self.weights["classification"]:
-            return torch.ones_like(regions.foreground)
-        return regions.foreground
-
-    @torch.no_grad()
-    def _ask_head(self, batch: Batch, features: Features, regions: Regions) -> HeadOutputs:
-        (teacher,) = self._teacher
-        return teacher.predict(batch, features, regions)
 
     def _compare_heads(self, regions: Regions, student: HeadOutputs, teacher: HeadOutputs) -> dict[str, Tensor]:
         """Return divergence and gate of every region and level, [R] each."""
@@ -241,27 +215,26 @@ class Distiller(nn.Module):
             regions.gt_boxes,
         )
         return {
-            "foreground": regions.foreground,
             "classification": divergence,
             "class_open": class_open,
             "regression": delta_distance(student_deltas, teacher_deltas),
             "box_open": box_open,
         }
 
-    def _rpn_term(self, own: _StudentPass, teacher: AnchorOutputs) -> tuple[Tensor, dict[str, Gate]]:
+    def _rpn_term(self, teacher: Teacher, own: _StudentPass, seen: TeacherPass) -> tuple[Tensor, dict[str, Gate]]:
         """METHOD section 6: objectness and deltas on the foreground anchors that the student's RPN sampled."""
         settings, sample = self._config.rpn, own.anchors
-        if teacher.objectness.shape != own.anchor_outputs.objectness.shape:
+        if teacher.num_anchors(seen) != len(own.anchor_outputs.objectness):
             raise UserError(
                 "rpn.weight: teacher and student must have the same anchors, got "
-                f"{len(teacher.objectness)} and {len(own.anchor_outputs.objectness)} on this batch; set rpn.weight=0"
+                f"{teacher.num_anchors(seen)} and {len(own.anchor_outputs.objectness)} on this batch; set rpn.weight=0"
             )
-        objectness = own.anchor_outputs.objectness[sample.indices]
-        teacher_objectness = teacher.objectness[sample.indices]
+        answers = teacher.answer_anchors(seen, sample.indices)
+        objectness, teacher_objectness = own.anchor_outputs.objectness[sample.indices], answers.objectness
         surer = objectness_gate(objectness, teacher_objectness)
         objectness_open = surer if settings.gate == "teacher_better" else torch.ones_like(surer)
         deltas = own.anchor_outputs.deltas[sample.indices]
-        teacher_deltas = teacher.deltas[sample.indices]
+        teacher_deltas = answers.deltas
         decode = self.student.decode_anchor_boxes
         box_open = _box_gate(
             settings.reference,
@@ -301,11 +274,6 @@ def _box_gate(reference: str, student: Tensor, teacher: Tensor, undecoded: Tenso
     if reference == "none":
         return torch.ones(len(gt_boxes), dtype=torch.bool, device=gt_boxes.device)
     return closer_gate(teacher, student if reference == "student" else undecoded, gt_boxes)
-
-
-def _image_indices(targets: list[Target], device: torch.device) -> Tensor:
-    counts = torch.tensor([len(target["boxes"]) for target in targets], device=device)
-    return torch.arange(len(targets), device=device).repeat_interleave(counts)
 
 
 def _matching_level(level: str, student_map: Tensor, teacher: Features) -> str:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -16,13 +15,12 @@ from raydistill.data.augmentation import build_augmentation
 from raydistill.data.loaders import MicroBatch, TrainingLoader, evaluation_loader
 from raydistill.detectors.base import Detector
 from raydistill.distiller import Distiller
-from raydistill.errors import UserError
 from raydistill.evaluation import EvaluationResult, evaluate
 from raydistill.events import EpochDone, StageStarted, StepDone
 from raydistill.optimization import MetricSums
 from raydistill.runtime import Reporter, Worker
 from raydistill.schedules import decay_at, learning_rate_factor
-from raydistill.structures import StepLosses
+from raydistill.structures import StepLosses, Target
 from raydistill.training_state import Job, TrainingState, export, save, start
 
 _SECONDS_BETWEEN_EVENTS = 1.0
@@ -81,7 +79,7 @@ def train_one_epoch(state: TrainingState, epoch: int) -> dict[str, float]:
         global_step = epoch * loader.steps_per_epoch + step
         decay = decay_at(config.decay, global_step / state.total_steps)
         _set_learning_rate(state, global_step)
-        losses = _step(state, parts, decay, global_step, sums)
+        losses = take_step(state, parts, decay, global_step, sums)
         images_seen += config.training.batch_size
         now = time.perf_counter()
         if state.worker.is_main and now - last_event > _SECONDS_BETWEEN_EVENTS:
@@ -89,6 +87,7 @@ def train_one_epoch(state: TrainingState, epoch: int) -> dict[str, float]:
             terms = {name: value.item() for name, value in losses.terms.items()}
             speed = images_seen / (now - started)
             state.reporter.event(StepDone(state.job.stage, epoch + 1, step + 1, terms, speed))
+    state.watch.check()
     metrics = sums.over(state.worker)
     if state.distiller.distills:
         metrics["decay"] = decay
@@ -99,7 +98,7 @@ def train_one_epoch(state: TrainingState, epoch: int) -> dict[str, float]:
     return {f"train/{name}": value for name, value in metrics.items()}
 
 
-def _step(
+def take_step(
     state: TrainingState, parts: list[MicroBatch], decay: float, global_step: int, sums: MetricSums
 ) -> StepLosses:
     """Take one optimizer step over the accumulated parts of a batch."""
@@ -109,7 +108,7 @@ def _step(
         with _without_sync(state.wrapped, number == len(parts) - 1):
             with state.worker.autocast(training.precision):
                 losses: StepLosses = state.wrapped(*state.worker.to_device(images, targets), decay)
-            _check_finite(losses, [int(target["image_id"]) for target in targets], global_step, state)
+            state.watch.add(losses, *_where(state, global_step, targets))
             state.scaler.scale(losses.total / len(parts)).backward()  # type: ignore[no-untyped-call]
         sums.add(losses)
     if training.clip_grad_norm is not None:
@@ -131,15 +130,11 @@ def _without_sync(module: nn.Module, last: bool) -> Iterator[None]:
         yield
 
 
-def _check_finite(losses: StepLosses, image_ids: list[int], global_step: int, state: TrainingState) -> None:
-    if torch.isfinite(losses.total):
-        return
-    terms = ", ".join(f"{name}={value.item():.4g}" for name, value in losses.terms.items())
-    raise UserError(
-        f"{state.job.stage}, step {global_step + 1} of {state.total_steps}: the loss must be finite, got {terms} on "
-        f"images {image_ids} (worker {state.worker.rank}); lower training.optimizer.learning_rate, set "
-        "training.clip_grad_norm, or look at these images"
-    )
+def _where(state: TrainingState, global_step: int, targets: list[Target]) -> tuple[str, str]:
+    """Name a step and its images for an error."""
+    images = [int(target["image_id"]) for target in targets]
+    step = f"{state.job.stage}, step {global_step + 1} of {state.total_steps}"
+    return step, f"images {images} (worker {state.worker.rank})"
 
 
 def _set_learning_rate(state: TrainingState, global_step: int) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from raydistill.config.sections import Optimizer
+from raydistill.errors import UserError
 from raydistill.runtime import Worker
 from raydistill.structures import Gate, StepLosses
 
@@ -55,6 +57,55 @@ class MetricSums:
             for name, (opened, total) in zip(self._gates, pairs, strict=True):
                 metrics[f"gate/{name}"] = opened / total if total else 0.0
         return metrics
+
+
+@dataclass
+class FiniteWatch:
+    """Ends a training whose loss is no longer finite, without making a GPU wait.
+
+    On a GPU a loss is looked at when the next step has been queued: by then its value has come over.
+    """
+
+    _pending: tuple[Callable[[], bool], StepLosses, str, str] | None = None
+
+    def add(self, losses: StepLosses, step: str, images: str) -> None:
+        """Watch the loss of a step on images, as an error would name both.
+
+        Raises:
+            UserError: when this loss, or on a GPU the one before, is not finite.
+        """
+        self.check()
+        self._pending = (_arriving(torch.isfinite(losses.total.detach())), losses, step, images)
+        if losses.total.device.type == "cpu":
+            self.check()
+
+    def check(self) -> None:
+        """Look at the last loss; raises as ``add`` does."""
+        pending, self._pending = self._pending, None
+        if pending is None or pending[0]():
+            return
+        _, losses, step, images = pending
+        terms = ", ".join(f"{name}={value.item():.4g}" for name, value in losses.terms.items())
+        raise UserError(
+            f"{step}: the loss must be finite, got {terms} on {images}; lower training.optimizer.learning_rate, set "
+            "training.clip_grad_norm, or look at these images"
+        )
+
+
+def _arriving(flag: Tensor) -> Callable[[], bool]:
+    """Start to bring ``flag`` over from the device, and return what waits for it."""
+    if flag.device.type != "cuda":
+        return lambda: bool(flag)
+    here = torch.empty((), dtype=torch.bool, pin_memory=True)
+    here.copy_(flag, non_blocking=True)
+    arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    arrived.record()
+
+    def wait() -> bool:
+        arrived.synchronize()
+        return bool(here)
+
+    return wait
 
 
 def _pair(gate: Gate) -> Tensor:

@@ -18,6 +18,7 @@ from raydistill.data.build import build_datasets
 from raydistill.data.dataset import DetectionDataset
 from raydistill.detectors.build import build_detector
 from raydistill.detectors.faster_rcnn import FasterRCNNDetector
+from raydistill.detectors.frozen import make_fast
 from raydistill.detectors.weights import LoadReport, load_file, load_into
 from raydistill.distiller import Distiller
 from raydistill.engine import evaluate_on_val, finish, fit, make_loader
@@ -27,6 +28,7 @@ from raydistill.preflight import preflight, rehearse
 from raydistill.report.comparison import comparison
 from raydistill.run_settings import StageName, planned, refuse_other_settings, unfinished, write_settings
 from raydistill.runtime import Reporter, Worker
+from raydistill.teacher import DTYPES, precision_on
 from raydistill.training_state import Job, export
 
 ReporterFactory = Callable[[RunDirectory], Reporter]
@@ -142,9 +144,11 @@ def _run_stage(stages: _Stages, stage: StageName) -> None:
     teacher = _load_teacher(stages, reporter) if stage == "distilled" else None
     if teacher is not None and config.distillation.initialize_from_teacher:
         reporter.event(_inherit(detector, teacher))
-    distiller = Distiller(detector, teacher, config)
+    precision = precision_on(config, worker.device)
+    distiller = Distiller(detector, teacher, config, precision)
     loader = make_loader(job, worker)
     if teacher is not None:
+        make_fast(teacher, DTYPES[precision], config.distillation.compile_teacher)
         _compare_known_scores(stages, reporter)
         preflight(job, distiller, loader, worker, reporter.event)
     if worker.is_main:

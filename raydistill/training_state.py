@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from raydistill.detectors.base import Detector
 from raydistill.distiller import Distiller
 from raydistill.errors import UserError
 from raydistill.events import Note
-from raydistill.optimization import build_optimizer
+from raydistill.optimization import FiniteWatch, build_optimizer
 from raydistill.run_settings import StageName
 from raydistill.runtime import Reporter, Worker
 
@@ -53,6 +53,7 @@ class TrainingState:
     loader: TrainingLoader
     epoch: int = 0  # finished ones
     best: dict[str, float] | None = None  # metrics of the best evaluation
+    watch: FiniteWatch = field(default_factory=FiniteWatch)
 
     @property
     def total_steps(self) -> int:

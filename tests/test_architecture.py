@@ -22,16 +22,19 @@ LAYERS: dict[str, int] = {
     # nets, one forward pass, scores, what is shown
     **dict.fromkeys(("detectors", "distiller", "evaluation", "coco_files", "optimization", "progress", "report"), 2),
     **dict.fromkeys(("search_space", "sweep_display", "trackers"), 2),
+    **dict.fromkeys(("masks", "teacher", "columns", "scoring"), 2),
     # training one stage, then all of them
     **dict.fromkeys(("run_settings", "training_state", "engine", "preflight", "stages"), 3),
     # which trials a sweep has, and one of them
     **dict.fromkeys(("suggestions", "sweep_plan", "trial"), 3),
+    # what is measured of all that
+    "bench": 4,
     # the command lines, and Ray
     **dict.fromkeys(("ray_session", "launch", "population", "trial_workers", "sweep_launch"), 4),
     **dict.fromkeys(("train", "evaluate", "tune", "__main__"), 5),
 }
 USES_RAY = {"ray_session", "launch", "population", "trial_workers", "sweep_launch"}
-COMMANDS = {"__main__", "train", "evaluate", "tune", "report.__main__"}
+COMMANDS = {"__main__", "train", "evaluate", "tune", "report.__main__", "bench.__main__"}
 
 
 def _name(path: Path) -> str:

@@ -3,13 +3,14 @@ import math
 import pytest
 import torch
 
-from raydistill.boxes import box_masks, image_mask, paired_iou
+from raydistill.boxes import Grid, box_masks, image_masks, paired_iou
 
 
 def mask_of(*boxes, images=None, num_images=1, cells=(5, 5), stride=1.0, kind="gaussian", sigma_squared=2.0):
     tensor = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
     indices = torch.tensor(images if images is not None else [0] * len(boxes), dtype=torch.int64)
-    return box_masks(tensor, indices, num_images, cells, (stride, stride), kind, sigma_squared)
+    grid = Grid.of([cells], (round(cells[0] * stride), round(cells[1] * stride)), tensor.device)
+    return box_masks(tensor, indices, num_images, grid, kind, sigma_squared)[0]
 
 
 def test_that_paired_iou_compares_row_with_row():
@@ -57,7 +58,7 @@ def test_that_cell_centres_are_measured_in_strides():
 
 def test_that_vertical_and_horizontal_stride_may_differ():
     boxes = torch.tensor([[4.0, 8, 36, 72]])
-    mask = box_masks(boxes, torch.tensor([0]), 1, (5, 5), (16.0, 8.0), "gaussian", 2.0)
+    mask = box_masks(boxes, torch.tensor([0]), 1, Grid.of([(5, 5)], (80, 40), boxes.device), "gaussian", 2.0)[0]
     assert torch.equal(mask, mask_of([0.5, 0.5, 4.5, 4.5]))
 
 
@@ -105,6 +106,6 @@ def test_that_the_box_mask_is_binary():
 
 
 def test_that_the_image_mask_leaves_out_padding():
-    mask = image_mask([(16, 32), (32, 20)], (4, 4), (8.0, 8.0))
+    (mask,) = image_masks([(16, 32), (32, 20)], Grid.of([(4, 4)], (32, 32), torch.device("cpu")))
     assert mask[0].tolist() == [[1.0] * 4] * 2 + [[0.0] * 4] * 2
     assert mask[1].tolist() == [[1.0, 1.0, 0.0, 0.0]] * 4  # centre of column 2 is at 20, the border itself

@@ -31,7 +31,7 @@ def _gradients_of_step(stage: Stage, parts: list[MicroBatch], seed: int = 0) -> 
     """Take a step on ``parts`` with sampling from ``seed``; return the gradients it used."""
     state = _state(stage)
     torch.manual_seed(seed)
-    engine._step(state, parts, 1.0, 0, MetricSums())
+    engine.take_step(state, parts, 1.0, 0, MetricSums())
     return {name: p.grad.clone() for name, p in state.student.named_parameters() if p.grad is not None}
 
 
@@ -274,13 +274,13 @@ def test_decay_and_learning_rate_follow_the_steps_and_not_the_epochs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[float, float]] = []
-    original = engine._step
+    original = engine.take_step
 
     def step(state: TrainingState, parts: Any, decay: float, *rest: Any) -> Any:
         seen.append((decay, state.optimizer.param_groups[0]["lr"]))
         return original(state, parts, decay, *rest)
 
-    monkeypatch.setattr(engine, "_step", step)
+    monkeypatch.setattr(engine, "take_step", step)
     stage = Stage(small_run(tmp_path, "training.schedule.warmup_steps=0"), "distilled")
     stage.fit()
     assert [decay for decay, _ in seen] == [decay_at(stage.config.decay, n / 4) for n in range(4)]
@@ -291,7 +291,7 @@ def test_the_student_begins_alike_alone_and_distilled_and_sees_the_same_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[str, list[Tensor]] = {"baseline": [], "distilled": []}
-    original = engine._step
+    original = engine.take_step
 
     def step(state: TrainingState, parts: Any, *rest: Any) -> Any:
         if not seen[state.job.stage]:
@@ -299,7 +299,7 @@ def test_the_student_begins_alike_alone_and_distilled_and_sees_the_same_images(
         seen[state.job.stage] += [image for images, _ in parts for image in images]
         return original(state, parts, *rest)
 
-    monkeypatch.setattr(engine, "_step", step)
+    monkeypatch.setattr(engine, "take_step", step)
     for name in ("baseline", "distilled"):
         Stage(small_run(tmp_path), name).fit()  # type: ignore[arg-type]
     assert len(seen["baseline"]) == len(seen["distilled"]) > 16

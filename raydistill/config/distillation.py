@@ -18,6 +18,12 @@ class Distillation(Section):
     """Start the student's neck and heads from the teacher's where the shapes agree (later work: ICD, FGD)."""
     preflight: Literal["strict", "warn"] = "strict"
     """What a distillation term that is zero on every worker's first batch is: an error or a warning."""
+    teacher_precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Type in which the teacher answers. ``auto``: that of ``training.precision``, and ``bf16`` on processors that
+    compute with it (AVX512-BF16, AMX)."""
+    compile_teacher: bool = False
+    """Run the teacher's backbone through ``torch.compile``: pays in long runs on images of one size, since every new
+    shape of a batch is compiled (a minute each); needs a C++ compiler."""
 
 
 class Regions(Section):

@@ -127,6 +127,8 @@ def conflicts(config: Config) -> list[str]:
         )
     if training.precision == "fp16" and config.scaling.use_gpu is False:
         problems.append("training.precision: fp16 needs a GPU and scaling.use_gpu is false; use bf16 or fp32")
+    if config.distillation.teacher_precision == "fp16" and config.scaling.use_gpu is False:
+        problems.append("distillation.teacher_precision: fp16 needs a GPU and scaling.use_gpu is false; use bf16")
     same_anchors = (teacher.anchor_sizes, teacher.anchor_aspect_ratios) == (
         student.anchor_sizes,
         student.anchor_aspect_ratios,

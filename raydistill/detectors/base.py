@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from torch import Tensor, nn
 
 from raydistill.structures import (
+    AnchorAnswers,
     AnchorOutputs,
     AnchorSample,
     Batch,
@@ -43,6 +44,14 @@ class Detector(nn.Module, ABC):
     @abstractmethod
     def score_anchors(self, batch: Batch, features: Features) -> AnchorOutputs:
         """Return what the RPN says about every anchor."""
+
+    @abstractmethod
+    def num_anchors(self, features: Features) -> int:
+        """Return A, the number of anchors that the RPN lays over ``features``."""
+
+    @abstractmethod
+    def score_anchors_at(self, features: Features, indices: Tensor) -> AnchorAnswers:
+        """Return what the RPN says about the anchors ``indices`` [F] alone, numbered as in ``score_anchors``."""
 
     @abstractmethod
     def anchor_losses(self, batch: Batch, outputs: AnchorOutputs) -> tuple[LossDict, AnchorSample]:

@@ -12,7 +12,9 @@ from torchvision.models.detection.rpn import concat_box_prediction_layers
 from torchvision.transforms.v2.functional import to_dtype
 
 from raydistill.detectors.base import Detector
+from raydistill.detectors.sparse_rpn import answers_at
 from raydistill.structures import (
+    AnchorAnswers,
     AnchorOutputs,
     AnchorSample,
     Batch,
@@ -66,10 +68,23 @@ class FasterRCNNDetector(Detector):
         rpn = self.model.rpn
         levels = list(features.values())
         objectness, deltas = rpn.head(levels)
-        anchors = rpn.anchor_generator(ImageList(batch.images, batch.image_sizes), levels)
+        # Under autocast the levels are of a half type, in which torchvision would compute the anchors: off by pixels.
+        shapes = [batch.images.new_empty(()).expand(level.shape) for level in levels]
+        anchors = rpn.anchor_generator(ImageList(batch.images, batch.image_sizes), shapes)
         num_per_level = [scores[0].numel() for scores in objectness]
         objectness, deltas = concat_box_prediction_layers(objectness, deltas)
         return AnchorOutputs(objectness.flatten(), deltas, anchors, num_per_level)
+
+    def num_anchors(self, features: Features) -> int:
+        """Count: images x cells x anchors per cell."""
+        per_cell = self.model.rpn.anchor_generator.num_anchors_per_location()
+        levels = zip(features.values(), per_cell, strict=True)
+        return sum(level.shape[0] * level.shape[2] * level.shape[3] * number for level, number in levels)
+
+    def score_anchors_at(self, features: Features, indices: Tensor) -> AnchorAnswers:
+        """Run the RPN's head on the cells of these anchors alone."""
+        levels = list(features.values())
+        return answers_at(self.model.rpn.head, levels, indices)
 
     def anchor_losses(self, batch: Batch, outputs: AnchorOutputs) -> tuple[LossDict, AnchorSample]:
         """Return torchvision's two RPN losses and the foreground anchors they were computed on."""

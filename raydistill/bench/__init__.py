@@ -1,0 +1,1 @@
+"""Benchmarks that users can run: ``python -m raydistill.bench step|data|eval RECIPE``."""

@@ -1,0 +1,97 @@
+"""The cost of a distillation step as multiples of the plain student step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from raydistill.bench.cases import Bench, CaseOptions
+from raydistill.bench.memory import peak_memory
+from raydistill.bench.shares import shares
+from raydistill.bench.timing import Clock, Spread, clock, in_turn, ratios
+from raydistill.config import Config
+from raydistill.errors import UserError
+from raydistill.runtime import Worker
+
+TERMS = ("feature", "classification", "regression", "rpn")
+_MADE_UP_CLASSES = 80  # COCO's
+
+
+@dataclass(frozen=True)
+class StepOptions:
+    """How ``bench step`` measures."""
+
+    rounds: int = 5
+    clock: Clock = "cpu"
+    trace: Path | None = None
+    cases: CaseOptions = field(default_factory=CaseOptions)
+
+
+def measure_step(config: Config, worker: Worker, options: StepOptions) -> dict[str, Any]:
+    """Time plain and distilling steps of ``config`` in turn, at learning rate 0, on one batch.
+
+    Raises:
+        UserError: when the recipe's nets or data do not fit, or a loss is not finite.
+    """
+    bench = Bench(config, worker, options.cases)
+    now = clock(options.clock, worker.device)
+    cases = bench.cases()
+    seconds = in_turn(cases, options.rounds, now)
+    for number in options.cases.students:  # seconds of one student's step
+        seconds[f"{number}_students"] = [value / number for value in seconds[f"{number}_students"]]
+    if not math.isfinite(sum(bench.totals.values())):
+        raise UserError(f"bench: every loss must be finite, got {bench.totals}; it would measure a net that is broken")
+    result = {
+        "device": str(worker.device),
+        "threads": torch.get_num_threads(),
+        "clock": "wall" if worker.device.type == "cuda" else options.clock,
+        "batch_size": len(bench.batch[0]),
+        "image_size": [config.input.min_size, config.input.max_size],
+        "teacher": config.teacher.backbone,
+        "student": config.student.backbone,
+        "regions_source": config.regions.source,
+        "data": bench.data_name,
+        "rounds": options.rounds,
+        "losses": bench.totals,
+        "seconds": {name: Spread.of(values).as_dict() for name, values in seconds.items()},
+        "ratios": {name: spread.as_dict() for name, spread in ratios(seconds, "plain").items()},
+        "shares": shares(bench, seconds, now),
+        "peak_memory_mib": {name: peak_memory(cases[name], worker.device) for name in ("plain", "all_levels")},
+    }
+    if options.trace is not None:
+        _trace(cases["all_levels"], options.trace, worker.device)
+    return result
+
+
+def _trace(run: Callable[[], object], path: Path, device: torch.device) -> None:
+    """Write a trace of one step for Perfetto or chrome://tracing."""
+    kinds = [torch.profiler.ProfilerActivity.CPU]
+    if device.type == "cuda":
+        kinds.append(torch.profiler.ProfilerActivity.CUDA)
+    with torch.profiler.profile(activities=kinds) as profile:
+        run()
+    profile.export_chrome_trace(str(path))
+
+
+def as_text(result: dict[str, Any]) -> str:
+    """Return the measurement as a table."""
+    lines = [
+        f"{result['teacher']} -> {result['student']}, {result['image_size'][0]} px, {result['batch_size']} images "
+        f"({result['data']}), sharing {result['regions_source']}, {result['device']}, {result['threads']} threads, "
+        f"{result['clock']} seconds, {result['rounds']} rounds",
+        "",
+        f"{'step':<16}{'seconds':>10}{'x plain':>10}{'lowest':>9}{'highest':>9}",
+    ]
+    for name, seconds in result["seconds"].items():
+        ratio = result["ratios"].get(name)
+        more = f"{ratio['median']:>10.2f}{ratio['low']:>9.2f}{ratio['high']:>9.2f}" if ratio else f"{1:>10.2f}"
+        lines.append(f"{name:<16}{seconds['median']:>10.4f}{more}")
+    lines += ["", "where the time goes, as multiples of the plain step:"]
+    lines += [f"  {name:<14}{value:>8.3f}" for name, value in result["shares"].items()]
+    lines += ["", "peak memory: " + ", ".join(f"{n} {m:.0f} MiB" for n, m in result["peak_memory_mib"].items())]
+    return "\n".join(lines)

@@ -1,0 +1,70 @@
+"""Timing in turn: A B C A B C ..., so that what else the machine does falls on all alike."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import torch
+
+Clock = Literal["cpu", "wall"]
+"""``cpu``: seconds that this process computed, which other processes hardly change; ``wall``: what a user waits."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median, and lowest and highest of what was measured."""
+
+    median: float
+    low: float
+    high: float
+
+    @staticmethod
+    def of(values: Sequence[float]) -> Spread:
+        """Summarise ``values``, at least one."""
+        return Spread(statistics.median(values), min(values), max(values))
+
+    def as_dict(self) -> dict[str, float]:
+        """Return the three for a JSON file."""
+        return asdict(self)
+
+
+def in_turn(
+    cases: Mapping[str, Callable[[], object]], rounds: int, now: Callable[[], float], warm_ups: int = 1
+) -> dict[str, list[float]]:
+    """Return the seconds of each case in each round; every other round goes backwards."""
+    for _ in range(warm_ups):
+        for run in cases.values():
+            run()
+    seconds: dict[str, list[float]] = {name: [] for name in cases}
+    for number in range(rounds):
+        order = list(cases) if number % 2 == 0 else list(cases)[::-1]
+        for name in order:
+            started = now()
+            cases[name]()
+            seconds[name].append(now() - started)
+    return seconds
+
+
+def ratios(seconds: Mapping[str, Sequence[float]], base: str) -> dict[str, Spread]:
+    """Return each case as a multiple of ``base``, compared round by round."""
+    return {
+        name: Spread.of([value / reference for value, reference in zip(values, seconds[base], strict=True)])
+        for name, values in seconds.items()
+        if name != base
+    }
+
+
+def clock(kind: Clock, device: torch.device) -> Callable[[], float]:
+    """Return the function that tells the time; on a GPU it waits for the work and is always ``wall``."""
+    if device.type == "cuda":
+        return _after_the_gpu
+    return time.process_time if kind == "cpu" else time.perf_counter
+
+
+def _after_the_gpu() -> float:
+    torch.cuda.synchronize()
+    return time.perf_counter()

@@ -1,0 +1,75 @@
+"""A detector that is only asked, never trained, made as fast as it gets: what a teacher is."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torchvision.ops import FrozenBatchNorm2d
+
+from raydistill.detectors.faster_rcnn import FasterRCNNDetector
+from raydistill.errors import UserError
+
+
+def make_fast(detector: FasterRCNNDetector, dtype: torch.dtype = torch.float32, compiled: bool = False) -> None:
+    """Freeze ``detector`` in eval mode, in place: norms folded into convolutions, weights laid out for speed.
+
+    Its answers stay the same up to rounding, in ``float32`` to about 1e-5 of a map's largest value. It can no longer be
+    trained or exported. With a half type it must be asked under an autocast of that type.
+
+    Args:
+        detector: on the device where it is asked.
+        dtype: type of the convolutions' and linear layers' weights.
+        compiled: run the backbone through ``torch.compile``, once per shape of a batch.
+
+    Raises:
+        UserError: when ``compiled`` and there is no compiler that torch can use.
+    """
+    detector.eval().requires_grad_(False)
+    _fold_norms(detector.model.backbone)
+    detector.to(memory_format=torch.channels_last)
+    for module in detector.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.to(dtype)
+    if compiled:
+        _try_compiler(next(detector.parameters()).device)
+        detector.model.backbone.forward = torch.compile(detector.model.backbone.forward, dynamic=False)
+
+
+def computes_bf16() -> bool:
+    """Return whether this processor computes with bfloat16; others only emulate it, many times slower."""
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # not in every release of torch
+    return any(bool(capabilities.get(name)) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def _fold_norms(module: nn.Module) -> None:
+    """Fold each batch norm into the convolution before it; torchvision registers the two one after the other."""
+    before: nn.Conv2d | None = None
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d | FrozenBatchNorm2d) and before is not None:
+            before.weight, before.bias = fuse_conv_bn_weights(
+                before.weight,
+                before.bias,
+                child.running_mean,  # type: ignore[arg-type]
+                child.running_var,  # type: ignore[arg-type]
+                child.eps,
+                child.weight,
+                child.bias,
+            )
+            before.requires_grad_(False)
+            setattr(module, name, nn.Identity().eval())
+        else:
+            _fold_norms(child)
+        before = child if isinstance(child, nn.Conv2d) else None
+
+
+def _try_compiler(device: torch.device) -> None:
+    """Compile a trifle, so that a machine without a compiler is found out before anything is trained."""
+    try:
+        torch.compile(lambda x: x.sin() + 1)(torch.ones(4, device=device))
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise UserError(
+            f"distillation.compile_teacher: must not be true where torch cannot compile ({reason}); install a C++ "
+            "compiler, or leave it out"
+        ) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch import nn
@@ -16,7 +16,7 @@ from raydistill.data.loaders import MicroBatch, TrainingLoader, evaluation_loade
 from raydistill.detectors.base import Detector
 from raydistill.distiller import Distiller
 from raydistill.evaluation import EvaluationResult, evaluate
-from raydistill.events import EpochDone, StageStarted, StepDone
+from raydistill.events import EpochDone, Evaluating, StageStarted, StepDone
 from raydistill.optimization import MetricSums
 from raydistill.runtime import Reporter, Worker
 from raydistill.schedules import decay_at, learning_rate_factor
@@ -54,7 +54,7 @@ def fit(job: Job, distiller: Distiller, loader: TrainingLoader, worker: Worker, 
         metrics = train_one_epoch(state, epoch)
         if (epoch + 1) % job.config.evaluation.every == 0 or epoch + 1 == job.epochs:
             worker.share_buffers(state.student)
-            evaluation = evaluate_on_val(job, state.student, worker)
+            evaluation = evaluate_on_val(job, state.student, worker, _told(state, epoch + 1))
             metrics |= _score_metrics(evaluation)
             _keep_best(state, epoch + 1, evaluation)
         state.epoch = epoch + 1
@@ -144,12 +144,19 @@ def _set_learning_rate(state: TrainingState, global_step: int) -> None:
         group["lr"] = training.optimizer.learning_rate * factor
 
 
-def evaluate_on_val(job: Job, detector: Detector, worker: Worker) -> EvaluationResult:
-    """Score ``detector`` on the validation split, spread over the workers."""
+def _told(state: TrainingState, epoch: int) -> Callable[[int, int], None]:
+    """Return what tells the user how far the evaluation after ``epoch`` is."""
+    return lambda done, total: state.reporter.event(Evaluating(state.job.stage, epoch, done, total))
+
+
+def evaluate_on_val(
+    job: Job, detector: Detector, worker: Worker, progress: Callable[[int, int], None] | None = None
+) -> EvaluationResult:
+    """Score ``detector`` on the validation split, spread over the workers; ``progress`` hears how far it is."""
     batches = evaluation_loader(
         job.val, job.config.evaluation.batch_size, worker.rank, worker.world_size, job.config.loader
     )
-    return evaluate(detector, job.val, batches, worker)
+    return evaluate(detector, job.val, batches, worker, backend=job.config.evaluation.backend, progress=progress)
 
 
 def _score_metrics(evaluation: EvaluationResult) -> dict[str, float]:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from raydistill.errors import UserError
 
 if TYPE_CHECKING:
+    from raydistill.columns import Detections
     from raydistill.data.dataset import DetectionDataset
-    from raydistill.evaluation import Detections, Scores
+    from raydistill.scoring import Scores
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.batch_size < 1 or options.num_workers < 0:
         parser.error("--batch-size must be at least 1 and --num-workers at least 0")
     try:
+        _check_backend(options.backend)
         scores, detections = (_score_files(options), None) if with_files else _score_weights(options)
         sys.stdout.write(as_text(scores) + "\n")  # first: nothing that fails below may cost it
         if options.json:
@@ -57,12 +59,18 @@ def as_text(scores: Scores) -> str:
     return f"{table.to_string()}\n\n{', '.join(f'{name} {100 * value:.1f}' for name, value in recalls)}"
 
 
+def _check_backend(backend: str) -> None:
+    from raydistill.scoring import check_backend
+
+    check_backend(backend, "--backend")
+
+
 def _score_files(options: argparse.Namespace) -> Scores:
     from raydistill.coco_files import read_detections, read_ground_truth
-    from raydistill.evaluation import score
+    from raydistill.scoring import score
 
     ground_truth = read_ground_truth(Path(options.annotations))
-    return score(ground_truth, read_detections(Path(options.detections), ground_truth))
+    return score(ground_truth, read_detections(Path(options.detections), ground_truth), options.backend)
 
 
 def _score_weights(options: argparse.Namespace) -> tuple[Scores, Detections]:
@@ -84,9 +92,9 @@ def _score_weights(options: argparse.Namespace) -> tuple[Scores, Detections]:
     _check_classes(dataset, detector.classes, weights)
     worker = Worker(device=torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu"))
     batches = evaluation_loader(dataset, options.batch_size, 0, 1, Loader(num_workers=options.num_workers))
-    result = evaluate(detector.to(worker.device), dataset, batches, worker)
+    result = evaluate(detector.to(worker.device), dataset, batches, worker, backend=options.backend)
     speed = f"{result.images_per_second:.1f} images/s"
-    sys.stderr.write(f"{len(result.detections)} detections into {_detections_file(options)}, {speed}\n")
+    sys.stderr.write(f"{len(result.found)} detections into {_detections_file(options)}, {speed}\n")
     return result.scores, result.detections
 
 
@@ -130,6 +138,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--detections", metavar="FILE.json", help="detections in COCO's results format")
     parser.add_argument("--json", metavar="OUT", help="write the numbers, 0 to 1, -1 where there is no object")
     parser.add_argument("--output", metavar="FILE", help="where the detections go (default: beside the weights)")
+    parser.add_argument(
+        "--backend",
+        choices=["pycocotools", "faster_coco_eval"],
+        default="pycocotools",
+        help="who computes the numbers (default: pycocotools)",
+    )
     parser.add_argument("--batch-size", type=int, default=4, metavar="N")
     parser.add_argument("--num-workers", type=int, default=2, metavar="N", help="loader processes")
     return parser

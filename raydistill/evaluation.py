@@ -1,88 +1,40 @@
-"""Detections of all workers -> COCO AP, computed by pycocotools."""
+"""A detector and a split -> COCO scores, by all workers: each detects on its images, then scores its classes."""
 
 from __future__ import annotations
 
-import contextlib
-import copy
-import io
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 
+from raydistill.columns import Detections, Found, Objects
+from raydistill.config.training import Backend
 from raydistill.data.dataset import DetectionDataset
 from raydistill.detectors.base import Detector
 from raydistill.runtime import Worker
+from raydistill.scoring import Scores, check_backend, curves, joined_curves, score, scores_of, shares
 from raydistill.structures import Target
 
-SUMMARY = (
-    *("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"),
-    *("AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large"),
-)  # in the order of COCOeval.stats
-ABSENT = -1.0
-"""pycocotools' value where there is no object to score."""
+__all__ = [
+    "Detections",
+    "EvaluationResult",
+    "Progress",
+    "Scores",
+    "check_backend",
+    "evaluate",
+    "found_on",
+    "objects_of",
+    "score",
+    "score_together",
+]
 
-Detections = list[dict[str, Any]]
-"""COCO's results format: image_id, category_id, bbox [x, y, width, height], score."""
+Progress = Callable[[int, int], None]
+"""Told how many of this worker's images are done, and how many they are."""
 
-
-@dataclass(frozen=True)
-class Scores:
-    """COCO scores, 0 to 1; ``ABSENT`` where there is no object."""
-
-    summary: dict[str, float]
-    per_class: dict[str, dict[str, float]]  # class -> AP, AP50, AP75, AP_small, AP_medium, AP_large
-
-
-def score(ground_truth: dict[str, Any], detections: Detections) -> Scores:
-    """Return the COCO scores of ``detections`` against ``ground_truth``, a COCO annotations dictionary."""
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-        truth = COCO()
-        truth.dataset = ground_truth
-        truth.createIndex()
-        evaluation = COCOeval(truth, _results(truth, detections), "bbox")
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    summary = {name: float(value) for name, value in zip(SUMMARY, evaluation.stats, strict=True)}
-    names = {category["id"]: category["name"] for category in ground_truth["categories"]}
-    per_class = {
-        names[category_id]: _class_scores(evaluation.eval["precision"][:, :, index, :, -1], evaluation.params)
-        for index, category_id in enumerate(evaluation.params.catIds)
-    }
-    return Scores(summary, per_class)
-
-
-def _results(truth: COCO, detections: Detections) -> COCO:
-    if detections:
-        return truth.loadRes(copy.deepcopy(detections))  # it writes into what it is given
-    nothing = COCO()
-    nothing.dataset = {**truth.dataset, "annotations": []}
-    nothing.createIndex()
-    return nothing
-
-
-def _class_scores(precision: np.ndarray, params: Any) -> dict[str, float]:
-    """Average one class's precision [IoU thresholds, recalls, areas] as COCOeval does over all classes."""
-    areas = {name: index for index, name in enumerate(params.areaRngLbl)}
-    half, three_quarters = (int(np.argmin(np.abs(params.iouThrs - level))) for level in (0.5, 0.75))
-    parts = {
-        "AP": precision[:, :, areas["all"]],
-        "AP50": precision[half, :, areas["all"]],
-        "AP75": precision[three_quarters, :, areas["all"]],
-        "AP_small": precision[:, :, areas["small"]],
-        "AP_medium": precision[:, :, areas["medium"]],
-        "AP_large": precision[:, :, areas["large"]],
-    }
-    return {
-        name: float(part[part > ABSENT].mean()) if (part > ABSENT).any() else ABSENT for name, part in parts.items()
-    }
+_SECONDS_BETWEEN_SIGNS = 1.0
 
 
 @dataclass(frozen=True)
@@ -90,8 +42,13 @@ class EvaluationResult:
     """What evaluating a detector on a split gives, on every worker."""
 
     scores: Scores
-    detections: Detections  # on the main worker; empty elsewhere
+    found: Found  # on the main worker; empty elsewhere
     images_per_second: float  # of the net alone on one worker, loading left out
+
+    @property
+    def detections(self) -> Detections:
+        """What was found in COCO's results format, made anew at each access: some 420 bytes a detection."""
+        return self.found.as_coco()
 
 
 def evaluate(
@@ -99,16 +56,25 @@ def evaluate(
     dataset: DetectionDataset,
     batches: Iterable[tuple[list[Tensor], list[Target]]],
     worker: Worker,
+    *,
+    backend: Backend = "pycocotools",
+    progress: Progress | None = None,
 ) -> EvaluationResult:
     """Score ``detector`` on ``dataset``; each worker brings the ``batches`` of its own share of the images.
 
-    Both must know the same classes; their order may differ.
+    Both must know the same classes; their order may differ. ``progress`` is called at most once a second; while
+    classes are scored, which comes after the last image, with all images done.
+
+    Raises:
+        UserError: where ``backend`` is not installed.
     """
+    check_backend(backend)  # not after an hour of detecting
     was_training = detector.training
     detector.eval()
     id_of = dict(zip(dataset.classes, dataset.category_ids, strict=True))
     category_ids = tuple(id_of[name] for name in detector.classes)
-    own: Detections = []
+    sign = _SignOfLife(progress, total=len(range(worker.rank, len(dataset), worker.world_size)))
+    own: list[Found] = []
     num_images, seconds = 0, 0.0
     for images, targets in batches:
         on_device = [image.to(worker.device, non_blocking=True) for image in images]
@@ -116,26 +82,84 @@ def evaluate(
         found = detector.detect(on_device)
         seconds += _now(worker.device) - start
         num_images += len(images)
-        for target, detection in zip(targets, found, strict=True):
-            own += coco_detections(int(target["image_id"]), detection, category_ids)
+        own.append(found_on([int(target["image_id"]) for target in targets], found, category_ids))
+        sign(num_images)
     detector.train(was_training)
-    everything = [detection for share in worker.gather_on_main(own) for detection in share]
-    scores = worker.broadcast(score(dataset.ground_truth, everything) if worker.is_main else None)
+    scores, everything = score_together(
+        objects_of(dataset), Found.joined(own), id_of, worker, backend, tick=lambda: sign(num_images)
+    )
     speed = worker.broadcast(num_images / seconds if seconds else 0.0)
+    return EvaluationResult(scores, everything if worker.is_main else Found.joined([]), speed)
+
+
+def score_together(
+    truth: Objects,
+    own: Found,
+    id_of: dict[str, int],
+    worker: Worker,
+    backend: Backend = "pycocotools",
+    tick: Callable[[], None] = lambda: None,
+) -> tuple[Scores, Found]:
+    """Score what all workers found, ``own`` on this one; each worker scores a share of the classes.
+
+    The scores are those of one worker to the bit. ``truth`` and ``id_of`` (class -> category id) must be the same on
+    every worker; ``tick`` is called after each class of this worker's share.
+
+    Returns:
+        The scores and everything that was found, on every worker.
+
+    Raises:
+        UserError: where ``backend`` is not installed.
+    """
+    names = sorted(id_of, key=id_of.__getitem__)
+    category_ids = [id_of[name] for name in names]
+    everything = Found.joined(worker.gather(own))
+    shared = shares(truth, everything, category_ids, worker.world_size)
+    part = curves(truth, everything, [category_ids[index] for index in shared[worker.rank]], backend, tick)
+    parts = worker.gather_on_main(part)
+    scores = worker.broadcast(scores_of(joined_curves(parts, shared), names) if worker.is_main else None)
     if scores is None:
         raise RuntimeError("the main worker sent no scores")
-    return EvaluationResult(scores, everything, speed)
+    return scores, everything
 
 
-def coco_detections(image_id: int, detection: Target, category_ids: tuple[int, ...]) -> Detections:
-    """Return the detections of one image in COCO's results format; labels 1 to K become category ids."""
-    boxes = detection["boxes"].cpu().double()
-    boxes[:, 2:] -= boxes[:, :2]
-    rows = zip(boxes.tolist(), detection["labels"].tolist(), detection["scores"].tolist(), strict=True)
-    return [
-        {"image_id": image_id, "category_id": category_ids[label - 1], "bbox": box, "score": confidence}
-        for box, label, confidence in rows
-    ]
+def objects_of(dataset: DetectionDataset) -> Objects:
+    """Return the objects of a split, ignored ones too."""
+    records = dataset.records
+    return Objects(
+        image_ids=np.repeat(records.image_ids, np.diff(records.object_ends)),
+        category_ids=np.array(dataset.category_ids, np.int64)[records.labels - 1],
+        boxes=records.boxes,
+        areas=records.areas,
+        ignored=records.ignored,
+    )
+
+
+def found_on(image_ids: Sequence[int], detections: Sequence[Target], category_ids: Sequence[int]) -> Found:
+    """Return the ``detections`` on a batch of images in columns; labels 1 to K become category ids."""
+    boxes, labels, scores = (
+        torch.cat([detection[key] for detection in detections]).cpu() for key in ("boxes", "labels", "scores")
+    )
+    corners = boxes.double().numpy()
+    return Found(
+        image_ids=np.repeat(np.array(image_ids, np.int64), [len(detection["labels"]) for detection in detections]),
+        category_ids=np.array(category_ids, np.int64)[labels.numpy() - 1],
+        boxes=np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1),
+        scores=scores.double().numpy(),
+    )
+
+
+class _SignOfLife:
+    """Hands on how far this worker is, at most once a second."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._progress, self._total = progress, total
+        self._last = time.monotonic()
+
+    def __call__(self, done: int) -> None:
+        if self._progress is not None and time.monotonic() - self._last >= _SECONDS_BETWEEN_SIGNS:
+            self._last = time.monotonic()
+            self._progress(done, self._total)
 
 
 def _now(device: torch.device) -> float:

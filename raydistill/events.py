@@ -28,6 +28,16 @@ class StepDone:
 
 
 @dataclass(frozen=True)
+class Evaluating:
+    """An evaluation goes on; sent about once a second, at the end while the classes are scored."""
+
+    stage: str
+    epoch: int
+    done: int  # images of this worker
+    total: int
+
+
+@dataclass(frozen=True)
 class EpochDone:
     """An epoch was trained, and evaluated when its turn came."""
 
@@ -51,8 +61,8 @@ class TrialEvent:
     """What a trial of a sweep says."""
 
     trial: str
-    event: StageStarted | StepDone | EpochDone | Note
+    event: StageStarted | StepDone | Evaluating | EpochDone | Note
 
 
-Event = StageStarted | StepDone | EpochDone | Note
+Event = StageStarted | StepDone | Evaluating | EpochDone | Note
 Listener = Callable[[Event], None]

@@ -8,7 +8,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from raydistill.events import EpochDone, Event, StageStarted, StepDone
+from raydistill.events import EpochDone, Evaluating, Event, StageStarted, StepDone
 
 _SHORT = {
     "total": "loss",
@@ -34,6 +34,8 @@ class Display:
             self._start(event)
         elif isinstance(event, StepDone):
             self._step(event)
+        elif isinstance(event, Evaluating):
+            self._evaluating(event)
         elif isinstance(event, EpochDone):
             self._epoch(event)
         else:
@@ -66,6 +68,11 @@ class Display:
             done = (event.epoch - 1) * self._steps_per_epoch + event.step
             self._bar.set_postfix_str(f"{_losses(event.losses)}, {event.images_per_second:.1f} images/s", refresh=False)
             self._bar.update(done - self._bar.n)
+
+    def _evaluating(self, event: Evaluating) -> None:
+        if self._bar is not None:
+            what = "scoring" if event.done == event.total else f"evaluating image {event.done} of {event.total}"
+            self._bar.set_postfix_str(what)
 
     def _epoch(self, event: EpochDone) -> None:
         if self._bar is not None:

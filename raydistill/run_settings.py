@@ -13,6 +13,7 @@ import yaml
 from raydistill import checkpoint
 from raydistill.checkpoint import RunDirectory
 from raydistill.config import Config
+from raydistill.config.sections import defaults
 from raydistill.errors import UserError, one_error
 
 StageName = Literal["teacher", "baseline", "distilled"]
@@ -28,7 +29,8 @@ _SECTIONS: dict[StageName, tuple[str, ...]] = {
 }
 # Settings that change how a result is reached, not the result.
 _WITHOUT_INFLUENCE = (
-    *("evaluation.batch_size", "loader.num_workers", "distillation.baseline", "distillation.preflight"),
+    *("evaluation.batch_size", "evaluation.backend", "loader.num_workers", "loader.prefetch"),
+    *("distillation.baseline", "distillation.preflight"),
 )
 
 
@@ -51,12 +53,12 @@ def refuse_other_settings(config: Config) -> None:
         run = _run(config, stage)
         if not (run.config.is_file() and (run.finished or run.checkpoint.is_file())):
             continue  # nothing trained that could be lost or mixed
-        before = _flat(yaml.safe_load(run.config.read_text(encoding="utf-8")))
+        before = _flat(defaults()) | _flat(yaml.safe_load(run.config.read_text(encoding="utf-8")))
         now = _flat(_settings_of(config, stage))
         differences = [
             f"{key}={before.get(key, 'unset')} then, {now.get(key, 'unset')} now"
             for key in sorted(before.keys() | now.keys())
-            if before.get(key) != now.get(key)
+            if key in now and before.get(key) != now[key]
         ]
         if differences:
             problems.append(f"{run.path}: was begun with other settings: {'; '.join(differences)}")

@@ -40,11 +40,13 @@ def train(config: Config, local: bool) -> None:
     from raydistill.report import write_report
     from raydistill.report.comparison import as_text, comparison
     from raydistill.run_settings import locked, planned, refuse_other_settings, unfinished
+    from raydistill.scoring import check_backend
     from raydistill.trackers import tracked
 
     output = Path(config.output)
     with locked(output):
         refuse_other_settings(config)
+        check_backend(config.evaluation.backend)
         display = Display()
         listener = tracked(config, display)
         try:

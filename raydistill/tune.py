@@ -45,11 +45,13 @@ def tune(loaded: LoadedSweep, local: bool) -> int:
     from raydistill.report import write_report
     from raydistill.report.screen import as_text
     from raydistill.run_settings import locked
+    from raydistill.scoring import check_backend
     from raydistill.sweep_display import SweepDisplay
     from raydistill.sweep_plan import Plan
     from raydistill.trackers import require
 
     require(loaded.config)
+    check_backend(loaded.config.evaluation.backend)
     if local:
         _refuse_what_needs_ray(loaded)
     output = Path(loaded.config.output)

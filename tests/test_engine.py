@@ -211,7 +211,7 @@ def _scored(monkeypatch: pytest.MonkeyPatch, aps: list[float]) -> list[dict[str,
     """Let evaluations give ``aps`` one after the other; return the weights that each of them saw."""
     seen: list[dict[str, Tensor]] = []
 
-    def evaluate(detector: Any, *_: Any) -> EvaluationResult:
+    def evaluate(detector: Any, *_: Any, **__: Any) -> EvaluationResult:
         seen.append(copy.deepcopy(detector.exported().state_dict()))
         ap = aps[len(seen) - 1]
         return EvaluationResult(Scores({"AP": ap, "AP50": 1 - ap, "AP75": ap}, {}), [], 1.0)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 
-from raydistill import checkpoint
+from raydistill import checkpoint, scoring
 from raydistill.coco_files import read_detections, read_ground_truth
+from raydistill.config.training import Backend, Evaluation
 from raydistill.data.loaders import evaluation_loader
-from raydistill.evaluate import main
-from raydistill.evaluation import coco_detections, score
+from raydistill.evaluate import _parser, main
+from raydistill.evaluation import found_on
+from raydistill.scoring import score
 from raydistill.training_state import export
 from tests.small import REPOSITORY, Stage, run_python, small_run
 
@@ -43,12 +46,14 @@ def _score_files(files: tuple[Path, Path], *more: str) -> int:
     return main(["--annotations", str(files[0]), "--detections", str(files[1]), *more])
 
 
-def test_the_published_numbers_of_coco_are_reproduced(tmp_path: Path) -> None:
+@pytest.mark.parametrize("backend", get_args(Backend))
+def test_the_published_numbers_of_coco_are_reproduced(tmp_path: Path, backend: Backend) -> None:
+    pytest.importorskip(backend)
     if not REFERENCE.is_dir():
         pytest.skip(f"needs {REFERENCE}")
     expected = json.loads((REFERENCE / "expected.json").read_text())["bbox"]
     given = (REFERENCE / "instances_val2014_100.json", REFERENCE / expected["dt"])
-    assert _score_files(given, "--json", str(tmp_path / "out.json")) == 0
+    assert _score_files(given, "--json", str(tmp_path / "out.json"), "--backend", backend) == 0
     numbers = json.loads((tmp_path / "out.json").read_text())
     for key, value in zip(KEYS, expected["faster_coco_eval_test_full_digits"], strict=True):
         assert abs(numbers[key] - value) < 1e-9, key
@@ -104,6 +109,37 @@ def test_a_place_that_cannot_be_written_ends_with_a_sentence(
     assert "cannot be written" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("what", ["files", "weights"])
+def test_the_backend_that_is_named_computes_the_numbers(
+    what: str, files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[str] = []
+    package = scoring._package
+    monkeypatch.setattr(scoring, "_package", lambda backend: (used.append(backend), package("pycocotools"))[1])
+    if what == "files":
+        assert _score_files(files, "--backend", "faster_coco_eval") == 0
+    else:
+        assert _evaluate(_Trained(tmp_path), "--backend", "faster_coco_eval") == 0
+    assert set(used) == {"faster_coco_eval"}
+
+
+@pytest.mark.parametrize("arguments", [["weights.pt", "data"], ["--annotations", "a.json", "--detections", "b.json"]])
+def test_a_backend_that_is_not_installed_is_a_line_with_what_to_install(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
+    assert main([*arguments, "--backend", "faster_coco_eval"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("--backend: faster_coco_eval must be installed")
+    assert "pip install 'raydistill[fast-eval]'" in line
+
+
+def test_the_backends_to_choose_from_are_those_of_the_settings() -> None:
+    (action,) = [action for action in _parser()._actions if action.dest == "backend"]
+    assert action.choices == list(get_args(Backend))
+    assert action.default == Evaluation().backend
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -114,6 +150,7 @@ def test_a_place_that_cannot_be_written_ends_with_a_sentence(
         ["weights.pt", "--annotations", "a.json", "--detections", "b.json"],
         ["weights.pt", "data", "--batch-size", "0"],
         ["weights.pt", "data", "--num-workers", "-1"],
+        ["weights.pt", "data", "--backend", "abacus"],
     ],
 )
 def test_arguments_that_say_neither_or_both_are_refused(
@@ -159,8 +196,8 @@ class _Trained:
         found: list[dict[str, Any]] = []
         self.detector.eval()
         for images, targets in evaluation_loader(self.stage.job.val, 4, 0, 1, self.stage.config.loader):
-            for target, detection in zip(targets, self.detector.detect(images), strict=True):
-                found += coco_detections(int(target["image_id"]), detection, self.stage.job.val.category_ids)
+            image_ids = [int(target["image_id"]) for target in targets]
+            found += found_on(image_ids, self.detector.detect(images), self.stage.job.val.category_ids).as_coco()
         return score(self.stage.job.val.ground_truth, found)
 
 

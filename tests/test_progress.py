@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from raydistill.events import EpochDone, Event, Note, StageStarted, StepDone
+from raydistill.events import EpochDone, Evaluating, Event, Note, StageStarted, StepDone
 from raydistill.progress import Display
 
 METRICS = {
@@ -68,6 +68,16 @@ def test_a_terminal_gets_a_bar_with_losses_and_speed() -> None:
     assert "\r" in text
     assert "20/20" in text or "10/20" in text
     assert "loss 1.750 detection 1.000, 20.0 images/s" in text
+
+
+def test_a_terminal_shows_how_far_an_evaluation_is() -> None:
+    begun = [StageStarted("baseline", 2, 10, 0)]
+    assert "evaluating image 3 of 40" in _shown(_Terminal(), [*begun, Evaluating("baseline", 1, 3, 40)])
+    assert "scoring" in _shown(_Terminal(), [*begun, Evaluating("baseline", 1, 40, 40)])
+
+
+def test_a_pipe_is_not_filled_with_signs_of_life() -> None:
+    assert _shown(io.StringIO(), [Evaluating("baseline", 1, 3, 40)]) == ""
 
 
 def test_a_terminal_keeps_the_lines_of_the_epochs() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+import yaml
 
 from raydistill import stages
 from raydistill.checkpoint import RunDirectory
@@ -118,11 +119,21 @@ def test_the_same_settings_are_never_called_different(output: Path) -> None:
     "setting",
     [
         *("loader.num_workers=1", "evaluation.batch_size=2", "scaling.max_failures=0"),
-        "distillation.preflight=strict",
+        *("distillation.preflight=strict", "evaluation.backend=faster_coco_eval"),
     ],
 )
 def test_settings_without_influence_on_the_result_may_change(output: Path, setting: str) -> None:
     refuse_other_settings(_config(output, setting))
+
+
+def test_a_run_begun_before_a_setting_existed_goes_on_with_its_default(output: Path) -> None:
+    file = RunDirectory(output / "distilled").config
+    older = yaml.safe_load(file.read_text())
+    del older["feature"]["levels"], older["distillation"]["compile_teacher"]
+    file.write_text(yaml.safe_dump(older))
+    refuse_other_settings(_config(output))
+    with pytest.raises(UserError, match=r"feature\.levels=all then, assigned now"):
+        refuse_other_settings(_config(output, "feature.levels=assigned"))
 
 
 def test_another_feature_weight_concerns_the_distilled_student_only(output: Path) -> None:

@@ -58,7 +58,8 @@ def _data(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 def _eval(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from raydistill.bench.evaluation import as_text, measure_evaluation
 
-    result = measure_evaluation(options.images, options.detections, options.classes, rounds=options.rounds)
+    size = (options.images, options.detections, options.classes)
+    result = measure_evaluation(*size, rounds=options.rounds, workers=options.workers)
     return result, as_text(result)
 
 
@@ -103,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=3.0, metavar="S", help="time for each case (data)")
     parser.add_argument("--images", type=int, default=5000, metavar="N", help="images (eval)")
     parser.add_argument("--detections", type=int, default=100, metavar="N", help="detections per image (eval)")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="also spread over N workers (eval)")
     parser.add_argument("--classes", type=int, default=80, metavar="N", help="classes (eval)")
     return parser
 

@@ -71,6 +71,7 @@ __all__ = [
     "Training",
     "VocData",
     "conflicts",
+    "defaults",
 ]
 
 
@@ -102,6 +103,12 @@ class Config(Section):
     def distills(self) -> bool:
         """Whether any distillation term has a weight."""
         return any(section.weight > 0 for section in (self.feature, self.classification, self.regression, self.rpn))
+
+
+def defaults() -> dict[str, Any]:
+    """Return the sections that need not be given, with their defaults: what a setting was before it existed."""
+    fields = Config.model_fields.items()
+    return {name: field.default.model_dump(mode="json") for name, field in fields if isinstance(field.default, Section)}
 
 
 def conflicts(config: Config) -> list[str]:

@@ -17,7 +17,10 @@ MISSING = object()
 _OF_DISTILLATION = ("distillation", "regions", "feature", "classification", "regression", "rpn", "decay")
 _NOT_A_SETTING = ("seed", "output")
 # Do not change a result, or lie elsewhere for every run.
-_WITHOUT_INFLUENCE = ("distillation.baseline", "distillation.preflight", "evaluation.batch_size", "loader.num_workers")
+_WITHOUT_INFLUENCE = (
+    *("distillation.baseline", "distillation.preflight", "evaluation.batch_size", "evaluation.backend"),
+    *("loader.num_workers", "loader.prefetch", "loader.cache"),
+)
 
 
 def searched(sources: Sequence[Source]) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from raydistill.config import yaml_text
+from raydistill.config.sections import defaults
 from raydistill.errors import UserError
 from raydistill.search_space.loader import dump_sweep
 from raydistill.search_space.trials import LoadedSweep
@@ -15,7 +16,8 @@ _UNSET = object()
 _WITHOUT_INFLUENCE = (
     *("sweep.output", "sweep.max_concurrent", "sweep.resources.cpus_per_worker", "sweep.resources.gpus_per_worker"),
     *("sweep.base", "sweep.settings", "config.output", "config.scaling", "config.logging", "config.loader.num_workers"),
-    *("config.evaluation.batch_size", "config.distillation.baseline", "config.distillation.preflight"),
+    *("config.evaluation.batch_size", "config.evaluation.backend", "config.loader.prefetch"),
+    *("config.distillation.baseline", "config.distillation.preflight"),
 )
 
 
@@ -26,6 +28,7 @@ def differences(before: str, loaded: LoadedSweep) -> list[str]:
         UserError: when ``before`` is not what ``dump_sweep`` writes.
     """
     then, now = (_flat(_sections(text)) for text in (before, dump_sweep(loaded)))
+    then = {key: value for key, value in _flat({"config": defaults()}).items() if key in now} | then
     changed = [
         f"{key.partition('.')[2]}: {_text(then.get(key, _UNSET))} then, {_text(now.get(key, _UNSET))} now"
         for key in dict.fromkeys([*then, *now])

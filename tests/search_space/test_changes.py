@@ -42,12 +42,23 @@ def test_that_what_changed_is_named(tmp_path, overrides, said):
     "override",
     [
         *("max_concurrent=3", "output=elsewhere", "resources.cpus_per_worker=2", "resources.gpus_per_worker=0.5"),
-        *("evaluation.batch_size=1", "loader.num_workers=3", "scaling.num_workers=1"),
+        *(
+            "evaluation.batch_size=1",
+            "evaluation.backend=faster_coco_eval",
+                "loader.num_workers=3",
+            "scaling.num_workers=1",
+        ),
         *("settings.feature.levels=all", "distillation.preflight=warn", "logging.tensorboard=false"),
     ],
 )
 def test_that_what_has_no_influence_on_a_result_may_change(tmp_path, override):
     assert differences(dump_sweep(load(tmp_path, **RANDOM)), load(tmp_path, override, **RANDOM)) == []
+
+
+def test_that_a_sweep_begun_before_a_setting_existed_goes_on_with_its_default(tmp_path):
+    older = dump_sweep(load(tmp_path, **RANDOM)).replace("levels: all, ", "")
+    assert older != dump_sweep(load(tmp_path, **RANDOM))
+    assert differences(older, load(tmp_path, **RANDOM)) == []
 
 
 def test_that_another_order_of_the_space_is_another_sweep(tmp_path):

@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from raydistill import checkpoint
 from raydistill.data.augmentation import build_augmentation
+from raydistill.data.cache import for_training
 from raydistill.data.loaders import MicroBatch, TrainingLoader, evaluation_loader
 from raydistill.detectors.base import Detector
 from raydistill.distiller import Distiller
@@ -30,7 +31,7 @@ def make_loader(job: Job, worker: Worker) -> TrainingLoader:
     """Build the training loader of one worker: the same images in the same order for every stage."""
     config = job.config
     return TrainingLoader(
-        job.train,
+        for_training(job.train, config),
         batch_size=config.training.batch_size,
         seed=config.seed,
         augmentation=build_augmentation(config.augmentation),

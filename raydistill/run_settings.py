@@ -29,7 +29,7 @@ _SECTIONS: dict[StageName, tuple[str, ...]] = {
 }
 # Settings that change how a result is reached, not the result.
 _WITHOUT_INFLUENCE = (
-    *("evaluation.batch_size", "evaluation.backend", "loader.num_workers", "loader.prefetch"),
+    *("evaluation.batch_size", "evaluation.backend", "loader.num_workers", "loader.prefetch", "loader.cache"),
     *("distillation.baseline", "distillation.preflight"),
 )
 

@@ -119,7 +119,7 @@ def test_the_same_settings_are_never_called_different(output: Path) -> None:
     "setting",
     [
         *("loader.num_workers=1", "evaluation.batch_size=2", "scaling.max_failures=0"),
-        *("distillation.preflight=strict", "evaluation.backend=faster_coco_eval"),
+        *("distillation.preflight=strict", "evaluation.backend=faster_coco_eval", "loader.cache=kept"),
     ],
 )
 def test_settings_without_influence_on_the_result_may_change(output: Path, setting: str) -> None:

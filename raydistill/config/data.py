@@ -114,5 +114,20 @@ class Loader(Section):
 
     num_workers: WholeNumber = 2
     """Loader processes per training worker; 0: images are decoded in the training process."""
+    prefetch: Count | None = None
+    """Batches that each loader process has ready; unset: 2."""
+    cache: Text | None = None
+    """Folder on a fast disk of the machine that keeps decoded training images for later epochs, runs and trials;
+    unset: images are decoded anew. Those that ``input`` shrinks are kept shrunk, rounded to whole grey levels (off by
+    half a level at most); with ``augmentation.scale_jitter`` all keep their size, and batches stay the same to the bit.
+    """
     group_by_aspect_ratio: bool = True
     """Batches hold wide or tall images, not both: less padding."""
+
+    @model_validator(mode="after")
+    def _has_effect(self) -> Self:
+        if self.prefetch is not None and self.num_workers == 0:
+            raise ValueError("prefetch has no effect with num_workers 0; remove it")
+        if self.cache is not None and "://" in self.cache:
+            raise ValueError(f"cache must be a folder of the machine, got {self.cache}; object stores cannot be used")
+        return self

@@ -134,6 +134,8 @@ def with_absolute_paths(config: Config) -> Config:
     updates: dict[str, Any] = {"output": absolute(config.output)}
     if hasattr(config.data, "root"):
         updates["data"] = config.data.model_copy(update={"root": absolute(config.data.root)})
+    if config.loader.cache is not None:
+        updates["loader"] = config.loader.model_copy(update={"cache": absolute(config.loader.cache)})
     for name in ("teacher", "student"):
         detector = getattr(config, name)
         if detector.weights not in NAMED_WEIGHTS:

@@ -1,23 +1,24 @@
-"""Random changes of training images and their boxes, with torchvision's transforms."""
+"""Random changes of training images and their boxes.
+
+Plain functions of tensors: torchvision's transforms give the same numbers, and wrapping and unwrapping their inputs
+takes several times as long as flipping an image.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor
-from torchvision import tv_tensors
-from torchvision.transforms import v2
+from torch import Generator, Tensor
 from torchvision.transforms.v2 import functional
 
 from raydistill.config.sections import Augmentation
 from raydistill.structures import Target
 
-Augment = Callable[[Tensor, Target], tuple[Tensor, Target]]
-"""Image uint8 [3, H, W] and target with boxes [M, 4], labels [M] -> the same, changed; draws from torch's CPU RNG."""
+Augment = Callable[[Tensor, Target, Generator], tuple[Tensor, Target]]
+"""Image uint8 [3, H, W], target with boxes [M, 4], labels [M], CPU generator to draw from -> the two, changed."""
 
 # Padding has the mean colour of ImageNet, that is zero after normalisation, like the padding of batches.
 _PADDING = (124, 116, 104)
@@ -26,36 +27,42 @@ _LEAST_SIDE = 1.0  # in pixels
 
 
 def build_augmentation(augmentation: Augmentation) -> Augment:
-    """Build the augmentation that the settings ask for; transforms that would do nothing are left out."""
-    transforms: list[v2.Transform] = []
+    """Build the augmentation that the settings ask for; what would do nothing is left out and draws nothing."""
+    changes: list[Augment] = []
     if augmentation.horizontal_flip > 0:
-        transforms.append(v2.RandomHorizontalFlip(augmentation.horizontal_flip))
+        changes.append(HorizontalFlip(augmentation.horizontal_flip))
     if augmentation.scale_jitter != (1.0, 1.0):
-        transforms.append(ScaleJitter(*augmentation.scale_jitter))
-    return _Transforms(tuple(transforms))
+        changes.append(ScaleJitter(*augmentation.scale_jitter))
+    return _InTurn(tuple(changes))
 
 
 @dataclass(frozen=True)
-class _Transforms:
-    """Wraps image and boxes for torchvision's transforms and unwraps what comes out."""
+class _InTurn:
+    changes: tuple[Augment, ...]
 
-    transforms: tuple[v2.Transform, ...]
+    def __call__(self, image: Tensor, target: Target, generator: Generator) -> tuple[Tensor, Target]:
+        for change in self.changes:
+            image, target = change(image, target, generator)
+        return image, target
 
-    def __call__(self, image: Tensor, target: Target) -> tuple[Tensor, Target]:
-        if not self.transforms:
+
+@dataclass(frozen=True)
+class HorizontalFlip:
+    """Mirror left to right with a ``probability``."""
+
+    probability: float
+
+    def __call__(self, image: Tensor, target: Target, generator: Generator) -> tuple[Tensor, Target]:
+        """Return image [3, H, W] and target, mirrored or as they are."""
+        if torch.rand(1, generator=generator).item() >= self.probability:
             return image, target
-        height, width = image.shape[-2:]
-        boxes = tv_tensors.BoundingBoxes(target["boxes"], format="XYXY", canvas_size=(height, width))
-        changed: Any = (tv_tensors.Image(image), {"boxes": boxes, "labels": target["labels"]})
-        for transform in self.transforms:
-            changed = transform(*changed)
-        pixels, objects = changed
-        return pixels.as_subclass(Tensor), Target(
-            boxes=objects["boxes"].as_subclass(Tensor), labels=objects["labels"], image_id=target["image_id"]
-        )
+        boxes = target["boxes"].clone()
+        boxes[:, [2, 0]] = boxes[:, [0, 2]].sub_(image.shape[-1]).neg_()
+        return image.flip(-1), _with_objects(target, boxes, target["labels"])
 
 
-class ScaleJitter(v2.Transform):  # type: ignore[misc]  # torchvision is untyped
+@dataclass(frozen=True)
+class ScaleJitter:
     """Zoom by a factor drawn log-uniformly from [low, high]; the frame keeps its size.
 
     Above 1 a random part of the enlarged image is kept; below 1 the smaller image is put at a random place of the
@@ -63,26 +70,13 @@ class ScaleJitter(v2.Transform):  # type: ignore[misc]  # torchvision is untyped
     pixel, are dropped with their labels.
     """
 
-    def __init__(self, low: float, high: float) -> None:
-        """Set the range of the factor."""
-        super().__init__()
-        self.low, self.high = low, high
+    low: float
+    high: float
 
-    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Draw the zoomed ``size`` (height, width) and the ``place`` (x, y) of its first pixel in the frame."""
-        height, width = functional.get_size(flat_inputs[0])
-        drawn = torch.rand(3).tolist()
-        factor = math.exp(math.log(self.low) + drawn[0] * (math.log(self.high) - math.log(self.low)))
-        size = max(1, round(height * factor)), max(1, round(width * factor))
-        place = _between(width - size[1], drawn[1]), _between(height - size[0], drawn[2])
-        return {"size": size, "place": place}
-
-    def forward(self, *inputs: Any) -> Any:
-        """Transform (image [3, H, W], {boxes [M, 4], labels [M]}) into the same with other pixels and M."""
-        image, objects = inputs
-        height, width = functional.get_size(image)
-        params = self.make_params([image])
-        size, (x, y) = params["size"], params["place"]
+    def __call__(self, image: Tensor, target: Target, generator: Generator) -> tuple[Tensor, Target]:
+        """Return image [3, H, W] and target, zoomed; the number of objects may change."""
+        height, width = image.shape[-2:]
+        size, (x, y) = self._draw(height, width, generator)
         zoomed = functional.resize(image, list(size), antialias=True)
         pixels = zoomed[:, max(0, -y) : max(0, -y) + height, max(0, -x) : max(0, -x) + width]
         frame = torch.tensor(_PADDING, dtype=image.dtype)[:, None, None].repeat(1, height, width)
@@ -90,15 +84,28 @@ class ScaleJitter(v2.Transform):  # type: ignore[misc]  # torchvision is untyped
         frame[:, top : top + pixels.shape[1], left : left + pixels.shape[2]] = pixels
 
         scale = torch.tensor([size[1] / width, size[0] / height] * 2)
-        moved = objects["boxes"].as_subclass(Tensor) * scale + torch.tensor([x, y, x, y])
-        clipped = torch.stack(
-            [moved[:, side].clamp(0, limit) for side, limit in enumerate((width, height, width, height))], dim=1
-        )
-        sides = clipped[:, 2:] - clipped[:, :2]
-        areas = (moved[:, 2:] - moved[:, :2]).prod(1)
-        kept = (sides >= _LEAST_SIDE).all(1) & (sides.prod(1) >= _LEAST_SHARE * areas)
-        boxes = tv_tensors.wrap(clipped[kept], like=objects["boxes"])
-        return tv_tensors.Image(frame), {"boxes": boxes, "labels": objects["labels"][kept]}
+        boxes, kept = _clip(target["boxes"] * scale + torch.tensor([x, y, x, y]), height, width)
+        return frame, _with_objects(target, boxes[kept], target["labels"][kept])
+
+    def _draw(self, height: int, width: int, generator: Generator) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Draw the zoomed size (height, width) and the place (x, y) of its first pixel in the frame."""
+        drawn = torch.rand(3, generator=generator).tolist()
+        factor = math.exp(math.log(self.low) + drawn[0] * (math.log(self.high) - math.log(self.low)))
+        size = max(1, round(height * factor)), max(1, round(width * factor))
+        return size, (_between(width - size[1], drawn[1]), _between(height - size[0], drawn[2]))
+
+
+def _with_objects(target: Target, boxes: Tensor, labels: Tensor) -> Target:
+    return Target(boxes=boxes, labels=labels, image_id=target["image_id"])
+
+
+def _clip(boxes: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Clip ``boxes`` [M, 4] to the frame; say which keep enough, [M] bool."""
+    limits = (width, height, width, height)
+    clipped = torch.stack([boxes[:, side].clamp(0, limit) for side, limit in enumerate(limits)], dim=1)
+    sides = clipped[:, 2:] - clipped[:, :2]
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    return clipped, (sides >= _LEAST_SIDE).all(1) & (sides.prod(1) >= _LEAST_SHARE * areas)
 
 
 def _between(room: int, drawn: float) -> int:

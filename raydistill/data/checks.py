@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from raydistill.data.dataset import Record
-from raydistill.data.images import header_size, read_image
+from raydistill.data.dataset import Record, Records
+from raydistill.data.images import header_size, read_image, unreadable
 from raydistill.errors import UserError, one_error
 
 Box = tuple[float, float, float, float]
@@ -22,6 +22,7 @@ _log = logging.getLogger(__name__)
 _MOST_PROBLEMS = 20
 _MOST_DROPPED = 10
 _HEADER_THREADS = 8
+_STATE_CHUNK = 200  # files; asking for one takes less than handing it to a thread
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,40 @@ class ImageFolder:
     folder: str
 
     def __call__(self, record: Record) -> Tensor:
-        """Decode the image of ``record``: uint8 [3, H, W], RGB."""
-        return read_image(Path(self.folder) / record.file)
+        """Decode the image of ``record``: uint8 [3, H, W], RGB.
+
+        Raises:
+            UserError: where the file is missing, broken, or has another size than ``record``.
+        """
+        path = Path(self.folder) / record.file
+        image = read_image(path)
+        fault = Header(image.shape[2], image.shape[1]).mismatch(record.width, record.height)
+        if fault:  # put there after the headers were read
+            raise UserError(f"{path}: {fault}")
+        return image
+
+    def fingerprint(self, records: Records) -> str:
+        """Name the folder, and the size in bytes and the time of the last change of each file, in order.
+
+        Raises:
+            UserError: where a file is missing.
+        """
+        names = [records.file(index) for index in range(len(records))]
+        chunks = [names[start : start + _STATE_CHUNK] for start in range(0, len(names), _STATE_CHUNK)]
+        with ThreadPoolExecutor(_HEADER_THREADS) as pool:
+            return "\n".join([self.folder, *pool.map(self._states, chunks)])
+
+    def _states(self, names: Sequence[str]) -> str:
+        """Return size in bytes and time of the last change in nanoseconds of each file, a line each."""
+        lines = []
+        for name in names:
+            path = Path(self.folder, name)
+            try:
+                state = path.stat()
+            except OSError as error:
+                raise UserError(unreadable(path, error)) from error
+            lines.append(f"{state.st_size} {state.st_mtime_ns}")
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ class Records:
         xyxy = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1).astype(np.float32)
         return Record(
             image_id=int(self.image_ids[index]),
-            file=self._name_of(index),
+            file=self.file(index),
             width=int(self.sizes[index, 0]),
             height=int(self.sizes[index, 1]),
             boxes=torch.from_numpy(xyxy),
@@ -122,17 +122,18 @@ class Records:
         rows = zip(*(column[objects].tolist() for column in columns), strict=True)
         return AnnotatedImage(
             image_id=int(self.image_ids[index]),
-            file=self._name_of(index),
+            file=self.file(index),
             width=int(self.sizes[index, 0]),
             height=int(self.sizes[index, 1]),
             objects=[AnnotatedObject(label, tuple(box), area, ignored) for label, box, area, ignored in rows],
         )
 
+    def file(self, index: int) -> str:
+        """Return the file name of the image at ``index``, as the annotations have it."""
+        return self.names[self.name_ends[index] : self.name_ends[index + 1]].decode("utf-8", "surrogateescape")
+
     def _objects_of(self, index: int) -> slice:
         return slice(int(self.object_ends[index]), int(self.object_ends[index + 1]))
-
-    def _name_of(self, index: int) -> str:
-        return self.names[self.name_ends[index] : self.name_ends[index + 1]].decode("utf-8", "surrogateescape")
 
 
 @dataclass(frozen=True)
@@ -149,10 +150,14 @@ class DetectionDataset:
         return len(self.records)
 
     def load(self, index: int) -> tuple[Tensor, Target]:
-        """Read image ``index``: uint8 [3, H, W], and its training objects with boxes [M, 4], labels [M], image_id."""
+        """Read image ``index``: uint8 [3, H, W], and its training objects with boxes [M, 4], labels [M], image_id.
+
+        Boxes are in pixels of that image: where the reader gives a smaller one than the record says, they shrink too.
+        """
         record = self.records[index]
-        target = Target(boxes=record.boxes, labels=record.labels, image_id=record.image_id)
-        return self.read_image(record), target
+        image = self.read_image(record)
+        boxes = _scaled(record.boxes, (record.width, record.height), (image.shape[2], image.shape[1]))
+        return image, Target(boxes=boxes, labels=record.labels, image_id=record.image_id)
 
     def without_empty(self) -> DetectionDataset:
         """Return the dataset without the images that have no object to train on."""
@@ -187,6 +192,14 @@ class DetectionDataset:
         named = zip(self.category_ids, self.classes, strict=True)
         categories = [{"id": category_id, "name": name} for category_id, name in named]
         return {"info": {}, "images": images, "annotations": annotations, "categories": categories}
+
+
+def _scaled(boxes: Tensor, size: tuple[int, int], new_size: tuple[int, int]) -> Tensor:
+    """Scale ``boxes`` [M, 4] from an image of ``size`` (width, height) to one of another, as torchvision does."""
+    if size == new_size:
+        return boxes
+    ratios = torch.tensor(new_size, dtype=torch.float32) / torch.tensor(size, dtype=torch.float32)
+    return boxes * ratios.repeat(2)
 
 
 def _ends(lengths: Iterable[int]) -> NDArray[np.int64]:

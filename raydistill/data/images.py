@@ -43,9 +43,10 @@ def read_image(path: str | Path) -> Tensor:
             turn = _TURNS.get(_orientation(image))
             rgb = _to_rgb(image)
             upright = rgb if turn is None else rgb.transpose(turn)
+            # Channel by channel: Pillow keeps four bytes per pixel, interleaved ones would be copied twice more.
+            return torch.from_numpy(np.stack([np.asarray(channel) for channel in upright.split()]))
     except _DECODING_ERRORS as error:
         raise UserError(unreadable(path, error)) from error
-    return torch.from_numpy(np.array(upright)).permute(2, 0, 1).contiguous()
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -99,6 +100,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         opaque = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque).convert("RGB")
+    if image.mode == "RGB":
+        return image  # converting would copy it
     return image.convert("RGB")
 
 

@@ -7,7 +7,7 @@ alone. Nothing here draws from torch's global random numbers.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,12 +18,12 @@ from torch.utils.data import DataLoader
 
 from raydistill.config import Loader
 from raydistill.data.augmentation import Augment
+from raydistill.data.batches import MicroBatch, PackedBatch, pack
 from raydistill.data.dataset import DetectionDataset
 from raydistill.errors import UserError
 from raydistill.structures import Target
 
-MicroBatch = tuple[list[Tensor], list[Target]]
-"""Images, each uint8 [3, H, W], and their targets."""
+__all__ = ["EvaluationLoader", "Key", "MicroBatch", "TrainingLoader", "evaluation_loader", "plan_epoch"]
 
 _SAMPLE_STEPS = 50  # how far sample_batch looks for an object
 
@@ -98,7 +98,7 @@ class TrainingLoader:
         """
         plan = self._plan(epoch)[start_step:]
         self._sampler.batches = [part for step in plan for part in self._parts(step, epoch)]
-        batches = _unpacked(self._loader)
+        batches = map(_unpacked, self._loader)
         for _ in range(len(plan)):
             yield [next(batches) for _ in range(self._accumulation)]
 
@@ -111,7 +111,7 @@ class TrainingLoader:
             for part in self._parts(step, 0):
                 if not any(len(self._dataset.records[key.index].labels) for key in part):
                     continue
-                images, targets = _batch(_collate([self._items[key] for key in part]))
+                images, targets = _unpacked(_collate([self._items[key] for key in part]))
                 if any(len(target["labels"]) for target in targets):
                     return images, targets
         return None
@@ -138,7 +138,7 @@ def evaluation_loader(
 class EvaluationLoader:
     """Batches of images and targets; can be gone through again and again."""
 
-    loader: DataLoader[MicroBatch]
+    loader: DataLoader[PackedBatch]
 
     def __len__(self) -> int:
         """Return the number of batches."""
@@ -146,7 +146,7 @@ class EvaluationLoader:
 
     def __iter__(self) -> Iterator[MicroBatch]:
         """Go through the batches from the first on."""
-        return _unpacked(self.loader) if len(self.loader) else iter(())
+        return map(_unpacked, self.loader) if len(self.loader) else iter(())
 
 
 def plan_epoch(groups: NDArray[np.bool_], batch_size: int, seed: int, epoch: int) -> NDArray[np.int64]:
@@ -203,36 +203,25 @@ class _Items:
             return UserError(str(error))
         if self.augmentation is None:
             return image, target
-        with torch.random.fork_rng(devices=[]):
-            # Not torch.manual_seed: that would also seed the GPUs, which nothing restores.
-            torch.default_generator.manual_seed(key.seed)
-            return self.augmentation(image, target)
+        return self.augmentation(image, target, torch.Generator().manual_seed(key.seed))
 
 
-def _collate(items: Iterable[tuple[Tensor, Target] | UserError]) -> MicroBatch | UserError:
-    images, targets = [], []
+def _collate(items: Sequence[tuple[Tensor, Target] | UserError]) -> PackedBatch | UserError:
+    loaded = []
     for item in items:
         if isinstance(item, UserError):
             return item
-        images.append(item[0])
-        targets.append(item[1])
-    return images, targets
+        loaded.append(item)
+    return pack(loaded)
 
 
-def _batch(collated: MicroBatch | UserError) -> MicroBatch:
+def _unpacked(collated: PackedBatch | UserError) -> MicroBatch:
     if isinstance(collated, UserError):
         raise collated
-    # Pinning memory turns the pair into a list.
-    images, targets = collated
-    return images, targets
+    return collated.unpack()
 
 
-def _unpacked(loader: DataLoader[MicroBatch]) -> Iterator[MicroBatch]:
-    for collated in loader:
-        yield _batch(collated)
-
-
-def _data_loader(items: _Items, sampler: _Sampler, config: Loader) -> DataLoader[MicroBatch]:
+def _data_loader(items: _Items, sampler: _Sampler, config: Loader) -> DataLoader[PackedBatch]:
     """Build torch's loader. Its processes have one torch thread each, which is torch's default for them."""
     return DataLoader(
         items,  # type: ignore[arg-type]
@@ -241,5 +230,6 @@ def _data_loader(items: _Items, sampler: _Sampler, config: Loader) -> DataLoader
         collate_fn=_collate,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=config.num_workers > 0,
+        prefetch_factor=config.prefetch,
         generator=torch.Generator(),  # its own: otherwise each epoch would draw from the global random numbers
     )

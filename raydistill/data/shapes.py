@@ -5,9 +5,11 @@ An image follows from (seed, split, index) and the settings alone; it is painted
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -17,6 +19,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from raydistill.config import ShapesData
+from raydistill.data import shape_layout
 from raydistill.data.dataset import AnnotatedImage, AnnotatedObject, DetectionDataset, Record, Records
 from raydistill.data.shape_layout import CLASSES, Layout, Points, draw_blob, draw_layout, draw_stroke
 
@@ -53,6 +56,11 @@ class Painter:
         layout = draw_layout(self.data, _random_numbers(self.data, self.split, index, "layout"))
         pixels = _paint(layout, self.data, _random_numbers(self.data, self.split, index, "paint"))
         return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+    def fingerprint(self, _records: Records) -> str:
+        """Return the settings of the drawings, and a digest of the code that draws them."""
+        code = b"".join(Path(file).read_bytes() for file in (__file__, shape_layout.__file__))
+        return f"{self.split} {self.data.model_dump_json()} {np.__version__} {hashlib.blake2b(code).hexdigest()}"
 
 
 def _annotated(data: ShapesData, split: Split, index: int) -> AnnotatedImage:

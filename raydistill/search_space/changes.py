@@ -16,7 +16,7 @@ _UNSET = object()
 _WITHOUT_INFLUENCE = (
     *("sweep.output", "sweep.max_concurrent", "sweep.resources.cpus_per_worker", "sweep.resources.gpus_per_worker"),
     *("sweep.base", "sweep.settings", "config.output", "config.scaling", "config.logging", "config.loader.num_workers"),
-    *("config.evaluation.batch_size", "config.evaluation.backend", "config.loader.prefetch"),
+    *("config.evaluation.batch_size", "config.evaluation.backend", "config.loader.prefetch", "config.loader.cache"),
     *("config.distillation.baseline", "config.distillation.preflight"),
 )
 

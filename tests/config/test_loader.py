@@ -139,6 +139,7 @@ def test_that_a_recipe_that_does_not_exist_names_those_that_do():
         (["training.optimizer.name=adamw", "training.optimizer.momentum=0.5"], "training.optimizer.momentum: has no"),
         (["scaling.use_gpu=false", "scaling.gpus_per_worker=2"], "scaling.gpus_per_worker: has no effect"),
         (["decay.shape=linear", "decay.power=2"], "decay.power: no such setting"),
+        (["loader.num_workers=0", "loader.prefetch=4"], "loader.prefetch: has no effect with num_workers 0"),
     ],
 )
 def test_that_a_setting_without_effect_is_an_error(overrides, start):
@@ -242,6 +243,18 @@ def test_that_relative_paths_become_absolute(tmp_path, monkeypatch):
     assert config.student.weights == str(tmp_path / "runs" / "best.pt")
     assert config.output == "/home/someone/out"
     assert config.teacher.weights == "random"
+
+
+@pytest.mark.parametrize(("given", "absolute"), [("kept", "{here}/kept"), ("~/kept", "/home/someone/kept")])
+def test_that_the_folder_of_the_image_cache_becomes_absolute(given, absolute, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert load(f"loader.cache={given}").loader.cache == absolute.format(here=tmp_path)
+
+
+def test_that_the_image_cache_is_no_object_store():
+    (problem,) = problems("loader.cache=s3://bucket/kept")
+    assert problem.startswith("loader.cache: must be a folder of the machine, got s3://bucket/kept")
 
 
 def test_that_object_stores_are_refused():

@@ -248,3 +248,10 @@ def test_a_missing_image_folder_is_one_problem(coco_folder: CocoFolder) -> None:
     _, annotations = coco_folder.write()
     with pytest.raises(UserError, match=r"photos: the folder of the images of .* must exist"):
         read_coco(coco_folder.images.with_name("photos"), annotations)
+
+
+def test_an_image_changed_after_the_headers_were_read_is_an_error(coco_folder: CocoFolder) -> None:
+    dataset = read_coco(*coco_folder.write())
+    Image.new("RGB", (30, 40)).save(coco_folder.images / "a.png")
+    with pytest.raises(UserError, match=r"a\.png: size must be that of the image, 30 x 40, got 40 x 30"):
+        dataset.load(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import pickle
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -70,6 +71,14 @@ def test_records_are_counted_from_both_ends_and_end() -> None:
     assert records[-1].image_id == 9
     with pytest.raises(IndexError):
         records[3]
+
+
+def test_boxes_shrink_with_an_image_that_the_reader_gives_smaller() -> None:
+    halves = replace(example(), read_image=lambda record: grey(record)[:, ::2, ::5])
+    image, target = halves.load(0)
+    assert image.shape == (3, 15, 8)
+    assert target["boxes"][0].tolist() == pytest.approx([1 / 5, 2 / 2, 11 / 5, 22 / 2])
+    assert halves.records[0].boxes.tolist() == [[1, 2, 11, 22]]
 
 
 def test_load_gives_the_image_and_its_target() -> None:

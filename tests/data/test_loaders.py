@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,16 @@ AUGMENTATION = build_augmentation(Augmentation(horizontal_flip=0.5, scale_jitter
 def noise(record: Record) -> Tensor:
     generator = torch.Generator().manual_seed(record.image_id)
     return torch.randint(0, 256, (3, record.height, record.width), generator=generator, dtype=torch.uint8)
+
+
+def process_number(record: Record) -> Tensor:
+    """Return an image that says which process made it."""
+    digits = torch.tensor([*os.getpid().to_bytes(4, "little")], dtype=torch.uint8)
+    return digits.repeat(3 * record.height * record.width // 4).view(3, record.height, record.width)
+
+
+def number_in(image: Tensor) -> int:
+    return int.from_bytes(bytes(image.flatten()[:4].tolist()), "little")
 
 
 def missing(record: Record) -> Tensor:
@@ -244,3 +255,25 @@ def test_evaluation_ranks_share_all_images_once() -> None:
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_a_rank_without_images_has_no_batches(num_workers: int) -> None:
     assert list(evaluation_loader(make(1), 2, 1, 2, Loader(num_workers=num_workers))) == []
+
+
+@pytest.mark.parametrize(("prefetch", "factor"), [(None, 2), (5, 5)])
+def test_each_loader_process_has_the_set_number_of_batches_ready(prefetch: int | None, factor: int) -> None:
+    loader = training(make(8), config=Loader(num_workers=1, prefetch=prefetch))
+    assert loader._loader.prefetch_factor == factor
+
+
+def test_loader_processes_stay_from_epoch_to_epoch() -> None:
+    dataset = make(8)
+    kept = DetectionDataset(dataset.classes, dataset.category_ids, dataset.records, process_number)
+    loader = TrainingLoader(kept, 4, 0, build_augmentation(Augmentation(horizontal_flip=0)), Loader(num_workers=2))
+    numbers = [{number_in(image) for image in images_by_id(loader, epoch).values()} for epoch in (0, 1)]
+    assert len(numbers[0]) == 2
+    assert numbers[0] == numbers[1]
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_batch_comes_in_one_piece_of_memory(num_workers: int) -> None:
+    for ((images, targets),) in training(make(8), config=Loader(num_workers=num_workers)).epoch(0):
+        tensors = [*images, *(target["boxes"] for target in targets), *(target["labels"] for target in targets)]
+        assert len({tensor.untyped_storage().data_ptr() for tensor in tensors}) == 1

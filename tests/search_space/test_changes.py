@@ -45,7 +45,8 @@ def test_that_what_changed_is_named(tmp_path, overrides, said):
         *(
             "evaluation.batch_size=1",
             "evaluation.backend=faster_coco_eval",
-                "loader.num_workers=3",
+            "loader.cache=kept",
+            "loader.num_workers=3",
             "scaling.num_workers=1",
         ),
         *("settings.feature.levels=all", "distillation.preflight=warn", "logging.tensorboard=false"),

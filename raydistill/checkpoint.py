@@ -1,4 +1,7 @@
-"""A run as a directory of plain files, and the files themselves: written whole or not at all, read as data only."""
+"""A run as a directory of plain files, and the files themselves: written whole or not at all, read as data only.
+
+torch is imported where a file of tensors is touched: who only looks what there is does not wait for it.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,12 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
-
-import torch
-from torch import Tensor
+from typing import IO, TYPE_CHECKING, Any
 
 from raydistill.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # What torch.load raises for a file that is truncated, altered or something else altogether.
 _DAMAGED = (
@@ -126,6 +129,8 @@ def write_json(path: Path, value: Any) -> None:
 
 def save(path: Path, state: dict[str, Any]) -> None:
     """Write a dictionary of tensors and plain values."""
+    import torch
+
     write_atomically(path, lambda file: torch.save(state, file))
 
 
@@ -135,6 +140,8 @@ def load(path: Path) -> dict[str, Any]:
     Raises:
         UserError: when there is no such file, or it is damaged, or not ours.
     """
+    import torch
+
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
@@ -155,6 +162,8 @@ def save_weights(
 
 def load_weights(path: Path) -> Weights:
     """Read a weights file of ours, a run directory, or a state dict of torchvision's (bare or under ``model``)."""
+    from torch import Tensor
+
     state = load(weights_file(path))
     model = state.get("model", state)
     if not isinstance(model, dict) or not model or not all(isinstance(value, Tensor) for value in model.values()):

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from raydistill.runtime import FileReporter, Reporter
 
 import ray
-import ray.train
-import ray.train.torch
 
 
 def run_on_ray(config: Config, listener: Listener) -> None:
@@ -30,7 +28,7 @@ def run_on_ray(config: Config, listener: Listener) -> None:
     Raises:
         UserError: as ``run_stages`` does, or when the cluster cannot hold the workers.
     """
-    with connected(cpus_of(config)):
+    with connected(cpus_of(config), meanwhile="ray.train.torch"):
         run_on_workers(config, listener)
 
 
@@ -46,6 +44,8 @@ def run_on_workers(config: Config, listener: Listener, only: StageName | None = 
     Raises:
         UserError: as ``run_stages`` does, or when the cluster cannot hold the workers.
     """
+    import ray.train.torch
+
     use_gpu = _use_gpu(config)
     cpus = _cpus_per_worker(config)
     wanted = {"CPU": cpus} | ({"GPU": config.scaling.gpus_per_worker} if use_gpu else {})
@@ -88,6 +88,7 @@ def run_on_workers(config: Config, listener: Listener, only: StageName | None = 
 
 def _train_loop(loop_config: dict[str, Any]) -> None:
     """Run in every Ray worker."""
+    import ray.train.torch
     import torch
 
     from raydistill.runtime import FileReporter, Worker
@@ -128,6 +129,8 @@ class _RayReporter:
 
     def report(self, metrics: dict[str, float]) -> None:
         """Write the line, then tell Ray; every worker calls it."""
+        import ray.train
+
         self.files.report(metrics)
         ray.train.report({"stage": self.stage, **metrics})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 import threading
@@ -30,12 +31,13 @@ _OBJECT_STORE_BYTES = 200 * 1024**2  # only small messages pass through it
 
 
 @contextlib.contextmanager
-def connected(cpus_needed: int, dashboard: bool = False) -> Iterator[None]:
+def connected(cpus_needed: int, dashboard: bool = False, meanwhile: str = "") -> Iterator[None]:
     """Connect to the cluster that RAY_ADDRESS names, or start Ray on this machine; leave either as it was found.
 
     Args:
         cpus_needed: what a local Ray offers at least, whatever the machine has.
         dashboard: whether a local Ray runs its dashboard.
+        meanwhile: a module that is imported while Ray's processes start; both take seconds.
 
     Raises:
         UserError: when there is no cluster at RAY_ADDRESS.
@@ -43,22 +45,46 @@ def connected(cpus_needed: int, dashboard: bool = False) -> Iterator[None]:
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     for name in ("ray", "ray.train", "ray.tune", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    address = os.environ.get("RAY_ADDRESS")
-    if address:
-        try:
-            ray.init(log_to_driver=False, logging_level="ERROR")
-        except (ConnectionError, TimeoutError) as error:
-            raise UserError(f"RAY_ADDRESS: must be a running Ray cluster, got {address} ({error})") from error
-    else:
-        _start_here(cpus_needed, dashboard)
+    with _importing(meanwhile):
+        address = os.environ.get("RAY_ADDRESS")
+        if address:
+            _join(address)
+        else:
+            _start_here(cpus_needed, dashboard)
     try:
         yield
     finally:
         ray.shutdown()
 
 
+@contextlib.contextmanager
+def _importing(module: str) -> Iterator[None]:
+    """Import ``module`` in a thread; who imports it afterwards waits for the rest, and sees what went wrong."""
+
+    def run() -> None:
+        with contextlib.suppress(Exception):
+            importlib.import_module(module)
+
+    thread = threading.Thread(target=run, daemon=True)
+    if module:
+        thread.start()
+    try:
+        yield
+    finally:
+        if module:
+            thread.join()
+
+
+def _join(address: str) -> None:
+    try:
+        ray.init(log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, TimeoutError) as error:
+        raise UserError(f"RAY_ADDRESS: must be a running Ray cluster, got {address} ({error})") from error
+
+
 def _start_here(cpus_needed: int, dashboard: bool) -> None:
     """Start Ray on this machine. Its ports are open to the network: only who has the token may use them."""
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # nobody takes this machine away; a process less
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         ray.init(

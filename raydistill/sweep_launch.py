@@ -46,7 +46,8 @@ def run_sweep_on_ray(plan: Plan, display: SweepDisplay) -> None:
     loaded = plan.loaded
     resources, config = loaded.sweep.resources, loaded.config
     groups = resources.num_workers > 1
-    with connected(max(cpus_of(config), resources.num_workers * resources.cpus_per_worker), dashboard=groups):
+    cpus = max(cpus_of(config), resources.num_workers * resources.cpus_per_worker)
+    with connected(cpus, groups, meanwhile="ray.train.torch"):
         wanted = _wanted(loaded)
         refuse_what_cannot_be_had(
             "resources", resources.num_workers, wanted, "lower resources.num_workers or cpus_per_worker, or add nodes"

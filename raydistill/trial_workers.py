@@ -17,10 +17,7 @@ if TYPE_CHECKING:
     from raydistill.runtime import Worker
 
 import ray
-import ray.train
-import ray.train.torch
 import ray.tune
-from ray.tune.integration.ray_train import TuneReportCallback
 
 SCORE, EPOCH = "score", "epoch"
 """What schedulers look at, and when."""
@@ -93,6 +90,9 @@ def _for_ray(metrics: dict[str, float], epoch: int, metric: str) -> dict[str, An
 
 def group_trial(settings: dict[str, Any], shared: dict[str, Any]) -> None:
     """Run one trial on a group of workers; this function only waits for them."""
+    import ray.train.torch
+    from ray.tune.integration.ray_train import TuneReportCallback
+
     name, wanted = settings["trial"], shared["wanted"]
     trial = SweepDirectory(Path(shared["sweep"])).trial(name)
     failures = ray.remote(num_cpus=0)(Board).remote()
@@ -120,6 +120,7 @@ def group_trial(settings: dict[str, Any], shared: dict[str, Any]) -> None:
 
 def _group_loop(loop_config: dict[str, Any]) -> None:
     """Run in every worker of a trial's group."""
+    import ray.train.torch
     import torch
 
     from raydistill.runtime import Worker

@@ -1,0 +1,312 @@
+"""torchdistill 1.1.5 beside raydistill: the cost of a distilling step as multiples of the plain student step.
+
+    python tests/benchmarks/torchdistill_step.py RECIPE [section.key=value ...] [--rounds N] [--clock cpu|wall]
+
+One student, one teacher and one batch of images, from the recipe by ``raydistill.bench``; weights, adapters, optimizer
+(learning rate 0) and seed are the same in every step, and the steps are measured in turn within one run:
+
+- ``plain``, ``feature``, ``all_levels``: torchvision's own step, raydistill's with the feature level alone, and with
+  every level that the recipe has, as in ``python -m raydistill.bench step``;
+- ``td_backbone``: torchdistill, teacher in eval mode, of which only the backbone with its FPN runs (``HeadRCNN``);
+- ``td_training``: torchdistill, the whole teacher in training mode with the targets, as in stage 2 of torchdistill's
+  own example of a distilled Faster R-CNN (factor transfer);
+- ``td_detector``: torchdistill, the whole teacher in eval mode: its detections are computed and not used.
+
+torchdistill runs through its ``DistillationBox``: forward hooks on the levels of both FPNs, ``Connector4DAB`` for the
+adapters that ``feature.adapter`` asks for (none with ``identity``), ``MSELoss`` per level in a ``WeightedSumLoss``.
+
+Our teacher is what a training makes of it (norms folded into convolutions, channels last, ``bf16`` where the processor
+computes with it; ``distillation.teacher_precision=fp32`` forbids that), torchdistill's is torchvision's module.
+
+Not compared: reading of images, Ray and DDP, evaluation, and what is learnt. torchdistill's step does less than ours:
+it has no masks, leaves out the FPN's ``pool`` level (a subsample of the one before, not the output of a module), keeps
+no metrics and does not look whether the loss is finite. ``all_levels`` has no counterpart in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import importlib
+import math
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this checkout's raydistill, installed or not
+
+import torch
+from torch import Tensor, nn
+from torchvision.transforms.v2.functional import to_dtype
+
+from raydistill.bench.cases import Bench, CaseOptions
+from raydistill.bench.timing import Clock, Spread, clock, in_turn, ratios
+from raydistill.checkpoint import write_json
+from raydistill.config import RECIPES, Config, load_config
+from raydistill.config.sections import Optimizer
+from raydistill.errors import UserError
+from raydistill.optimization import build_optimizer
+from raydistill.runtime import Worker
+from raydistill.structures import Target
+
+VERSION = "1.1.5"
+OURS = ("plain", "feature", "all_levels")
+LEVEL = "backbone.fpn.layer_blocks"  # its children are the FPN's levels, finest first
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What torchdistill's teacher computes."""
+
+    training: bool
+    backbone_only: bool
+
+
+VARIANTS = {
+    "td_backbone": Variant(training=False, backbone_only=True),
+    "td_training": Variant(training=True, backbone_only=False),
+    "td_detector": Variant(training=False, backbone_only=False),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    options = _parser().parse_intermixed_args(arguments)
+    try:
+        _torchdistill_version()
+        torch.set_num_threads(options.threads)
+        worker = Worker(device=torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu"))
+        config = load_config(options.recipe, options.overrides)
+        result = measure(Bench(config, worker, CaseOptions(options.made_up)), options.rounds, options.clock)
+        sys.stdout.write(f"{as_text(result)}\n")
+        if options.json:
+            write_json(Path(options.json), result)
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 0
+
+
+def measure(bench: Bench, rounds: int, kind: Clock) -> dict[str, Any]:
+    """Time our steps and torchdistill's in turn.
+
+    Raises:
+        UserError: when torchdistill is missing, a loss is not finite, or the two FPNs do not fit.
+    """
+    config, device = bench.config, bench.worker.device
+    seconds = in_turn(build_cases(bench), rounds, clock(kind, device))
+    if not math.isfinite(sum(bench.totals.values())):
+        raise UserError(f"bench: every loss must be finite, got {bench.totals}; it would measure a net that is broken")
+    return {
+        "torchdistill": _torchdistill_version(),
+        "torch": str(torch.__version__),
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "clock": "wall" if device.type == "cuda" else kind,
+        "batch_size": len(bench.batch[0]),
+        "image_size": [config.input.min_size, config.input.max_size],
+        "teacher": config.teacher.backbone,
+        "student": config.student.backbone,
+        "adapter": config.feature.adapter,
+        "our_teacher_precision": bench.precision,
+        "regions_source": config.regions.source,
+        "data": bench.data_name,
+        "rounds": rounds,
+        "losses": bench.totals,
+        "seconds": {name: Spread.of(values).as_dict() for name, values in seconds.items()},
+        "ratios": {name: spread.as_dict() for name, spread in ratios(seconds, "plain").items()},
+        "ratios_to_all_levels": {name: spread.as_dict() for name, spread in ratios(seconds, "all_levels").items()},
+    }
+
+
+def as_text(result: dict[str, Any]) -> str:
+    """Return the measurement as a table."""
+    lines = [
+        f"{result['teacher']} -> {result['student']}, {result['image_size'][0]} px, {result['batch_size']} images "
+        f"({result['data']}), sharing {result['regions_source']}, {result['device']}, {result['threads']} threads, "
+        f"{result['clock']} seconds, {result['rounds']} rounds; torchdistill {result['torchdistill']}, adapters "
+        f"{result['adapter']}, our teacher in {result['our_teacher_precision']}",
+        "",
+        f"{'step':<16}{'seconds':>10}{'x plain':>10}{'lowest':>9}{'highest':>9}{'x all_levels':>14}",
+    ]
+    for name, seconds in result["seconds"].items():
+        ratio = result["ratios"].get(name)
+        plain = f"{ratio['median']:>10.2f}{ratio['low']:>9.2f}{ratio['high']:>9.2f}" if ratio else f"{1:>10.2f}{'':18}"
+        other = result["ratios_to_all_levels"].get(name, {"median": 1.0})["median"]
+        lines.append(f"{name:<16}{seconds['median']:>10.4f}{plain}{other:>14.2f}")
+    return "\n".join(lines)
+
+
+def build_cases(bench: Bench) -> dict[str, Callable[[], object]]:
+    """Return the steps that are timed; ``bench.totals`` gets their losses."""
+    ours = bench.cases()
+    _register()
+    cases = {name: ours[name] for name in OURS}
+    return cases | {name: _torchdistill_step(bench, name, variant) for name, variant in VARIANTS.items()}
+
+
+def _torchdistill_step(bench: Bench, name: str, variant: Variant) -> Callable[[], None]:
+    """Return a step of the loop in torchdistill's example of object detection."""
+    worker, precision = bench.worker, bench.config.training.precision
+    box = build_box(bench, variant)
+    box.pre_epoch_process(epoch=0)
+
+    def run() -> None:
+        torch.manual_seed(0)
+        images, targets = worker.to_device(*bench.batch)
+        floats = [to_dtype(image, torch.float32, scale=True) for image in images]
+        with worker.autocast(precision):
+            loss = box.forward_process(floats, targets, None)
+        box.post_forward_process(loss=loss)
+        bench.totals[name] = loss.item()
+
+    return run
+
+
+def build_box(bench: Bench, variant: Variant) -> Any:
+    """Return a ``DistillationBox`` over copies of the bench's nets: its hooks must not fire in the other steps."""
+    from torchdistill.core.distillation import get_distillation_box
+
+    student, teacher = copy.deepcopy(bench.student.model), copy.deepcopy(bench.slow_teacher.model)
+    levels, theirs = (len(model.backbone.fpn.layer_blocks) for model in (student, teacher))
+    if levels != theirs:
+        raise UserError(f"returned_layers: student and teacher must have as many levels, got {levels} and {theirs}")
+    teacher.train(variant.training)  # torchdistill leaves the mode as it is
+    adapters = _adapters(bench, levels)
+    settings = _train_config(bench.config, variant, levels, adapters)
+    box = get_distillation_box(teacher, student, {}, settings, bench.worker.device, None, False, 1)
+    for number, adapter in enumerate(adapters):
+        box.student_model.connector_dict[f"level{number}"][0].load_state_dict(adapter.state_dict())
+    return box
+
+
+def _adapters(bench: Bench, levels: int) -> list[nn.Conv2d]:
+    """Return our adapters of the levels that torchdistill compares; none where they change nothing."""
+    adapters = [bench.states["feature"].distiller.adapters[str(number)] for number in range(levels)]
+    return [adapter for adapter in adapters if isinstance(adapter, nn.Conv2d)]
+
+
+def _train_config(config: Config, variant: Variant, levels: int, adapters: list[nn.Conv2d]) -> dict[str, Any]:
+    """Return what torchdistill reads from a YAML file."""
+    inner = "seq." if variant.backbone_only else ""
+    teacher_paths = [f"{inner}{LEVEL}.{number}" for number in range(levels)]
+    student_paths = [f"connector_dict.level{number}" if adapters else f"{LEVEL}.{number}" for number in range(levels)]
+    pairs = zip(student_paths, teacher_paths, strict=True)
+    return {
+        "num_epochs": 1,
+        "teacher": _teacher_config(variant, teacher_paths),
+        "student": _student_config(student_paths, adapters),
+        "optimizer": {
+            "key": "raydistill",
+            "kwargs": {"settings": config.training.optimizer},
+            "filters_params": False,
+            "max_grad_norm": config.training.clip_grad_norm,
+        },
+        "criterion": {
+            "key": "WeightedSumLoss",
+            "kwargs": {
+                "model_term": {"weight": 1.0},
+                "sub_terms": {path: _term(path, theirs, 1 / levels) for path, theirs in pairs},
+            },
+        },
+    }
+
+
+def _teacher_config(variant: Variant, paths: list[str]) -> dict[str, Any]:
+    teacher: dict[str, Any] = {
+        "forward_proc": "forward_batch_target" if variant.training else "forward_batch_only",
+        "forward_hook": {"output": paths},
+        "requires_grad": False,  # which is also what makes torchdistill ask it under no_grad
+    }
+    if variant.backbone_only:
+        teacher["auxiliary_model_wrapper"] = {"key": "HeadRCNN", "kwargs": {"head_rcnn": {"sequential": ["backbone"]}}}
+    return teacher
+
+
+def _student_config(paths: list[str], adapters: list[nn.Conv2d]) -> dict[str, Any]:
+    if not adapters:
+        return {"forward_proc": "forward_batch_target", "forward_hook": {"output": paths}}
+    inside = [f"student_model.{LEVEL}.{number}" for number in range(len(adapters))]
+    connectors = {
+        f"level{number}": {"conv2d_kwargs": _shape(adapter), "io": "output", "path": inside[number]}
+        for number, adapter in enumerate(adapters)
+    }
+    return {
+        "forward_proc": "past_the_connectors",
+        "auxiliary_model_wrapper": {"key": "Connector4DAB", "kwargs": {"connectors": connectors}},
+        "forward_hook": {"output": inside + paths},
+    }
+
+
+def _shape(adapter: nn.Conv2d) -> dict[str, Any]:
+    names = ("in_channels", "out_channels", "kernel_size", "padding")
+    return {name: getattr(adapter, name) for name in names}
+
+
+def _term(student_path: str, teacher_path: str, weight: float) -> dict[str, Any]:
+    """Return the configuration of one level's loss."""
+    wrapper = {
+        "input": {"is_from_teacher": False, "module_path": student_path, "io": "output"},
+        "target": {"is_from_teacher": True, "module_path": teacher_path, "io": "output"},
+    }
+    return {
+        "criterion": {"key": "MSELoss", "kwargs": {"reduction": "mean"}},
+        "criterion_wrapper": {"key": "SimpleLossWrapper", "kwargs": wrapper},
+        "weight": weight,
+    }
+
+
+def _register() -> None:
+    """Give torchdistill what it is asked for by name and does not have."""
+    from torchdistill.core.interfaces.registry import register_forward_proc_func
+    from torchdistill.optim.registry import register_optimizer
+
+    register_forward_proc_func(_past_the_connectors, key="past_the_connectors")
+    register_optimizer(_optimizer_at_rest, key="raydistill")
+
+
+def _past_the_connectors(model: Any, images: list[Tensor], targets: list[Target], supp_dict: object = None) -> Any:
+    """Ask the student inside: ``Connector4DAB.forward`` takes no targets. The box runs the connectors afterwards."""
+    return model.student_model(images, targets)
+
+
+def _optimizer_at_rest(module: nn.Module, settings: Optimizer) -> torch.optim.Optimizer:
+    """Return the optimizer of our steps, at learning rate 0."""
+    optimizer = build_optimizer(settings, module)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+    return optimizer
+
+
+def _torchdistill_version() -> str:
+    """Return the installed version.
+
+    Raises:
+        UserError: when there is none.
+    """
+    try:
+        return str(importlib.import_module("torchdistill").__version__)
+    except ImportError as error:
+        raise UserError(f"torchdistill is missing; install it with: pip install torchdistill=={VERSION}") from error
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description="Time torchdistill's steps beside raydistill's, in turn, on the same nets and images."
+    )
+    parser.add_argument("recipe", help=f"one of {', '.join(RECIPES)}, or a YAML file")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings to change")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="times each step is measured")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="torch's threads")
+    parser.add_argument(
+        "--clock", choices=["cpu", "wall"], default="cpu", help="CPU seconds of the process, or the user's time"
+    )
+    parser.add_argument("--json", metavar="OUT", help="write the numbers")
+    parser.add_argument("--made-up", action="store_true", help="images of noise instead of the recipe's data")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -18,10 +18,8 @@ from raydistill.distiller import Distiller
 from raydistill.engine import take_step
 from raydistill.optimization import MetricSums
 
-_ROUNDS = 3
 
-
-def shares(bench: Bench, seconds: dict[str, list[float]], now: Callable[[], float]) -> dict[str, float]:
+def shares(bench: Bench, seconds: dict[str, list[float]], rounds: int, now: Callable[[], float]) -> dict[str, float]:
     """Return the parts of the step with all levels, as multiples of the plain step.
 
     ``terms`` is what neither the plain step nor the teacher explains: adapters, losses and their gradients. ``ddp`` is
@@ -29,18 +27,18 @@ def shares(bench: Bench, seconds: dict[str, list[float]], now: Callable[[], floa
     """
     plain = statistics.median(seconds["plain"])
     step = statistics.median(seconds["all_levels"])
-    teacher, logging = _inside_a_step(bench, now)
+    teacher, logging = _inside_a_step(bench, rounds, now)
     return {
         "student": 1.0,
         "teacher": teacher / plain,
         "terms": (step - plain - teacher) / plain,
         "logging": logging / plain,
-        "ddp": _ddp(bench, now) / plain,
-        "data_wait": _data_wait(bench) / plain,
+        "ddp": _ddp(bench, rounds, now) / plain,
+        "data_wait": _data_wait(bench, rounds) / plain,
     }
 
 
-def _inside_a_step(bench: Bench, now: Callable[[], float]) -> tuple[float, float]:
+def _inside_a_step(bench: Bench, rounds: int, now: Callable[[], float]) -> tuple[float, float]:
     """Return the seconds of a step in the teacher and in keeping the numbers."""
     state, sums = bench.states["all_levels"], MetricSums()
     teacher = state.distiller.teacher
@@ -50,11 +48,11 @@ def _inside_a_step(bench: Bench, now: Callable[[], float]) -> tuple[float, float
         watched += [(teacher, name, "teacher") for name in ("look", "answer", "answer_anchors", "sample_regions")]
     for owner, name, kind in watched:
         setattr(owner, name, _timed(getattr(owner, name), spent, kind, now))
-    for _ in range(_ROUNDS):
+    for _ in range(rounds):
         take_step(state, [bench.batch], 1.0, 0, sums)
     for owner, name, _ in watched:
         delattr(owner, name)
-    return spent["teacher"] / _ROUNDS, spent["logging"] / _ROUNDS
+    return spent["teacher"] / rounds, spent["logging"] / rounds
 
 
 def _timed(
@@ -70,7 +68,7 @@ def _timed(
     return run
 
 
-def _ddp(bench: Bench, now: Callable[[], float]) -> float:
+def _ddp(bench: Bench, rounds: int, now: Callable[[], float]) -> float:
     """Return the seconds that DDP's hooks and copies add to a step."""
     state, sums = bench.states["all_levels"], MetricSums()
     own = copy.copy(state)
@@ -82,7 +80,7 @@ def _ddp(bench: Bench, now: Callable[[], float]) -> float:
             "without": lambda: take_step(state, [bench.batch], 1.0, 0, sums),
             "with": lambda: take_step(own, [bench.batch], 1.0, 0, sums),
         }
-        seconds = in_turn(cases, _ROUNDS, now)
+        seconds = in_turn(cases, rounds, now)
         del own.wrapped
     pairs = zip(seconds["with"], seconds["without"], strict=True)
     return statistics.median(with_ddp - without for with_ddp, without in pairs)
@@ -97,12 +95,12 @@ def _group_of_one() -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def _data_wait(bench: Bench) -> float:
+def _data_wait(bench: Bench, rounds: int) -> float:
     """Return the seconds by the wall clock that a step waits for its batch, the first left out."""
     state, sums = bench.states["all_levels"], MetricSums()
     waited = []
     batches = bench.loader.epoch(0)
-    for _ in range(min(_ROUNDS + 1, bench.loader.steps_per_epoch)):
+    for _ in range(min(rounds + 1, bench.loader.steps_per_epoch)):
         started = time.perf_counter()
         parts = next(batches)
         waited.append(time.perf_counter() - started)

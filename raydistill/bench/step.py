@@ -60,7 +60,7 @@ def measure_step(config: Config, worker: Worker, options: StepOptions) -> dict[s
         "losses": bench.totals,
         "seconds": {name: Spread.of(values).as_dict() for name, values in seconds.items()},
         "ratios": {name: spread.as_dict() for name, spread in ratios(seconds, "plain").items()},
-        "shares": shares(bench, seconds, now),
+        "shares": shares(bench, seconds, options.rounds, now),
         "peak_memory_mib": {name: peak_memory(cases[name], worker.device) for name in ("plain", "all_levels")},
     }
     if options.trace is not None:

@@ -78,7 +78,9 @@ def _score_weights(options: argparse.Namespace) -> tuple[Scores, Detections]:
     import torch
 
     from raydistill.config import Loader
+    from raydistill.config.sections import Input
     from raydistill.data.build import open_dataset
+    from raydistill.data.checks import check_sides
     from raydistill.data.loaders import evaluation_loader
     from raydistill.detectors.restore import restore_detector
     from raydistill.evaluation import evaluate
@@ -90,6 +92,8 @@ def _score_weights(options: argparse.Namespace) -> tuple[Scores, Detections]:
         options.data, options.split, options.images, detector.classes, options.difficult, options.coordinates
     )
     _check_classes(dataset, detector.classes, weights)
+    resizing = detector.model.transform
+    check_sides(dataset, Input(min_size=resizing.min_size[0], max_size=resizing.max_size))
     worker = Worker(device=torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu"))
     batches = evaluation_loader(dataset, options.batch_size, 0, 1, Loader(num_workers=options.num_workers))
     result = evaluate(detector.to(worker.device), dataset, batches, worker, backend=options.backend)

@@ -12,7 +12,8 @@ import yaml
 
 from raydistill import checkpoint
 from raydistill.checkpoint import RunDirectory
-from raydistill.config import Config
+from raydistill.config import Config, yaml_text
+from raydistill.config.loader import read_text
 from raydistill.config.sections import defaults
 from raydistill.errors import UserError, one_error
 
@@ -53,7 +54,7 @@ def refuse_other_settings(config: Config) -> None:
         run = _run(config, stage)
         if not (run.config.is_file() and (run.finished or run.checkpoint.is_file())):
             continue  # nothing trained that could be lost or mixed
-        before = _flat(defaults()) | _flat(yaml.safe_load(run.config.read_text(encoding="utf-8")))
+        before = _flat(defaults()) | _flat(_settings_then(run.config))
         now = _flat(_settings_of(config, stage))
         differences = [
             f"{key}={before.get(key, 'unset')} then, {now.get(key, 'unset')} now"
@@ -66,6 +67,13 @@ def refuse_other_settings(config: Config) -> None:
         raise one_error(
             problems, f"{config.output}: holds another run; choose another --output, or remove the directories named"
         )
+
+
+def _settings_then(file: Path) -> dict[str, Any]:
+    try:
+        return yaml_text.read_mapping(read_text(file, str(file)), str(file))
+    except UserError as error:
+        raise UserError(f"{error}; the stage's settings are lost: remove {file.parent}") from error
 
 
 def write_settings(config: Config, stage: StageName) -> None:

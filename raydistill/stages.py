@@ -15,6 +15,7 @@ from raydistill.checkpoint import RunDirectory
 from raydistill.config import Config
 from raydistill.config.sections import Detector as DetectorSettings
 from raydistill.data.build import build_datasets
+from raydistill.data.checks import check_sides
 from raydistill.data.dataset import DetectionDataset
 from raydistill.detectors.build import build_detector
 from raydistill.detectors.faster_rcnn import FasterRCNNDetector
@@ -120,6 +121,8 @@ def _datasets(config: Config, worker: Worker) -> Datasets:
     if worker.is_main:
         try:
             built = build_datasets(config.data)
+            for split in built:
+                check_sides(split, config.input)
         except UserError as error:
             built = error
     built = worker.broadcast(built)

@@ -117,7 +117,7 @@ def test_annotations_without_a_part_are_refused(tmp_path: Path, key: str) -> Non
     [
         ({"image_id": 99}, "image_id must be one of the annotations', got 99"),
         ({"bbox": None}, "bbox must be"),
-        ({"area": "large"}, "area must be a number, got 'large'"),
+        ({"area": "large"}, "area must be a number from 0 on, got 'large'"),
     ],
 )
 def test_an_annotation_that_does_not_fit_is_named(tmp_path: Path, change: dict[str, Any], words: str) -> None:

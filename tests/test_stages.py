@@ -136,6 +136,14 @@ def test_a_run_begun_before_a_setting_existed_goes_on_with_its_default(output: P
         refuse_other_settings(_config(output, "feature.levels=assigned"))
 
 
+@pytest.mark.parametrize("damage", ["feature: [", "", "5", "feature: !!bool x"])
+def test_settings_that_cannot_be_read_any_more_are_a_users_error(output: Path, damage: str) -> None:
+    file = RunDirectory(output / "distilled").config
+    file.write_text(damage)
+    with pytest.raises(UserError, match=r"the stage.s settings are lost: remove .*distilled"):
+        refuse_other_settings(_config(output))
+
+
 def test_another_feature_weight_concerns_the_distilled_student_only(output: Path) -> None:
     config = _config(output, "feature.weight=0.5")
     with pytest.raises(UserError) as caught:

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from numbers import Integral
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
-WholeNumber = Annotated[int, Field(ge=0)]
+_MOST = 2**63 - 1  # what torch and numpy take for a whole number
+
+
+def _whole(value: Any) -> Any:
+    """Return ``1e2`` as 100, and numpy's whole numbers as Python's; a true or a text stays, and is refused."""
+    integral = isinstance(value, Integral) and not isinstance(value, bool)
+    return int(value) if integral or (isinstance(value, float) and value.is_integer()) else value
+
+
+# Strict: ``true`` is no number, nor is ``"5"``. Pydantic alone would read them as 1 and 5.
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Fraction = Annotated[Number, Field(ge=0, le=1)]
+NonNegative = Annotated[Number, Field(ge=0)]
+Positive = Annotated[Number, Field(gt=0)]
+Whole = Annotated[int, Field(strict=True), BeforeValidator(_whole)]
+Count = Annotated[Whole, Field(ge=1, le=_MOST)]
+WholeNumber = Annotated[Whole, Field(ge=0, le=_MOST)]
 Text = Annotated[str, Field(min_length=1)]
 
 

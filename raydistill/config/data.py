@@ -6,9 +6,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from raydistill.config.base import Count, Fraction, Positive, Section, Text, WholeNumber
+from raydistill.config.base import Count, Fraction, Positive, Section, Text, Whole, WholeNumber
 
 _LARGEST_SHAPE = 0.8
+
+OnBadImage = Literal["error", "skip"]
+"""What an image that is missing or cannot be read is."""
 
 
 class CocoData(Section):
@@ -23,6 +26,11 @@ class CocoData(Section):
     val_annotations: str = "annotations/val.json"
     skip_images_without_objects: bool = False
     """Leave images without objects out of training (they always count in evaluation)."""
+    on_bad_image: OnBadImage = "error"
+    """What an image that is missing or cannot be read is. ``error``: all are named before anything starts, and pixels
+    that turn out broken later end the run. ``skip``: the image is left out of its split from the start, with a warning
+    that counts and names them; one whose pixels turn out broken only in training is replaced by the next one, with a
+    warning, and in validation is an error all the same: scores never change their meaning on the way."""
 
 
 class VocData(Section):
@@ -32,7 +40,7 @@ class VocData(Section):
     root: Text
     train_split: str = "train"
     val_split: str = "val"
-    classes: tuple[str, ...] | None = None
+    classes: tuple[Text, ...] | None = None
     """The classes in the order of their labels; unset: those found in the training split, by name."""
     difficult: Literal["ignore", "include"] = "ignore"
     """Objects marked ``difficult``: left out of training and neither hit nor miss in evaluation, or like any other."""
@@ -40,6 +48,8 @@ class VocData(Section):
     """``one_based``: pixel 1 is the first and xmax belongs to the box (VOC's own files); ``zero_based``: corners as
     they stand (what many labelling tools write)."""
     skip_images_without_objects: bool = False
+    on_bad_image: OnBadImage = "error"
+    """As for COCO data."""
 
     @model_validator(mode="after")
     def _classes_once(self) -> Self:
@@ -54,7 +64,7 @@ class ShapesData(Section):
     format: Literal["shapes"]
     num_train: Count = 600
     num_val: Count = 150
-    size: Annotated[int, Field(ge=32, le=2048)] = 96
+    size: Annotated[Whole, Field(ge=32, le=2048)] = 96
     """Side of the square images in pixels."""
     max_objects: Count = 4
     object_sizes: tuple[Positive, Positive] = (0.1, 0.6)

@@ -61,7 +61,7 @@ def split_overrides(overrides: Sequence[str]) -> tuple[list[tuple[str, Any]], li
     problems = []
     for text in overrides:
         dotted, equals, value = text.partition("=")
-        if not equals or not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", dotted):
+        if not equals or not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*){,19}", dotted):
             problems.append(f"'{text}': must have the form section.key=value")
             continue
         try:
@@ -85,8 +85,8 @@ def read_recipe(recipe: str) -> tuple[dict[str, Any], str]:
     if recipe in RECIPES:
         text, name = (_RECIPE_FOLDER / f"{recipe}.yaml").read_text(encoding="utf-8"), recipe
     else:
-        path = Path(recipe).expanduser()
-        if not path.is_file():
+        path = expanded(recipe)
+        if not is_file(path):
             near = difflib.get_close_matches(recipe, RECIPES, n=1, cutoff=0.5)
             hint = f"did you mean '{near[0]}'? " if near else ""
             raise UserError(
@@ -131,18 +131,52 @@ def setting_names(raw: Mapping[str, Any] | None = None) -> Iterator[str]:
 
 def with_absolute_paths(config: Config) -> Config:
     """Resolve the user's paths here: a worker has another working directory."""
-    updates: dict[str, Any] = {"output": absolute(config.output)}
+    updates: dict[str, Any] = {"output": absolute(config.output, "output")}
     if hasattr(config.data, "root"):
-        updates["data"] = config.data.model_copy(update={"root": absolute(config.data.root)})
+        updates["data"] = config.data.model_copy(update={"root": absolute(config.data.root, "data.root")})
     if config.loader.cache is not None:
-        updates["loader"] = config.loader.model_copy(update={"cache": absolute(config.loader.cache)})
+        cache = absolute(config.loader.cache, "loader.cache")
+        updates["loader"] = config.loader.model_copy(update={"cache": cache})
     for name in ("teacher", "student"):
         detector = getattr(config, name)
         if detector.weights not in NAMED_WEIGHTS:
-            updates[name] = detector.model_copy(update={"weights": absolute(detector.weights)})
+            weights = absolute(detector.weights, f"{name}.weights")
+            updates[name] = detector.model_copy(update={"weights": weights})
     return config.model_copy(update=updates)
 
 
-def absolute(path: str) -> str:
-    """Return a path as it is from everywhere; an object store's address stays."""
-    return path if "://" in path else str(Path(path).expanduser().resolve())
+def absolute(path: str, where: str) -> str:
+    """Return a path as it is from everywhere; an object store's address stays.
+
+    Raises:
+        UserError: when it is no path: with a NUL, with the home of an unknown user, through links in a circle; the
+            message begins with ``where``.
+    """
+    if "://" in path:
+        return path
+    try:
+        return str(Path(path).expanduser().resolve())
+    except (ValueError, RuntimeError, OSError) as error:
+        raise UserError(
+            f"{where}: must be a path, got {path[:200]!r} ({yaml_text.one_line(error)}); correct it"
+        ) from error
+
+
+def expanded(path: str) -> Path:
+    """Return a path with ``~`` written out.
+
+    Raises:
+        UserError: when nobody knows that home.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{path}: must be a file, got a home that nobody knows; write the path out") from error
+
+
+def is_file(path: Path) -> bool:
+    """Return whether there is such a file; a name too long for one is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False

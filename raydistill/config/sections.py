@@ -106,9 +106,12 @@ class Config(Section):
 
 
 def defaults() -> dict[str, Any]:
-    """Return the sections that need not be given, with their defaults: what a setting was before it existed."""
+    """Return what a setting was before it existed: its default, also in ``data``, which must be given itself."""
     fields = Config.model_fields.items()
-    return {name: field.default.model_dump(mode="json") for name, field in fields if isinstance(field.default, Section)}
+    known = {
+        name: field.default.model_dump(mode="json") for name, field in fields if isinstance(field.default, Section)
+    }
+    return known | {"data": {"on_bad_image": CocoData.model_fields["on_bad_image"].default}}
 
 
 def conflicts(config: Config) -> list[str]:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import difflib
 import re
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 200
+_REPR.maxlist = _REPR.maxtuple = _REPR.maxdict = 20
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -64,6 +69,9 @@ class Tree(Generic[Model]):
             together: include what a section says of its settings together.
         """
         items = [item for item in error.errors(include_url=False) if together or item["type"] != "value_error"]
+        # A list whose entries are wrong is not also too short.
+        inside = {item["loc"][:end] for item in items for end in range(len(item["loc"]))}
+        items = [item for item in items if item["type"] != "too_short" or item["loc"] not in inside]
         return _one_line_per_setting(self._describe(item, raw) for item in items)
 
     def names(self, raw: Mapping[str, Any] | None = None) -> Iterator[str]:
@@ -146,9 +154,11 @@ class Tree(Generic[Model]):
             if wanted is None:
                 return f"{where}.{tag}: must be given"
             given = got.get(tag) if isinstance(got, dict) else got
-            return f"{where}.{tag}: must be one of {wanted}, got {given!r}"
+            return f"{where}.{tag}: must be one of {wanted}, got {_REPR.repr(given)}"
         message = re.sub(r"^Input should be", "must be", item["msg"])
-        return f"{where}: {message}, got {got!r}"
+        if item["type"] == "invalid_key":
+            message = "must have texts as keys"
+        return f"{where or 'a key'}: {message}, got {_REPR.repr(got)}"
 
 
 def _one_line_per_setting(lines: Iterable[str]) -> list[str]:

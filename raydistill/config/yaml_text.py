@@ -32,6 +32,8 @@ class _YamlDumper(yaml.SafeDumper):
     """Quotes texts that ``_Yaml`` would read as numbers."""
 
 
+_MOST_NODES = 100_000
+
 for _class in (_Yaml, _YamlDumper):
     _class.add_implicit_resolver(
         "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
@@ -45,9 +47,19 @@ def read_value(text: str) -> Any:
         ValueError: when it is not YAML, with the reason in one line.
     """
     try:
-        return yaml.load(text, _Yaml)  # noqa: S506  (a safe loader)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ValueError(one_line(error)) from error
+        loader = _Yaml(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _num_nodes(node, {}) > _MOST_NODES:
+            raise yaml.constructor.ConstructorError(None, None, f"more than {_MOST_NODES} values, aliases written out")
+        return loader.construct_document(node)
+    except RecursionError as error:
+        raise ValueError("lists and mappings nested too deeply") from error
+    except (LookupError, AttributeError, TypeError, OverflowError) as error:  # !!int '', !!bool maybe, !!timestamp now
+        raise ValueError("a value that is not of the kind its tag says") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: 2020-13-45, or a number of thousands of digits
+        raise ValueError(one_line(error).partition("; use sys.")[0]) from error
 
 
 def read_mapping(text: str, where: str) -> dict[str, Any]:
@@ -80,6 +92,23 @@ def in_one_line(value: Any) -> str:
         value, Dumper=_YamlDumper, sort_keys=False, width=float("inf"), default_flow_style=True, allow_unicode=True
     )
     return text.strip().removesuffix("\n...")
+
+
+def _num_nodes(node: yaml.Node, known: dict[int, int]) -> int:
+    """Count the values below ``node`` as if each alias were written out: ten lines can stand for billions.
+
+    Raises:
+        yaml.constructor.ConstructorError: where a value holds itself.
+    """
+    if not isinstance(node, yaml.CollectionNode):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = 0  # not counted to its end
+        inner = (child for entry in node.value for child in (entry if isinstance(entry, tuple) else (entry,)))
+        known[id(node)] = 1 + sum(_num_nodes(child, known) for child in inner)
+    elif not known[id(node)]:
+        raise yaml.constructor.ConstructorError(None, None, "a value that holds itself", node.start_mark)
+    return known[id(node)]
 
 
 def one_line(error: Exception) -> str:

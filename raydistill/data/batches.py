@@ -29,6 +29,7 @@ class PackedBatch:
     sizes: list[tuple[int, int]]  # (height, width) of each image
     counts: list[int]  # objects of each image
     image_ids: list[int]
+    replaced: tuple[str, ...] = ()  # a sentence for each image that could not be read and has another in its place
 
     def pin_memory(self) -> PackedBatch:
         """Return the same in page-locked memory; torch's loader calls this."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from raydistill.config import CocoData, VocData
+from raydistill.config import CocoData, ShapesData, VocData
 from raydistill.config.sections import Data
 from raydistill.data.checks import listed
 from raydistill.data.coco import dataset_from, load_annotations, read_coco
@@ -23,13 +25,13 @@ def build_datasets(data: Data) -> tuple[DetectionDataset, DetectionDataset]:
     Raises:
         UserError: naming what is wrong with the data.
     """
-    if isinstance(data, CocoData):
-        train, val = _coco_splits(data)
-    elif isinstance(data, VocData):
-        train, val = _voc_splits(data)
-    else:
+    if isinstance(data, ShapesData):
         return make_shapes(data, "train"), make_shapes(data, "val")
-    return (train.without_empty() if data.skip_images_without_objects else train), val
+    with _system_errors_in_words():
+        train, val = _coco_splits(data) if isinstance(data, CocoData) else _voc_splits(data)
+    if data.skip_images_without_objects:
+        train = train.without_empty()
+    return replace(train, replaces_unreadable=data.on_bad_image == "skip"), val
 
 
 def open_dataset(
@@ -54,15 +56,38 @@ def open_dataset(
     Raises:
         UserError: naming what is wrong with the path or the data.
     """
-    place = Path(path)
+    with _system_errors_in_words():
+        return _open(Path(path), split, images, classes, difficult, coordinates)
+
+
+@contextlib.contextmanager
+def _system_errors_in_words() -> Iterator[None]:
+    """Say in a sentence what the system says of a path that it does not take: too long, or not to be read."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{str(error.filename or 'data')[:200]}: must be readable, got: {error.strerror or error}; correct the "
+            "path or its permissions"
+        ) from error
+
+
+def _open(
+    place: Path,
+    split: str | None,
+    images: str | None,
+    classes: Sequence[str] | None,
+    difficult: Literal["ignore", "include"],
+    coordinates: Literal["one_based", "zero_based"],
+) -> DetectionDataset:
     if place.is_dir() and any((place / name).is_dir() for name in ("ImageSets", "JPEGImages")):
         if images is not None:
-            raise UserError(f"--images: must be left out for a PASCAL VOC folder ({path}), got {images}; remove it")
+            raise UserError(f"--images: must be left out for a PASCAL VOC folder ({place}), got {images}; remove it")
         return read_voc(place, split or "val", classes, difficult, coordinates)
     if place.is_dir():
         annotations = _find_annotations(place, split or "val")
     elif split is not None:
-        raise UserError(f"--split: must be left out for a single annotations file ({path}), got {split}; remove it")
+        raise UserError(f"--split: must be left out for a single annotations file ({place}), got {split}; remove it")
     else:
         annotations = place
     raw = load_annotations(annotations)
@@ -72,8 +97,8 @@ def open_dataset(
 
 def _coco_splits(data: CocoData) -> tuple[DetectionDataset, DetectionDataset]:
     root = Path(data.root)
-    train = read_coco(root / data.train_images, root / data.train_annotations)
-    val = read_coco(root / data.val_images, root / data.val_annotations)
+    train = read_coco(root / data.train_images, root / data.train_annotations, data.on_bad_image)
+    val = read_coco(root / data.val_images, root / data.val_annotations, data.on_bad_image)
     only_train, only_val = _categories(train) - _categories(val), _categories(val) - _categories(train)
     if only_train or only_val:
         raise UserError(
@@ -86,8 +111,9 @@ def _coco_splits(data: CocoData) -> tuple[DetectionDataset, DetectionDataset]:
 
 def _voc_splits(data: VocData) -> tuple[DetectionDataset, DetectionDataset]:
     root = Path(data.root)
-    train = read_voc(root, data.train_split, data.classes, data.difficult, data.coordinates)
-    return train, read_voc(root, data.val_split, train.classes, data.difficult, data.coordinates)
+    rules = data.difficult, data.coordinates, data.on_bad_image
+    train = read_voc(root, data.train_split, data.classes, *rules)
+    return train, read_voc(root, data.val_split, train.classes, *rules)
 
 
 def _categories(dataset: DetectionDataset) -> set[tuple[int, str]]:

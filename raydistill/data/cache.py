@@ -29,6 +29,7 @@ from torch.nn.functional import interpolate
 
 from raydistill.config import Config
 from raydistill.config.sections import Input
+from raydistill.data.checks import check_sides
 from raydistill.data.dataset import DetectionDataset, Record, Records
 from raydistill.errors import UserError
 
@@ -53,8 +54,10 @@ def for_training(dataset: DetectionDataset, config: Config) -> DetectionDataset:
     taken away; the batches are then the same to the bit as without a cache.
 
     Raises:
-        UserError: where the folder cannot be written to or its disk is too small.
+        UserError: where an image is too narrow for ``config.input``, or the folder cannot be written to or its disk is
+            too small.
     """
+    check_sides(dataset, config.input)
     if config.loader.cache is None:
         return dataset
     shrink = config.augmentation.scale_jitter == (1.0, 1.0)

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from raydistill.data.dataset import Record, Records
-from raydistill.data.images import header_size, read_image, unreadable
+from raydistill.config.sections import Input
+from raydistill.data.dataset import DetectionDataset, Record, Records
+from raydistill.data.images import UnreadableImageError, header_size, read_image, unreadable
 from raydistill.errors import UserError, one_error
 
 Box = tuple[float, float, float, float]
@@ -35,10 +36,14 @@ class ImageFolder:
         """Decode the image of ``record``: uint8 [3, H, W], RGB.
 
         Raises:
-            UserError: where the file is missing, broken, or has another size than ``record``.
+            UnreadableImageError: where the file is missing or broken.
+            UserError: where the image has another size than ``record``.
         """
         path = Path(self.folder) / record.file
-        image = read_image(path)
+        try:
+            image = read_image(path)
+        except UnreadableImageError as error:
+            raise UnreadableImageError(f"image {record.image_id}, {error}") from error
         fault = Header(image.shape[2], image.shape[1]).mismatch(record.width, record.height)
         if fault:  # put there after the headers were read
             raise UserError(f"{path}: {fault}")
@@ -99,7 +104,7 @@ def read_headers(paths: Sequence[Path]) -> list[Header]:
 def _read_header(path: Path) -> Header:
     try:
         (width, height), turned = header_size(path)
-    except UserError as error:
+    except UnreadableImageError as error:
         return Header(problem=str(error))
     return Header(height, width, True) if turned else Header(width, height)
 
@@ -111,7 +116,8 @@ def clip_box(box: Box, width: int, height: int) -> Box | None:
     """
     x1, y1, x2, y2 = box[0], box[1], box[0] + box[2], box[1] + box[3]
     if x1 < 0 or y1 < 0 or x2 > width or y2 > height:
-        x1, y1, x2, y2 = max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))
+        x1, x2 = (min(max(x, 0.0), float(width)) for x in (x1, x2))
+        y1, y2 = (min(max(y, 0.0), float(height)) for y in (y1, y2))
         box = (x1, y1, x2 - x1, y2 - y1)
     # Judged in the precision that training sees: torchvision refuses boxes without an extent.
     has_extent = np.float32(x2) > np.float32(x1) and np.float32(y2) > np.float32(y1)
@@ -126,6 +132,54 @@ def warn_dropped(source: Path, dropped: Sequence[str]) -> None:
     names = "; ".join(dropped[:_MOST_DROPPED]) + (f"; and {more} more" if more > 0 else "")
     boxes = "1 box" if len(dropped) == 1 else f"{len(dropped)} boxes"
     _log.warning("%s: dropped %s without width or height inside the image: %s", source, boxes, names)
+
+
+def warn_skipped(source: Path, skipped: Sequence[str], problems: Sequence[str], total: int) -> None:
+    """Log one warning that counts and names the images left out as unreadable while reading ``source``.
+
+    Args:
+        source: the list of the images.
+        skipped: file names of the images left out.
+        problems: what is wrong with each of them.
+        total: how many images there are.
+
+    Raises:
+        UserError: where no image is left.
+    """
+    if not skipped:
+        return
+    if len(skipped) == total:
+        raise UserError(
+            f"{source}: must list an image that can be read (data.on_bad_image=skip), got none of {total}; the first: "
+            f"{problems[0]}"
+        )
+    _log.warning(
+        "%s: left out %d of %d images that cannot be read (data.on_bad_image=skip): %s",
+        source,
+        len(skipped),
+        total,
+        listed([name.encode("utf-8", "backslashreplace").decode() for name in skipped]),
+    )
+
+
+def check_sides(dataset: DetectionDataset, size: Input) -> None:
+    """Make sure that no image is so long and narrow that resizing it leaves nothing of its shorter side.
+
+    Raises:
+        UserError: naming the images whose shorter side would vanish at ``size``.
+    """
+    sizes = dataset.records.sizes.astype(np.float32)
+    if not len(sizes):
+        return
+    short, long = sizes.min(1), sizes.max(1)
+    scale = np.minimum(np.float32(size.min_size) / short, np.float32(size.max_size) / long)  # as torchvision computes
+    vanished = np.flatnonzero(short.astype(np.float64) * scale < 1)
+    if len(vanished):
+        names = [f"{dataset.records.file(i)} ({sizes[i, 0]:.0f} x {sizes[i, 1]:.0f})" for i in vanished.tolist()]
+        raise UserError(
+            f"input.max_size: must leave at least a pixel of the shorter side of every image, got {size.max_size} and "
+            f"{listed(names)}; crop or remove these images, or raise input.max_size"
+        )
 
 
 def raise_problems(problems: Sequence[str], headline: str) -> None:

@@ -144,6 +144,7 @@ class DetectionDataset:
     category_ids: tuple[int, ...]  # of label 1, 2, ..., as the annotations number them
     records: Records
     read_image: Callable[[Record], Tensor]  # uint8 [3, H, W], RGB
+    replaces_unreadable: bool = False  # in training; see data.on_bad_image
 
     def __len__(self) -> int:
         """Return the number of images."""

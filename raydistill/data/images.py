@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,23 @@ _TURNS = {
 _SWAPS_SIDES = (5, 6, 7, 8)
 
 # What Pillow raises on files that are broken in one way or another.
-_DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, Image.DecompressionBombError)
+_DECODING_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    OverflowError,
+    NotImplementedError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+
+class UnreadableImageError(UserError):
+    """An image file that is missing, broken or no image."""
 
 
 def read_image(path: str | Path) -> Tensor:
@@ -35,7 +52,7 @@ def read_image(path: str | Path) -> Tensor:
     white, and an EXIF orientation is carried out.
 
     Raises:
-        UserError: where the file is missing, truncated or no image.
+        UnreadableImageError: where the file is missing, truncated or no image.
     """
     try:
         # Through a file object: Pillow 13 maps uncompressed TIFFs given by name, and garbles those with an orientation.
@@ -46,26 +63,30 @@ def read_image(path: str | Path) -> Tensor:
             # Channel by channel: Pillow keeps four bytes per pixel, interleaved ones would be copied twice more.
             return torch.from_numpy(np.stack([np.asarray(channel) for channel in upright.split()]))
     except _DECODING_ERRORS as error:
-        raise UserError(unreadable(path, error)) from error
+        raise UnreadableImageError(unreadable(path, error)) from error
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
     """Return (width, height) in pixels of the image that `read_image` gives, from the file's header alone.
 
     Raises:
-        UserError: where the file is missing or no image.
+        UnreadableImageError: where the file is missing or no image.
     """
     size, swapped = header_size(path)
     return (size[1], size[0]) if swapped else size
 
 
 def header_size(path: str | Path) -> tuple[tuple[int, int], bool]:
-    """Return (width, height) of the stored pixels, and whether the EXIF orientation swaps the two for the viewer."""
+    """Return (width, height) of the stored pixels, and whether the EXIF orientation swaps the two for the viewer.
+
+    Raises:
+        UnreadableImageError: where the file is missing or no image.
+    """
     try:
         with Image.open(path) as image:
             return image.size, _orientation(image) in _SWAPS_SIDES
     except _DECODING_ERRORS as error:
-        raise UserError(unreadable(path, error)) from error
+        raise UnreadableImageError(unreadable(path, error)) from error
 
 
 def unreadable(path: str | Path, error: BaseException) -> str:
@@ -88,7 +109,7 @@ def _orientation(image: Image.Image) -> int:
     try:
         # Not image.getexif(): for PNG that decodes all pixels in search of a block behind them.
         return int(Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1))
-    except (SyntaxError, ValueError, TypeError, KeyError, EOFError, struct.error):
+    except (SyntaxError, ValueError, TypeError, LookupError, EOFError, OverflowError, struct.error):
         return 1
 
 

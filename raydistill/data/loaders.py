@@ -7,8 +7,10 @@ alone. Nothing here draws from torch's global random numbers.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,12 +22,16 @@ from raydistill.config import Loader
 from raydistill.data.augmentation import Augment
 from raydistill.data.batches import MicroBatch, PackedBatch, pack
 from raydistill.data.dataset import DetectionDataset
+from raydistill.data.images import UnreadableImageError
 from raydistill.errors import UserError
 from raydistill.structures import Target
 
 __all__ = ["EvaluationLoader", "Key", "MicroBatch", "TrainingLoader", "evaluation_loader", "plan_epoch"]
 
+_log = logging.getLogger(__name__)
+
 _SAMPLE_STEPS = 50  # how far sample_batch looks for an object
+_MOST_IN_A_ROW = 20  # images that cannot be read, before it must be the disk and not they
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +46,8 @@ class TrainingLoader:
     """The batches of one rank, epoch by epoch.
 
     The global batch of a step is the same for every ``world_size`` and ``accumulation``; rank r takes every
-    ``world_size``-th image of it from r on, in ``accumulation`` parts.
+    ``world_size``-th image of it from r on, in ``accumulation`` parts. Where the dataset ``replaces_unreadable``, the
+    next image that can be read stands for one that cannot, with one warning per image.
     """
 
     def __init__(
@@ -83,6 +90,7 @@ class TrainingLoader:
         grouped = loader_config.group_by_aspect_ratio
         self._groups = sizes[:, 0] >= sizes[:, 1] if grouped else np.ones(len(sizes), dtype=np.bool_)
         self._items = _Items(dataset, augmentation)
+        self._warned: set[str] = set()
         self._sampler = _Sampler([])
         self._loader = _data_loader(self._items, self._sampler, loader_config)
 
@@ -98,7 +106,7 @@ class TrainingLoader:
         """
         plan = self._plan(epoch)[start_step:]
         self._sampler.batches = [part for step in plan for part in self._parts(step, epoch)]
-        batches = map(_unpacked, self._loader)
+        batches = map(self._unpacked, self._loader)
         for _ in range(len(plan)):
             yield [next(batches) for _ in range(self._accumulation)]
 
@@ -111,10 +119,19 @@ class TrainingLoader:
             for part in self._parts(step, 0):
                 if not any(len(self._dataset.records[key.index].labels) for key in part):
                     continue
-                images, targets = _unpacked(_collate([self._items[key] for key in part]))
+                images, targets = self._unpacked(_collate([self._items[key] for key in part]))
                 if any(len(target["labels"]) for target in targets):
                     return images, targets
         return None
+
+    def _unpacked(self, collated: PackedBatch | UserError) -> MicroBatch:
+        """Unpack a batch; the warnings of its images come here, as a loader process has no display to show them."""
+        batch = _unpacked(collated)
+        for sentence in collated.replaced if isinstance(collated, PackedBatch) else ():
+            if sentence not in self._warned:
+                self._warned.add(sentence)
+                _log.warning("%s; the next image is trained on in its place (data.on_bad_image=skip)", sentence)
+        return batch
 
     def _plan(self, epoch: int) -> NDArray[np.int64]:
         return plan_epoch(self._groups, self._batch_size, self._seed, epoch)
@@ -186,6 +203,14 @@ class _Sampler:
         return len(self.batches)
 
 
+class _Item(NamedTuple):
+    """An image as it goes into a batch."""
+
+    image: Tensor
+    target: Target
+    replaced: tuple[str, ...]  # what was wrong with the images whose place it takes
+
+
 @dataclass(frozen=True)
 class _Items:
     """What a loader process runs: read one image and augment it.
@@ -196,23 +221,40 @@ class _Items:
     dataset: DetectionDataset
     augmentation: Augment | None
 
-    def __getitem__(self, key: Key) -> tuple[Tensor, Target] | UserError:
+    def __getitem__(self, key: Key) -> _Item | UserError:
         try:
-            image, target = self.dataset.load(key.index)
+            image, target, replaced = self._read(key.index)
         except UserError as error:
             return UserError(str(error))
-        if self.augmentation is None:
-            return image, target
-        return self.augmentation(image, target, torch.Generator().manual_seed(key.seed))
+        if self.augmentation is not None:
+            image, target = self.augmentation(image, target, torch.Generator().manual_seed(key.seed))
+        return _Item(image, target, replaced)
+
+    def _read(self, index: int) -> _Item:
+        """Read image ``index``, or the first one behind it that can be read where the dataset wants that."""
+        replaced: list[str] = []
+        length = len(self.dataset)
+        for place in range(index, index + min(length, _MOST_IN_A_ROW)):
+            try:
+                return _Item(*self.dataset.load(place % length), tuple(replaced))
+            except UnreadableImageError as error:
+                if not self.dataset.replaces_unreadable:
+                    raise
+                replaced.append(str(error))
+        raise UserError(
+            f"data.on_bad_image: skip needs images that can be read, got {len(replaced)} in a row that cannot; is the "
+            f"disk there? The first: {replaced[0]}"
+        )
 
 
-def _collate(items: Sequence[tuple[Tensor, Target] | UserError]) -> PackedBatch | UserError:
+def _collate(items: Sequence[_Item | UserError]) -> PackedBatch | UserError:
     loaded = []
     for item in items:
         if isinstance(item, UserError):
             return item
         loaded.append(item)
-    return pack(loaded)
+    packed = pack([(item.image, item.target) for item in loaded])
+    return replace(packed, replaced=tuple(sentence for item in loaded for sentence in item.replaced))
 
 
 def _unpacked(collated: PackedBatch | UserError) -> MicroBatch:

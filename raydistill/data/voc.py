@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from xml.etree import ElementTree
-from xml.parsers import expat
 
+from raydistill.config.data import OnBadImage
 from raydistill.data.checks import (
     Box,
     Header,
@@ -19,8 +16,10 @@ from raydistill.data.checks import (
     raise_problems,
     read_headers,
     warn_dropped,
+    warn_skipped,
 )
 from raydistill.data.dataset import AnnotatedImage, AnnotatedObject, DetectionDataset, Records
+from raydistill.data.voc_xml import VocContent, parse_annotation
 from raydistill.errors import UserError
 
 _SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -32,8 +31,9 @@ def read_voc(
     classes: Sequence[str] | None = None,
     difficult: Literal["ignore", "include"] = "ignore",
     coordinates: Literal["one_based", "zero_based"] = "one_based",
+    on_bad_image: OnBadImage = "error",
 ) -> DetectionDataset:
-    """Read the images that ``ImageSets/Main/<split>.txt`` lists; image ids are 1, 2, ... in the order of that list.
+    """Read the images that ``ImageSets/Main/<split>.txt`` lists; image ids are the places in that list, from 1 on.
 
     Args:
         root: the folder that holds ``JPEGImages``, ``Annotations`` and ``ImageSets/Main``.
@@ -43,59 +43,50 @@ def read_voc(
             evaluation; ``include`` treats them like any other.
         coordinates: ``one_based`` where pixel 1 is the first and xmax, ymax belong to the box; ``zero_based`` where
             the corners are taken as they stand.
+        on_bad_image: ``skip`` leaves out images that are missing or whose headers cannot be read, with one warning;
+            the classes and the other images' ids are the same without them.
 
     Raises:
         UserError: naming everything that is wrong with the folder, the list, the XML files or the images' headers.
     """
     problems: list[str] = []
-    stems = _read_list(root, split)
-    pairs = _find_files(root, stems, root / "ImageSets" / "Main" / f"{split}.txt", problems)
-    parsed = [_parse(annotation, problems) for annotation, _ in pairs]
+    source = root / "ImageSets" / "Main" / f"{split}.txt"
+    pairs = _find_files(root, _read_list(root, split), source, on_bad_image, problems)
+    parsed = [parse_annotation(annotation, problems) for annotation, _ in pairs]
     names = sorted({found.name for objects in parsed for found in objects.objects}) if classes is None else classes
     labels = {name: label for label, name in enumerate(names, 1)}
     headers = read_headers([image for _, image in pairs])
 
     dropped: list[str] = []
+    skipped: dict[str, str] = {}
     images: list[AnnotatedImage] = []
-    for (annotation, path), content, header in zip(pairs, parsed, headers, strict=True):
+    for image_id, ((annotation, path), content, header) in enumerate(zip(pairs, parsed, headers, strict=True), 1):
+        if header.problem and on_bad_image == "skip":
+            skipped[path.name] = header.problem
+            continue
         fault = header.problem or (header.mismatch(*content.size) if content.size else "")
-        if fault:
-            problems.append(f"{annotation}: {fault}")
+        problems += [f"{annotation}: {fault}"] if fault else []
         problems += _unknown_names(annotation, content, labels)
         objects = []
         for place, found in enumerate(content.objects, 1):
             box = _pixel_box(found.corners, coordinates, header)
-            if box is not None:
-                ignored = found.difficult and difficult == "ignore"
-                objects.append(AnnotatedObject(labels.get(found.name, 0), box, box[2] * box[3], ignored))
-            else:
+            if box is None:
                 dropped.append(f"{annotation.name} object {place} [{', '.join(f'{c:g}' for c in found.corners)}]")
-        images.append(AnnotatedImage(len(images) + 1, path.name, header.width, header.height, objects))
+                continue
+            ignored = found.difficult and difficult == "ignore"
+            objects.append(AnnotatedObject(labels.get(found.name, 0), box, box[2] * box[3], ignored))
+        images.append(AnnotatedImage(image_id, path.name, header.width, header.height, objects))
     raise_problems(problems, f"{root}: the split '{split}' must be complete and sound")
     if not labels:
         raise UserError(f"{root}: the split '{split}' must have objects to take the classes from; set data.classes")
-    warn_dropped(root / "ImageSets" / "Main" / f"{split}.txt", dropped)
+    warn_skipped(source, list(skipped), list(skipped.values()), len(pairs))
+    warn_dropped(source, dropped)
     return DetectionDataset(
         classes=tuple(labels),
         category_ids=tuple(labels.values()),
         records=Records.build(images),
         read_image=ImageFolder(str(root / "JPEGImages")),
     )
-
-
-@dataclass(frozen=True)
-class _Object:
-    name: str
-    corners: Box  # xmin, ymin, xmax, ymax as the file has them
-    difficult: bool
-
-
-@dataclass(frozen=True)
-class _Content:
-    """What one XML file says."""
-
-    size: tuple[int, int] | None = None  # width, height; None where it does not say
-    objects: tuple[_Object, ...] = ()
 
 
 def _read_list(root: Path, split: str) -> list[str]:
@@ -110,7 +101,11 @@ def _read_list(root: Path, split: str) -> list[str]:
     if not path.is_file():
         splits = listed(sorted(found.stem for found in path.parent.glob("*.txt")))
         raise UserError(f"{path}: the list of the split must exist; splits there: {splits}")
-    lines = [line.split() for line in path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()]
+    try:
+        text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+    except OSError as error:
+        raise UserError(f"{path}: must be readable, got: {error.strerror}; check the file's permissions") from error
+    lines = [line.split() for line in text.splitlines()]
     stems = [columns[0] for columns in lines if columns and columns[1:] != ["-1"]]
     if not stems:
         raise UserError(f"{path}: must list at least one image, got none; add the names of the images")
@@ -120,13 +115,17 @@ def _read_list(root: Path, split: str) -> list[str]:
     return stems
 
 
-def _find_files(root: Path, stems: list[str], source: Path, problems: list[str]) -> list[tuple[Path, Path]]:
-    """Find (annotation, image) of each name, without those where one is missing."""
+def _find_files(
+    root: Path, stems: list[str], source: Path, on_bad_image: OnBadImage, problems: list[str]
+) -> list[tuple[Path, Path]]:
+    """Find (annotation, image) of each name, without those where one is missing; skipped images count as there."""
     pairs = []
     for stem in stems:
         annotation = root / "Annotations" / f"{stem}.xml"
         candidates = [root / "JPEGImages" / f"{stem}{suffix}" for suffix in _SUFFIXES]
         image = next((path for path in candidates if path.is_file()), None)
+        if image is None and on_bad_image == "skip":
+            image = candidates[0]
         if not annotation.is_file():
             problems.append(f"{source}: '{stem}' must have its annotation {annotation}, got none; add or unlist it")
         if image is None:
@@ -138,45 +137,7 @@ def _find_files(root: Path, stems: list[str], source: Path, problems: list[str])
     return pairs
 
 
-def _parse(path: Path, problems: list[str]) -> _Content:
-    try:
-        raw = path.read_bytes()
-        _refuse_doctype(raw)
-        root = ElementTree.fromstring(raw)
-    except (ElementTree.ParseError, expat.ExpatError) as error:
-        problems.append(f"{path}: must be well-formed XML, got: {error}; correct or export it again")
-        return _Content()
-    except (_DoctypeError, LookupError, ValueError, OSError) as error:
-        problems.append(f"{path}: must be plain XML, got {error}; correct or export it again")
-        return _Content()
-    objects = []
-    for place, element in enumerate(root.findall("object"), 1):
-        found = _parse_object(element, f"{path}, object {place}", problems)
-        if found is not None:
-            objects.append(found)
-    size = _number(root, "size/width"), _number(root, "size/height")
-    # Some tools write 0 where they do not know the size.
-    stated = None if size[0] is None or size[1] is None or 0 in size else (int(size[0]), int(size[1]))
-    return _Content(stated, tuple(objects))
-
-
-def _parse_object(element: ElementTree.Element, where: str, problems: list[str]) -> _Object | None:
-    name = (element.findtext("name") or "").strip()
-    corners = [_number(element, f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")]
-    difficult = (element.findtext("difficult") or "0").strip()
-    known = [corner for corner in corners if corner is not None]
-    if not name:
-        problems.append(f"{where}: must have a name, got none; add it")
-    if len(known) < 4:
-        problems.append(f"{where}: bndbox must hold the numbers xmin, ymin, xmax, ymax, got {corners}; correct it")
-    if difficult not in ("0", "1"):
-        problems.append(f"{where}: difficult must be 0 or 1, got '{difficult}'; correct it")
-    if not name or len(known) < 4:
-        return None
-    return _Object(name, (known[0], known[1], known[2], known[3]), difficult == "1")
-
-
-def _unknown_names(annotation: Path, content: _Content, labels: dict[str, int]) -> list[str]:
+def _unknown_names(annotation: Path, content: VocContent, labels: dict[str, int]) -> list[str]:
     """Say which objects have a name that is no class."""
     return [
         f"{annotation}, object {place}: name must be one of {listed(list(labels))}, got '{found.name}'; "
@@ -184,14 +145,6 @@ def _unknown_names(annotation: Path, content: _Content, labels: dict[str, int]) 
         for place, found in enumerate(content.objects, 1)
         if found.name not in labels
     ]
-
-
-def _number(element: ElementTree.Element, path: str) -> float | None:
-    try:
-        value = float(element.findtext(path) or "")
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
 
 
 def _pixel_box(corners: Box, coordinates: str, header: Header) -> Box | None:
@@ -202,16 +155,3 @@ def _pixel_box(corners: Box, coordinates: str, header: Header) -> Box | None:
     first = 1 if coordinates == "one_based" else 0
     x, y = xmin - first, ymin - first
     return clip_box((x, y, xmax - x, ymax - y), header.width, header.height)
-
-
-class _DoctypeError(Exception):
-    """The XML declares a document type, through which a small file can grow without bound."""
-
-
-def _refuse_doctype(raw: bytes) -> None:
-    def refuse(name: str, *_identifiers: object) -> None:
-        raise _DoctypeError(f"a document type declaration ({name}), which annotations do not need")
-
-    parser = expat.ParserCreate()
-    parser.StartDoctypeDeclHandler = refuse
-    parser.Parse(raw, True)

@@ -10,8 +10,8 @@ from raydistill.checkpoint import load_weights
 from raydistill.config.sections import Detector, Input
 from raydistill.detectors.build import build_detector
 from raydistill.detectors.faster_rcnn import FasterRCNNDetector
-from raydistill.detectors.weights import fill
-from raydistill.errors import UserError
+from raydistill.detectors.weights import check_content, fill
+from raydistill.errors import UserError, first_line
 
 
 def restore_detector(path: Path) -> FasterRCNNDetector:
@@ -21,6 +21,7 @@ def restore_detector(path: Path) -> FasterRCNNDetector:
         raise UserError(
             f"{path}: must say how its net is built (detector, input and classes), as files that raydistill writes do"
         )
+    check_content(weights, path)
     try:
         settings, image = Detector.model_validate(weights.detector), Input.model_validate(weights.image)
     except ValidationError as error:
@@ -28,6 +29,9 @@ def restore_detector(path: Path) -> FasterRCNNDetector:
         raise UserError(
             f"{path}: its net's settings are not this version's ({'.'.join(map(str, first['loc']))}: {first['msg']})"
         ) from error
-    detector = build_detector(settings, image, weights.classes)
+    try:
+        detector = build_detector(settings, image, weights.classes)
+    except (RuntimeError, MemoryError) as error:
+        raise UserError(f"{path}: must describe a net that fits into memory, got: {first_line(error)}") from error
     fill(detector, weights, path, "weights")
     return detector

@@ -28,6 +28,8 @@ _COCO_DETECTORS = {
 _PREDICTOR = "roi_heads.box_predictor."
 _FROZEN_EPS = 1e-5  # torchvision's FrozenBatchNorm2d and BatchNorm2d
 _NAMED_AT_MOST = 5
+# What torch.load raises for files that are something else.
+_DAMAGED = (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, TypeError, LookupError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -73,13 +75,33 @@ def load_file(detector: FasterRCNNDetector, path: Path, where: str) -> LoadRepor
 
 def fill(detector: FasterRCNNDetector, weights: Weights, path: Path, where: str) -> LoadReport:
     """Fill ``detector`` with ``weights`` that were read from ``path``; everything must fit, classes included."""
+    check_content(weights, path)
     if weights.classes is not None and weights.classes != detector.classes:
         raise UserError(f"{where}: {path}: {_class_difference(weights.classes, detector.classes)}")
     _check_fit(detector.model, weights.model, f"{where}: {path}")
     _check_anchors(detector, weights, f"{where}: {path}")
-    detector.model.load_state_dict(weights.model)
+    detector.model.load_state_dict({key: weights.model[key] for key in detector.model.state_dict()})
     known = "" if weights.classes is not None else " (the file does not name its classes: taken in the data's order)"
     return _report(detector.model, f"{path}{known}", set(weights.model))
+
+
+def check_content(weights: Weights, path: Path) -> None:
+    """Make sure that what was read from ``path`` is of the kind that a weights file holds.
+
+    Raises:
+        UserError: where names are no texts, or what describes the net is no mapping.
+    """
+    strange = [name for name in weights.model if not isinstance(name, str)]
+    if strange:
+        raise UserError(f"{path}: must name its tensors by texts, got {strange[0]!r:.80}; is it a state dict?")
+    if weights.classes is not None and not all(isinstance(name, str) for name in weights.classes):
+        raise UserError(f"{path}: must name its classes by texts, got {list(weights.classes)!r:.80}; export it again")
+    if weights.classes is not None and len(set(weights.classes)) < len(weights.classes):
+        raise UserError(f"{path}: must name each class once, got {_some(weights.classes)}; export it again")
+    if weights.detector is not None and not isinstance(weights.detector, dict):
+        raise UserError(
+            f"{path}: must describe its net by settings, got {type(weights.detector).__name__}; export it again"
+        )
 
 
 def _load_imagenet(detector: FasterRCNNDetector, settings: DetectorSettings, where: str) -> LoadReport:
@@ -105,7 +127,8 @@ def _load_coco(detector: FasterRCNNDetector, settings: DetectorSettings, where: 
     known = list(enum.meta["categories"])
     rows = [(row, known.index(name)) for row, name in enumerate(names) if name in known]
     for key in [key for key in state if key.startswith(_PREDICTOR)]:
-        state[key] = _copy_rows(own[key], state[key], rows, len(names))
+        if key in own:
+            state[key] = _copy_rows(own[key], state[key], rows, len(names), len(known))
     state = {key: value for key, value in state.items() if key in own}
     _check_fit(detector.model, state, f"{where}.weights: {enum}")
     detector.model.load_state_dict(state)
@@ -114,10 +137,10 @@ def _load_coco(detector: FasterRCNNDetector, settings: DetectorSettings, where: 
     return _report(detector.model, f"{enum} (box predictor: {kept} of {len(detector.classes)} classes known)", loaded)
 
 
-def _copy_rows(own: Tensor, theirs: Tensor, rows: list[tuple[int, int]], num_names: int) -> Tensor:
+def _copy_rows(own: Tensor, theirs: Tensor, rows: list[tuple[int, int]], num_names: int, num_known: int) -> Tensor:
     """Return ``own`` with the rows of known classes taken from ``theirs``; rows hold one or four outputs per class."""
     per_class = len(own) // num_names
-    if theirs.shape[1:] != own.shape[1:]:
+    if theirs.shape != (num_known * per_class, *own.shape[1:]):
         return theirs  # reported with the other shapes that do not fit
     copied = own.clone().view(num_names, per_class, *own.shape[1:])
     source = theirs.view(-1, per_class, *theirs.shape[1:])
@@ -136,8 +159,12 @@ def _absorb_zero_eps(state: dict[str, Tensor]) -> None:
 def _download(enum: WeightsEnum, where: str) -> dict[str, Tensor]:
     """Return torchvision's state dict, from its cache or from the net."""
     try:
-        return dict(enum.get_state_dict(progress=False, check_hash=True))
-    except (OSError, HTTPException, RuntimeError, EOFError, pickle.UnpicklingError) as error:  # no net, damaged file
+        # weights_only: a file that lies in torch's cache is not checked by its hash, and must not run code.
+        state = enum.get_state_dict(progress=False, check_hash=True, weights_only=True)
+        if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+            raise TypeError(f"holds no tensors by name, but {type(state).__name__}")
+        return dict(state)
+    except (OSError, HTTPException, *_DAMAGED) as error:  # no net, damaged file
         name = enum.url.rsplit("/", 1)[-1]
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         raise UserError(
@@ -163,9 +190,23 @@ def _check_fit(module: nn.Module, state: dict[str, Tensor], where: str) -> None:
     ]
     if problems:
         raise UserError(f"{where}: must fit the net that the settings describe, got tensors {'; '.join(problems)}")
+    spoilt = [key for key in own if key in state and not _usable(state[key], own[key])]
+    if spoilt:
+        raise UserError(
+            f"{where}: must hold finite numbers, got {len(spoilt)} tensors with NaN, infinity or of another kind "
+            f"({_some(spoilt)}); use an earlier checkpoint or export it again"
+        )
     for key in own:
         if key not in state:
             state[key] = own[key]
+
+
+def _usable(value: Tensor, own: Tensor) -> bool:
+    """Return whether ``value`` is a plain tensor of finite numbers where ``own`` holds such."""
+    if value.layout != torch.strided or value.is_quantized or value.is_meta:
+        return False
+    same_kind = value.is_floating_point() == own.is_floating_point() and not value.is_complex()
+    return same_kind and bool(value.isfinite().all())
 
 
 def _check_anchors(detector: FasterRCNNDetector, weights: Weights, where: str) -> None:

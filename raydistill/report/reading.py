@@ -122,7 +122,8 @@ def _read_run(path: Path, name: str, stages: list[str]) -> Source:
         recipe = _mapping(run.config, notes)
         result = _result(run, notes)
         status: Status = "unfinished" if result is None else "finished"
-        record = TrialRecord(stage, "searched", 0, int(recipe.get("seed", 0)), status=status)
+        seed = recipe.get("seed", 0)
+        record = TrialRecord(stage, "searched", 0, seed if isinstance(seed, int) else 0, status=status)
         trials.append(Trial(record, stage, recipe, _curves(run), result))
     teacher = next((trial for trial in trials if trial.role == "teacher"), None)
     return Source(path, name, "run", tuple(trials), teacher, notes=tuple(notes))
@@ -188,7 +189,7 @@ def _mapping(path: Path, notes: list[str]) -> dict[str, Any]:
     """Return a YAML file's mapping; empty, with a note, when it cannot be read."""
     try:
         value = yaml.load(path.read_text(encoding="utf-8"), _YAML)  # noqa: S506  (a safe loader)
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, LookupError, RecursionError, yaml.YAMLError) as error:
         notes.append(f"{path}: cannot be read ({' '.join(str(error).split())})")
         return {}
     if not isinstance(value, dict):
@@ -202,7 +203,7 @@ def _result(run: RunDirectory, notes: list[str]) -> dict[str, Any] | None:
         return None
     try:
         value = json.loads(run.result.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         notes.append(f"{run.result}: cannot be read ({error})")
         return None
     return value if isinstance(value, dict) else None

@@ -10,6 +10,8 @@ from raydistill.config import RECIPES, yaml_text
 from raydistill.config.loader import (
     CONFIG,
     absolute,
+    expanded,
+    is_file,
     read_recipe,
     read_text,
     split_overrides,
@@ -25,8 +27,8 @@ from raydistill.search_space.rules import rules
 from raydistill.search_space.sections import SWEEP, Sweep
 from raydistill.search_space.trials import LoadedSweep
 
-_MOST_SEEDS = 1_000
 _MOST_SEEDS = 1000
+_MOST_PARTS = 20  # of a dotted name
 _PATHS = ("data.root", "teacher.weights", "student.weights")
 
 
@@ -41,7 +43,7 @@ def load_sweep(file: str, overrides: Sequence[str] = ()) -> LoadedSweep:
     Raises:
         UserError: naming every wrong key, value and combination, all at once.
     """
-    path = Path(file).expanduser()
+    path = expanded(file)
     raw = _read(path, file)
     problems: list[str] = []
     raw = _overridden(_in_long_form(raw), overrides, problems)
@@ -57,9 +59,9 @@ def dump_sweep(loaded: LoadedSweep) -> str:
 
 
 def _read(path: Path, file: str) -> dict[str, Any]:
-    if not path.is_file():
+    if not is_file(path):
         shipped = Path("tune_configs") / f"{path.stem}.yaml"
-        hint = f"; did you mean {shipped}?" if shipped.is_file() else ""
+        hint = f"; did you mean {shipped}?" if is_file(shipped) else ""
         raise UserError(f"{file}: must be a sweep file (YAML), got none{hint}")
     raw = yaml_text.read_mapping(read_text(path, file), file)
     if isinstance(raw.get("sweep"), dict) and raw.keys() <= {"sweep", "config"}:
@@ -124,7 +126,7 @@ def _load(raw: dict[str, Any], path: Path, problems: list[str]) -> LoadedSweep |
     settings = _settings(raw.get("settings"), problems)
     base, base_raw = _base(raw.get("base"), path, problems)
     output = raw.get("output", f"runs/tune/{path.stem}")
-    output = absolute(output) if isinstance(output, str) and output else output
+    output = absolute(output, "output") if isinstance(output, str) and output else output
     config: Config | None = None
     config_raw: dict[str, Any] = {}
     of_the_base: list[str] = []
@@ -162,9 +164,9 @@ def _base(name: Any, path: Path, problems: list[str]) -> tuple[str, dict[str, An
     if not isinstance(name, str) or not name:
         problems.append("base: must be given: a recipe or a YAML file" + ("" if name is None else f", got {name!r}"))
         return "none", None
-    places = (path.parent / Path(name).expanduser(), Path(name))
-    found = next((str(place.resolve()) for place in places if name not in RECIPES and place.is_file()), name)
     try:
+        places = (path.parent / expanded(name), Path(name))
+        found = next((str(place.resolve()) for place in places if name not in RECIPES and is_file(place)), name)
         return found, read_recipe(found)[0]
     except UserError as error:
         problems.append(f"base: {error}")
@@ -179,6 +181,10 @@ def _settings(written: Any, problems: list[str]) -> dict[str, Any]:
         problems.append(f"settings: must hold settings of the base, got {written!r}")
         return {}
     names = [leaf for key, value in written.items() for leaf, _ in leaves(str(key), value)]
+    deep = [name for name in names if name.count(".") >= _MOST_PARTS]
+    if deep:
+        problems += [f"settings.{name[:80]}: no such setting" for name in deep]
+        return {}
     twice = sorted({name for name in names for other in names if f"{other}.".startswith(f"{name}.") and other != name})
     twice += sorted({name for name in names if names.count(name) > 1} - set(twice))
     problems += [f"settings.{name}: is given twice" for name in twice]

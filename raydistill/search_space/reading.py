@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, cast, get_args
@@ -13,7 +12,8 @@ from raydistill.search_space.space import Dimension, Kind, Space, among, depende
 
 KINDS: tuple[str, ...] = get_args(Kind)
 _FORM = "must be a mapping such as {choice: [1, 2]} or {uniform: [0, 1]}"
-_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*){,19}")
+_MOST = 1e300  # of the ends of a range; larger whole numbers are none that Python can compare with infinity
 
 
 def read_space(raw: Any, problems: list[str]) -> Space:
@@ -79,7 +79,7 @@ def _range(kind: str, values: Any, problems: list[str]) -> tuple[Any, ...] | Non
     number = int if kind == "int" else int | float
     wanted = "two whole numbers" if kind == "int" else "two numbers"
     ends = isinstance(values, list) and len(values) == 2 and all(isinstance(value, number) for value in values)
-    if not ends or any(isinstance(value, bool) or not math.isfinite(value) for value in values):
+    if not ends or any(isinstance(value, bool) or not abs(value) < _MOST for value in values):
         problems.append(f"{kind} must be [low, high], {wanted}, got {values!r}")
         return None
     low, high = values

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from raydistill.config.base import Count, Fraction, Section, Text, WholeNumber
+from raydistill.config.base import Count, Fraction, Number, Section, Text, Whole, WholeNumber
 from raydistill.config.tree import Tree
 from raydistill.search_space.space import Space
 
@@ -48,7 +48,7 @@ class AshaScheduler(Section):
     name: Literal["asha"]
     grace_period: Count = 1
     """Epochs that every trial may train."""
-    reduction_factor: Annotated[int, Field(ge=2)] = 3
+    reduction_factor: Annotated[Whole, Field(ge=2)] = 3
 
 
 class MedianScheduler(Section):
@@ -67,7 +67,7 @@ class PbtScheduler(Section):
     name: Literal["pbt"]
     interval: Count = 1
     """Epochs between two changes."""
-    quantile: Annotated[float, Field(gt=0, le=0.5)] = 0.25
+    quantile: Annotated[Number, Field(gt=0, le=0.5)] = 0.25
     """Share of the trials that is replaced, and share that they are replaced from."""
     resample: Fraction = 0.25
     """Probability that a changed setting is drawn anew instead of made a fifth larger or smaller."""
@@ -81,7 +81,7 @@ class Resources(Section):
 
     num_workers: Count = 1
     cpus_per_worker: Count = 1
-    gpus_per_worker: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["auto"] = "auto"
+    gpus_per_worker: Annotated[Number, Field(ge=0)] | Literal["auto"] = "auto"
     """A fraction lets several trials of one worker share a GPU; ``auto``: one where there is one for every worker."""
 
 
@@ -96,7 +96,7 @@ class Sweep(Section):
     metric: Literal["AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"] = "AP"
     mode: Literal["max", "min"] = "max"
     search: Search = GridSearch(method="grid")
-    num_trials: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    num_trials: Annotated[Whole, Field(ge=1, le=10_000)] | None = None
     """Points of a random or an Optuna search; a grid has as many as it has."""
     seeds: Annotated[tuple[WholeNumber, ...], Field(min_length=1)] = (0,)
     """Every point is trained once under each."""

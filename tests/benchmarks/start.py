@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -36,8 +37,7 @@ def nothing():
     print("user code", time.time(), flush=True)
 
 if __name__ == "__main__":
-    import os, sys
-    os.environ["RAY_AUTH_MODE"] = "token"
+    import sys
     ray.init(address="local", num_cpus=2, include_dashboard=False, object_store_memory=200 * 1024**2)
     print("connected", flush=True)
     scaling = ray.train.ScalingConfig(num_workers=2, resources_per_worker={"CPU": 1})
@@ -86,13 +86,18 @@ def _moments(command: list[str], marks: dict[str, str]) -> dict[str, float]:
     """Return the seconds from the start of ``command`` to the first line with each mark."""
     started = time.perf_counter()
     found: dict[str, float] = {}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    last = ""
+    environment = {**os.environ, "RAY_AUTH_MODE": "token"}  # Ray reads it when it is imported
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    ) as process:
         for line in process.stdout or ():
+            last = line.strip() or last
             for mark, name in marks.items():
                 if mark in line:
                     found.setdefault(name, time.perf_counter() - started)
     if process.returncode:
-        raise SystemExit(f"{' '.join(command[:4])}: failed with {process.returncode}")
+        raise SystemExit(f"{' '.join(command[1:3])[:60]}: failed with {process.returncode}: {last}")
     return found
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from raydistill.config import Config, dump, load_config, parse_overrides
 from raydistill.config.loader import setting_names
+from raydistill.config.sections import defaults
 from raydistill.errors import UserError
 
 
@@ -324,3 +325,41 @@ def test_that_the_environment_is_left_alone():
     before = dict(os.environ)
     load()
     assert dict(os.environ) == before
+
+
+# ---------------------------------------------------------------------------------------------------------- strictness
+@pytest.mark.parametrize("value", ["true", "'5'", "1.5", ".inf", "2020-01-01"])
+@pytest.mark.parametrize("name", ["training.epochs", "seed", "data.size", "student.fpn_channels"])
+def test_that_only_whole_numbers_are_whole_numbers(name, value):
+    (problem,) = problems(f"{name}={value}")
+    assert problem.startswith(f"{name}: must be a valid integer, got ")
+
+
+@pytest.mark.parametrize("value", ["true", "'0.5'", "[0.5]"])
+@pytest.mark.parametrize("name", ["feature.weight", "training.optimizer.learning_rate", "data.difficulty"])
+def test_that_only_numbers_are_numbers(name, value):
+    (problem,) = problems(f"{name}={value}")
+    assert problem.startswith(f"{name}: must be a valid number, got ")
+
+
+def test_that_a_whole_number_may_be_written_in_floating_point():
+    config = load("training.batch_size=1e2", "seed=3.0")
+    assert (config.training.batch_size, config.seed) == (100, 3)
+    assert isinstance(config.training.batch_size, int)
+
+
+def test_that_the_other_branch_of_a_union_is_still_there():
+    assert load("scaling.cpus_per_worker=auto").scaling.cpus_per_worker == "auto"
+    assert problems("scaling.cpus_per_worker=true") == [
+        "scaling.cpus_per_worker: must be a valid integer or 'auto', got True"
+    ]
+
+
+def test_that_aliases_are_counted_as_if_they_were_written_out(written):
+    doubling = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 30))
+    with pytest.raises(UserError, match="more than 100000 values, aliases written out"):
+        load_config(written(doubling))
+
+
+def test_that_a_setting_that_is_new_has_its_default_in_older_runs():
+    assert defaults()["data"] == {"on_bad_image": "error"}

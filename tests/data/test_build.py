@@ -10,9 +10,11 @@ import pytest
 
 from raydistill.config import Config, load_config
 from raydistill.data.build import build_datasets, open_dataset
+from raydistill.data.dataset import DetectionDataset
 from raydistill.errors import UserError
 
 from .conftest import CocoFolder
+from .test_voc import SIZE, thing, write_image
 
 
 def config_with(**data: Any) -> Config:
@@ -131,3 +133,68 @@ def test_a_split_of_a_single_file_and_images_of_a_voc_folder_are_errors(
         open_dataset(str(coco_folder.annotations), split="val")
     with pytest.raises(UserError, match="--images: must be left out"):
         open_dataset(str(shared_data / "bccd_voc"), images="photos")
+
+
+def skipping(folder: CocoFolder) -> tuple[DetectionDataset, DetectionDataset]:
+    folder.write()
+    return build_datasets(coco_config(folder, on_bad_image="skip").data)
+
+
+def test_skipped_images_are_left_out_of_both_splits_with_their_objects(
+    coco_folder: CocoFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    (coco_folder.images / "a.png").write_bytes(b"")
+    for split in skipping(coco_folder):
+        assert [image["id"] for image in split.ground_truth["images"]] == [7]
+        assert split.ground_truth["annotations"] == []
+        assert split.classes == ("cat", "dog")
+    assert [message.partition(": ")[2] for message in caplog.messages] == [
+        "left out 1 of 2 images that cannot be read (data.on_bad_image=skip): a.png"
+    ] * 2
+
+
+def test_many_skipped_images_are_counted_and_twenty_named(
+    coco_folder: CocoFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    gone = [{"id": 100 + i, "file_name": f"gone{i:02d}.png", "width": 4, "height": 4} for i in range(25)]
+    coco_folder.content["images"] += gone
+    skipping(coco_folder)
+    assert "left out 25 of 27 images" in caplog.messages[0]
+    assert caplog.messages[0].endswith("gone19.png and 5 more")
+
+
+def test_a_split_of_skipped_images_only_is_an_error(coco_folder: CocoFolder) -> None:
+    for image in coco_folder.images.iterdir():
+        image.write_bytes(b"")
+    with pytest.raises(UserError, match=r"must list an image that can be read .*got none of 2; the first: .*a\.png"):
+        skipping(coco_folder)
+
+
+def test_only_training_replaces_images_and_only_where_they_are_skipped(coco_folder: CocoFolder) -> None:
+    assert [split.replaces_unreadable for split in skipping(coco_folder)] == [True, False]
+    assert [split.replaces_unreadable for split in build_datasets(coco_config(coco_folder).data)] == [False, False]
+
+
+def test_without_bad_images_the_splits_are_the_same_for_both_settings(coco_folder: CocoFolder) -> None:
+    lenient_splits = skipping(coco_folder)
+    for strict, lenient in zip(build_datasets(coco_config(coco_folder).data), lenient_splits, strict=True):
+        assert strict.ground_truth == lenient.ground_truth
+        assert strict.load(0)[0].equal(lenient.load(0)[0])
+
+
+def test_wrong_annotations_are_an_error_though_bad_images_are_skipped(coco_folder: CocoFolder) -> None:
+    (coco_folder.images / "a.png").write_bytes(b"")
+    coco_folder.content["images"][1]["width"] = 5
+    with pytest.raises(UserError, match=r"\(1 problem\):\n.*image 7 \(b\.png\): size must be that of the image"):
+        skipping(coco_folder)
+
+
+def test_skipping_leaves_classes_and_ids_of_a_voc_folder_as_they_are(tmp_path: Path) -> None:
+    for stem, name in (("a", "cat"), ("b", "ant"), ("c", "cat")):
+        write_image(tmp_path, stem, SIZE + thing(name, (1, 1, 9, 9)))
+    (tmp_path / "JPEGImages" / "b.jpg").write_bytes(b"")
+    data = config_with(format="voc", root=str(tmp_path), val_split="train", on_bad_image="skip").data
+    for split in build_datasets(data):
+        assert split.classes == ("ant", "cat")
+        assert [(record.image_id, record.file) for record in split.records] == [(1, "a.jpg"), (3, "c.jpg")]
+        assert split.records[0].labels.tolist() == [2]

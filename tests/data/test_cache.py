@@ -352,3 +352,54 @@ def test_a_real_data_set_is_cached(shared_data: Path, tmp_path: Path) -> None:
         one, other = prepared(train, index, size), prepared(kept, index, size)
         assert (one.pixels - other.pixels).abs().max() <= 0.5 / 255 + 1e-5
         assert torch.allclose(one.target["boxes"], other.target["boxes"], atol=1e-4)
+
+
+def with_a_broken_image(folder: CocoFolder) -> DetectionDataset:
+    """Return the folder's training split; the pixels of its second image are cut off."""
+    path = folder.images / "b.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 20, 3), dtype=np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:-500])
+    folder.write()
+    paths = {"train_images": "val", "train_annotations": "annotations/val.json", "on_bad_image": "skip"}
+    return build_datasets(CocoData(format="coco", root=str(folder.images.parent), **paths))[0]
+
+
+def test_a_broken_image_is_never_cached(coco_folder: CocoFolder, tmp_path: Path) -> None:
+    kept = cached(with_a_broken_image(coco_folder), tmp_path / "kept", SMALL)
+    (file,) = (tmp_path / "kept").glob("*.images")
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"image 7, .*b\.png: must be a complete image"):
+            kept.load(1)
+    assert not any(file.read_bytes())
+    kept.load(0)
+    assert any(file.read_bytes())
+
+
+def test_a_broken_image_is_replaced_the_same_with_and_without_a_cache(coco_folder: CocoFolder, tmp_path: Path) -> None:
+    plain = with_a_broken_image(coco_folder)
+    nothing = build_augmentation(Augmentation(horizontal_flip=0))
+    for dataset in (plain, cached(plain, tmp_path / "kept", None)):
+        (((images, targets),),) = TrainingLoader(dataset, 2, 0, nothing, Loader(num_workers=0)).epoch(0)
+        assert [target["image_id"] for target in targets] == [3, 3]
+        assert all(torch.equal(image, plain.load(0)[0]) for image in images)
+
+
+@pytest.mark.parametrize("largest", [36, 333, 1333])
+def test_images_too_narrow_to_be_resized_are_those_that_torchvision_fails_at(largest: int) -> None:
+    config = load_config("quickstart", ["input.min_size=24", f"input.max_size={largest}"])
+    transform = GeneralizedRCNNTransform(24, largest, [0.0], [1.0])
+    failed = 0
+    for width, height in [(largest + more, 1) for more in range(-2, 4)] + [
+        (2, 2 * largest + more) for more in range(3)
+    ]:
+        images = [AnnotatedImage(1, "a.png", 60, 40, []), AnnotatedImage(2, "b.png", width, height, [])]
+        dataset = DetectionDataset(("a",), (1,), Records.build(images), Noise())
+        try:
+            transform.resize(torch.zeros(1, height, width))
+        except RuntimeError:
+            failed += 1
+            with pytest.raises(UserError, match=rf"got {largest} and b\.png \({width} x {height}\); crop"):
+                for_training(dataset, config)
+        else:
+            assert for_training(dataset, config) is dataset
+    assert failed == 5

@@ -126,7 +126,7 @@ def test_a_warning_names_ten_boxes_and_counts_the_others(
         ({"bbox": [1, 2, 3]}, "annotation 1: bbox must be [x, y, width, height]"),
         ({"bbox": "1 2 3 4"}, "annotation 1: bbox must be [x, y, width, height]"),
         ({"iscrowd": "no"}, "annotation 1: iscrowd must be 0 or 1, got 'no'"),
-        ({"area": [3]}, "annotation 1: area must be a number, got [3]"),
+        ({"area": [3]}, "annotation 1: area must be a number from 0 on, got [3]"),
         ({"id": True}, "annotation at place 0 of the list: id must be a whole number, got True"),
     ],
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from raydistill.config import Loader
 from raydistill.config.sections import Augmentation
 from raydistill.data.augmentation import build_augmentation
 from raydistill.data.dataset import AnnotatedImage, AnnotatedObject, DetectionDataset, Record, Records
-from raydistill.data.images import read_image
+from raydistill.data.images import UnreadableImageError, read_image
 from raydistill.data.loaders import MicroBatch, TrainingLoader, evaluation_loader, plan_epoch
 from raydistill.errors import UserError
 
@@ -277,3 +279,88 @@ def test_a_batch_comes_in_one_piece_of_memory(num_workers: int) -> None:
     for ((images, targets),) in training(make(8), config=Loader(num_workers=num_workers)).epoch(0):
         tensors = [*images, *(target["boxes"] for target in targets), *(target["labels"] for target in targets)]
         assert len({tensor.untyped_storage().data_ptr() for tensor in tensors}) == 1
+
+
+@dataclass(frozen=True)
+class Broken:
+    """Noise, but for the images in ``ids``, which cannot be read."""
+
+    ids: tuple[int, ...]
+
+    def __call__(self, record: Record) -> Tensor:
+        if record.image_id in self.ids:
+            raise UnreadableImageError(f"image {record.image_id}, {record.file}: must be a complete image")
+        return noise(record)
+
+
+def broken(count: int, *ids: int, replaces: bool = True) -> DetectionDataset:
+    return replace(make(count), read_image=Broken(ids), replaces_unreadable=replaces)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_batches_are_the_same_whether_bad_images_are_skipped_or_not_when_there_is_none(num_workers: int) -> None:
+    config = Loader(num_workers=num_workers)
+    strict = images_by_id(training(broken(9, replaces=False), config=config), epoch=1)
+    assert same(strict, images_by_id(training(broken(9), config=config), epoch=1))
+
+
+def test_an_unreadable_image_is_replaced_by_the_next_one_with_its_own_objects() -> None:
+    loader = training(broken(6, 2, 3, 5))
+    seen = [image for step in ids(list(loader.epoch(0))) for image in step[0]]
+    intact = [image for step in ids(list(training(make(6)).epoch(0))) for image in step[0]]
+    assert seen == [{2: 4, 3: 4, 5: 0}.get(image, image) for image in intact]
+
+
+def test_a_replacement_is_augmented_like_the_image_it_stands_for() -> None:
+    loader, intact = training(broken(2, 0), batch_size=2), training(make(2), batch_size=2)
+    (((images, _),),) = loader.epoch(0)
+    (((_, targets),),) = intact.epoch(0)
+    seeds = {key.index: key for key in loader._parts(loader._plan(0)[0], 0)[0]}
+    place = [target["image_id"] for target in targets].index(0)
+    expected, _ = AUGMENTATION(*make(2).load(1), torch.Generator().manual_seed(seeds[0].seed))
+    assert torch.equal(images[place], expected)
+
+
+def test_batches_with_replaced_images_do_not_depend_on_loader_processes_or_ranks() -> None:
+    dataset = broken(9, 0, 4, 8)
+    alone = ids(list(training(dataset, 4).epoch(2)))
+    assert ids(list(training(dataset, 4, Loader(num_workers=2)).epoch(2))) == alone
+    for rank in range(2):
+        part = ids(list(training(dataset, 4, rank=rank, world_size=2).epoch(2)))
+        assert [step[0] for step in part] == [step[0][rank::2] for step in alone]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_replaced_image_is_warned_of_once(num_workers: int, caplog: pytest.LogCaptureFixture) -> None:
+    loader = training(broken(6, 2, 3), config=Loader(num_workers=num_workers))
+    with caplog.at_level(logging.WARNING, "raydistill"):
+        loader.sample_batch()
+        for epoch in range(2):
+            list(loader.epoch(epoch))
+    assert sorted(message.partition(",")[0] for message in caplog.messages) == ["image 2", "image 3"]
+    assert all("the next image is trained on in its place" in message for message in caplog.messages)
+
+
+def test_images_that_cannot_be_read_one_after_the_other_are_an_error() -> None:
+    with pytest.raises(
+        UserError, match=r"data\.on_bad_image: skip needs .* got 20 in a row .* The first: image \d+, \d+\.jpg"
+    ):
+        list(training(broken(40, *range(40)), config=Loader(num_workers=0)).epoch(0))
+    with pytest.raises(UserError, match="got 3 in a row"):
+        list(training(broken(3, 0, 1, 2)).epoch(0))
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_an_unreadable_image_ends_an_evaluation(num_workers: int) -> None:
+    dataset = broken(4, 2, replaces=False)
+    with pytest.raises(UserError, match="image 2, "):
+        list(evaluation_loader(dataset, 2, 0, 1, Loader(num_workers=num_workers)))
+
+
+def test_other_errors_of_a_reader_are_not_taken_for_a_bad_image() -> None:
+    def full(record: Record) -> Tensor:
+        raise UserError("loader.cache: no room")
+
+    dataset = replace(make(4), read_image=full, replaces_unreadable=True)
+    with pytest.raises(UserError, match=r"^loader\.cache: no room$"):
+        list(training(dataset).epoch(0))

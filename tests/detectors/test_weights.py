@@ -1,4 +1,6 @@
 import copy
+import os
+import pickle
 from urllib.error import URLError
 
 import pytest
@@ -343,3 +345,57 @@ def test_that_a_file_that_is_no_checkpoint_is_a_users_error(tmp_path, config):
     (tmp_path / "best.pt").write_text("hello")
     with pytest.raises(UserError, match=r"best\.pt: must be a checkpoint"):
         load_file(small_detector(config.student, config), tmp_path / "best.pt", "student.weights")
+
+
+# ------------------------------------------------------------------------------------------- what lies in torch's cache
+class RunsCode:
+    """A pickle that writes a file when it is loaded as such."""
+
+    def __init__(self, path: str):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"<html>", pickle.dumps([1]), pickle.dumps({"a": 1}), {"a": 1}, [torch.zeros(1)], "code"],
+    ids=["empty", "a page", "a pickled list", "a pickle", "no tensors", "a list", "code"],
+)
+def test_that_a_file_in_torchs_cache_that_is_something_else_is_a_users_error(hub, tmp_path, content):
+    path = hub / FILES["resnet18"]
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(RunsCode(str(tmp_path / "ran")) if content == "code" else content, path)
+    config = small_config("student.weights=imagenet", "student.norm=frozen", "student.trainable_layers=3")
+    with pytest.raises(UserError, match=r"student\.weights: ResNet18_Weights.* cannot be had .*; put the file"):
+        load_into(detector_for(config), config.student, "student")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.fixture
+def coco_file(hub, coco_model):
+    """A function that changes an entry of the file of torchvision's detector; afterwards it is as it was."""
+    state = coco_model.state_dict()
+
+    def change(**entries: torch.Tensor) -> None:
+        renamed = {f"roi_heads.box_predictor.{key.replace('__', '.')}": value for key, value in entries.items()}
+        torch.save({**state, **renamed}, hub / FILES["coco resnet50"])
+
+    yield change
+    torch.save(state, hub / FILES["coco resnet50"])
+
+
+def test_that_coco_weights_with_fewer_rows_are_a_users_error(coco_file):
+    coco_file(cls_score__bias=torch.zeros(40))
+    config = coco_config()
+    with pytest.raises(UserError, match=r"1 of another shape \(roi_heads\.box_predictor\.cls_score\.bias \[40\]"):
+        load_into(detector_for(config, ("dog",)), config.student, "student")
+
+
+def test_that_entries_of_coco_weights_that_no_net_of_ours_has_are_left(coco_file):
+    coco_file(mask__bias=torch.zeros(40))
+    config = coco_config()
+    assert load_into(detector_for(config, ("dog",)), config.student, "student").fresh == ()

@@ -1,0 +1,216 @@
+"""COCO annotations that are broken, through ``build_datasets`` and ``open_dataset``."""
+
+# ruff: noqa: E501  (a row of a table is a line)
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from raydistill.config import CocoData
+from raydistill.data.build import build_datasets, open_dataset
+from raydistill.data.dataset import DetectionDataset
+from tests.data.conftest import CocoFolder
+
+from .cases import Case, right, warned
+
+Run = Callable[[Path], Any]
+INTACT = [("a.png", [[5.0, 6.0, 15.0, 18.0]]), ("b.png", [])]
+
+
+def summary(dataset: DetectionDataset) -> list[tuple[str, list[list[float]]]]:
+    return [(record.file, record.boxes.tolist()) for record in dataset.records]
+
+
+def built(root: Path, **settings: Any) -> list[tuple[str, list[list[float]]]]:
+    """Read the folder's one split as training and validation, and return what the two have in common."""
+    paths = {"train_images": "val", "train_annotations": "annotations/val.json", **settings}
+    train, val = build_datasets(CocoData(format="coco", root=str(root), **paths))
+    assert summary(train) == summary(val)
+    return summary(train)
+
+
+def changed(change: Callable[[dict[str, Any]], Any], **settings: Any) -> Run:
+    """Read a sound file after ``change`` was at its content."""
+
+    def run(folder: Path) -> Any:
+        coco = CocoFolder(folder)
+        change(coco.content)
+        coco.write()
+        return built(folder, **settings)
+
+    return run
+
+
+def written(text: str | bytes) -> Run:
+    """Read a file that holds ``text`` instead."""
+
+    def run(folder: Path) -> Any:
+        coco = CocoFolder(folder)
+        coco.annotations.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return built(folder)
+
+    return run
+
+
+def recoded(recode: Callable[[str], bytes]) -> Run:
+    """Read a sound file that was written in another way."""
+
+    def run(folder: Path) -> Any:
+        coco = CocoFolder(folder)
+        coco.annotations.write_bytes(recode(json.dumps(coco.content)))
+        return built(folder)
+
+    return run
+
+
+def of(section: str, **values: Any) -> Run:
+    """Change the first entry of a section."""
+    return changed(lambda content: content[section][0].update(values))
+
+
+def without(section: str, key: str) -> Run:
+    return changed(lambda content: content[section][0].pop(key))
+
+
+def boxed(*bbox: Any) -> Run:
+    return of("annotations", bbox=list(bbox))
+
+
+def again(section: str, **values: Any) -> Run:
+    """List the first entry of a section twice, the second time with other values."""
+    return changed(lambda content: content[section].append({**content[section][0], **values}))
+
+
+def opened(path: str) -> Run:
+    def run(folder: Path) -> Any:
+        CocoFolder(folder / "data").write()
+        return open_dataset(str(folder / path))
+
+    return run
+
+
+def _text_for(bbox: str) -> Run:
+    """Read a file whose box is written as ``bbox``, which may be no number of Python's."""
+    return recoded(lambda text: text.replace("[5, 6, 10, 12]", bbox).encode())
+
+
+FORM = [
+    Case("no file", opened("gone.json"), r"gone\.json: the annotations file must exist; JSON files near it"),
+    Case("a folder instead of a file", opened("."), "must be a COCO annotations file, a folder with annotations"),
+    Case("an empty file", written(""), r"val\.json, line 1, column 1: must be complete JSON"),
+    Case("cut off", written('{"images": [{"id": 1'), r"line 1, column \d+: must be complete JSON, got: .*; copy or"),
+    Case("two objects", written("{} {}"), "must be complete JSON, got: Extra data"),
+    Case("a Python literal", written("{'images': []}"), "must be complete JSON"),
+    Case("XML", written("<annotation/>"), "must be complete JSON"),
+    Case("gzip", recoded(lambda text: gzip.compress(text.encode())), "must be UTF-8 text, got other bytes from"),
+    Case("Latin-1", recoded(lambda text: text.replace("dog", "h\xfcnd").encode("latin-1")), "must be UTF-8 text"),
+    Case("an image", written(b"\x89PNG\r\n\x1a\n\0\0"), "must be UTF-8 text"),
+    Case("nested 100,000 deep", written("[" * 100_000), "must be JSON that can be read, got lists and objects nested"),
+    Case("a number of 5000 digits", _text_for(f"[{'9' * 5000}, 0, 1, 1]"), "can be read, got Exceeds the limit"),
+    Case("a key twice", written('{"images": [], "images": []}'), "can be read, got the key 'images' twice"),
+    Case("a list", written("[]"), "must be a COCO file with the lists .* got none of images, annotations, categories"),
+    Case("null", written("null"), "must be a COCO file with the lists"),
+    Case("no categories", changed(lambda c: c.pop("categories")), "got none of categories; export the data in COCO"),
+    Case("images an object", changed(lambda c: c.update(images={"3": {}})), "got none of images; export"),
+    right("a byte order mark", recoded(lambda text: text.encode("utf-8-sig")), INTACT),
+    right("UTF-16", recoded(lambda text: text.encode("utf-16")), INTACT),
+    right("other keys beside", changed(lambda c: c.update(info=None, licenses=[{}], videos=5)), INTACT),
+]
+IMAGES = [
+    Case("no images", changed(lambda c: c.update(images=[], annotations=[])), "images must list at least one image"),
+    Case(
+        "an image that is null", changed(lambda c: c["images"].append(None)), "place 2 of the list: must be an object"
+    ),
+    Case("no image id", without("images", "id"), "image at place 0 of the list: id must be given, got none; add it"),
+    Case("no file name", without("images", "file_name"), "image 3: file_name must be given"),
+    Case("no height", without("images", "height"), "image 3: height must be given"),
+    Case("an image id with a fraction", of("images", id=3.5), "id must be a whole number, got 3.5"),
+    Case("an image id in floating point", of("images", id=3.0), "id must be a whole number, got 3.0"),
+    Case("an image id as text", of("images", id="3"), "id must be a whole number, got '3'"),
+    Case("an image id beyond 64 bits", of("images", id=2**70), "id must be a whole number"),
+    Case("an image id that is a list", of("images", id=[3]), r"id must be a whole number, got \[3\]"),
+    Case("an image id twice", again("images", file_name="b.png"), "image 3: id must be unique, got 3 again; renumber"),
+    Case("an image listed twice", again("images", id=4), "file_name must be unique, got 'a.png' again; list the image"),
+    Case("an image listed twice by other paths", again("images", id=4, file_name="./x/../a.png"), "must be unique"),
+    Case("a true width", of("images", width=True), "width must be a whole number of pixels, got True"),
+    Case("a width of 0", of("images", width=0), "width must be a whole number of pixels, got 0"),
+    Case("a negative height", of("images", height=-30), "height must be a whole number of pixels, got -30"),
+    Case("a width as text", of("images", width="40"), "width must be a whole number of pixels, got '40'"),
+    Case("another size", of("images", width=41), "size must be that of the image, 40 x 30, got 41 x 30; correct"),
+    Case("sides exchanged", of("images", width=30, height=40), "size must be that of the image, 40 x 30, got 30 x 40"),
+    Case("an empty file name", of("images", file_name=""), "file_name must be the name of a file, got ''"),
+    Case("a file name with a NUL", of("images", file_name="a\0.png"), "file_name must be the name of a file"),
+    Case("a file name with half a letter", of("images", file_name="a\ud800"), "file_name must be the name of a file"),
+    Case("a file name of 300 letters", of("images", file_name="a" * 300), "must be a complete image, got: .*too long"),
+    Case("a file name that is a folder", of("images", file_name="."), "must be a complete image, got: .*directory"),
+    Case("a file name that is a number", of("images", file_name=3), "file_name must be the name of a file, got 3"),
+    Case(
+        "a file that is not there",
+        of("images", file_name="c.png"),
+        r"image 3 \(c\.png\): .*c\.png: the image file must",
+    ),
+    Case(
+        "no folder of images", changed(lambda c: None, val_images="photos"), "the folder of the images of .* must exist"
+    ),
+    Case(
+        "an endless folder name", changed(lambda c: None, val_images="x" * 5000), "x: must be readable, got: .*too long"
+    ),
+    Case(
+        "a NUL in a path", changed(lambda c: None, val_annotations="a\0b"), "must be JSON that can be read, got .*null"
+    ),
+    right(
+        "a path out of the folder", of("images", file_name="../val/a.png"), [("../val/a.png", INTACT[0][1]), INTACT[1]]
+    ),
+]
+CATEGORIES = [
+    Case("an empty list of categories", changed(lambda c: c.update(categories=[])), "categories must name at least one"),
+    Case("a category without name", without("categories", "name"), "category 9: name must be given"),
+    Case("a blank category", of("categories", name=" "), "category 9: name must be a text that can be printed, got ' '"),
+    Case("a category with half a letter", of("categories", name="d\ud800"), "name must be a text that can be printed"),
+    Case("a category with a line break", of("categories", name="a\nb"), "name must be a text that can be printed"),
+    Case("a category that is a number", of("categories", name=5), "name must be a text that can be printed, got 5"),
+    Case("a category id as text", of("categories", id="9"), "id must be a whole number, got '9'"),
+    Case("a category id twice", again("categories", name="x"), "category 9: id must be unique, got 9 again; renumber"),
+    Case("a category name twice", again("categories", id=1), "name must be unique, got 'dog' again; rename or merge"),
+    right("category 0", changed(lambda c: [e.update({k: 0}) for e, k in ((c["categories"][0], "id"), (c["annotations"][0], "category_id"))]), INTACT),
+]  # fmt: skip
+OBJECTS = [
+    Case("an annotation that is a text", changed(lambda c: c["annotations"].append("x")), "must be an object with id"),
+    Case("no annotation id", without("annotations", "id"), "annotation at place 0 of the list: id must be given"),
+    Case("no bbox", without("annotations", "bbox"), "annotation 1: bbox must be given, got none"),
+    Case("no category id", without("annotations", "category_id"), "annotation 1: category_id must be given"),
+    Case("an annotation id twice", again("annotations"), "annotation 1: id must be unique, got 1 again; renumber"),
+    Case("an image that is not listed", of("annotations", image_id=99), "image_id must be that of an image, got 99"),
+    Case("a category that is not listed", of("annotations", category_id=1), "category_id must be one of 2 cat, 9 dog"),
+    Case("a category id in floating point", of("annotations", category_id=9.0), "category_id must be a whole number"),
+    Case("a true category id", of("annotations", category_id=True), "category_id must be a whole number, got True"),
+    Case("a bbox of 3", boxed(1, 2, 3), r"bbox must be \[x, y, width, height\] in finite numbers, got \[1, 2, 3\]"),
+    Case("a bbox of 5", boxed(1, 2, 3, 4, 5), "bbox must be .* in finite numbers"),
+    Case("an empty bbox", boxed(), r"bbox must be .* in finite numbers, got \[\]"),
+    Case("a bbox in texts", boxed("1", "2", "3", "4"), "bbox must be .* in finite numbers"),
+    Case("a bbox as text", of("annotations", bbox="1,2,3,4"), "bbox must be .* in finite numbers"),
+    Case("a bbox as object", of("annotations", bbox={"x": 1}), "bbox must be .* in finite numbers"),
+    Case("a true in a bbox", boxed(True, 2, 3, 4), "bbox must be .* in finite numbers"),
+    Case("a null in a bbox", boxed(None, 2, 3, 4), "bbox must be .* in finite numbers"),
+    Case("NaN in a bbox", _text_for("[NaN, 0, 1, 1]"), "bbox must be .* got \\[nan, 0, 1, 1\\]"),
+    Case("infinity in a bbox", _text_for("[0, 0, Infinity, 1]"), "bbox must be .* in finite numbers"),
+    Case("1e400 in a bbox", _text_for("[0, 0, 1e400, 1]"), "bbox must be .* in finite numbers"),
+    Case("401 digits in a bbox", _text_for(f"[0, 0, {10**400}, 1]"), "bbox must be .* in finite numbers"),
+    Case("a deep bbox", _text_for("[" * 900 + "]" * 900), "bbox must be .* in finite numbers"),
+    Case("a crowd of 2", of("annotations", iscrowd=2), "iscrowd must be 0 or 1, got 2"),
+    Case("a crowd that is a list", of("annotations", iscrowd=[]), r"iscrowd must be 0 or 1, got \[\]"),
+    Case("a negative area", of("annotations", area=-5), "area must be a number from 0 on, got -5; correct or remove"),
+    Case("a true area", of("annotations", area=True), "area must be a number from 0 on, got True"),
+    warned(
+        "a box without width", boxed(5, 5, 0, 9), r"dropped 1 box .*annotation 1 of a\.png", [("a.png", []), INTACT[1]]
+    ),
+    warned("a negative height of a box", boxed(5, 5, 9, -9), "dropped 1 box", [("a.png", []), INTACT[1]]),
+    warned("a box outside of its image", boxed(500, 500, 9, 9), "dropped 1 box", [("a.png", []), INTACT[1]]),
+    warned("a box far outside", boxed(9e14, -9e14, 1e-300, 9e14), "dropped 1 box", [("a.png", []), INTACT[1]]),
+    right("a box that sticks out", boxed(-5, 20, 100, 100), [("a.png", [[0, 20, 40, 30]]), INTACT[1]]),
+    right("no annotations", changed(lambda c: c.update(annotations=[])), [("a.png", []), ("b.png", [])]),
+]
+CASES = FORM + IMAGES + CATEGORIES + OBJECTS

@@ -1,0 +1,100 @@
+"""Files to be scored that are broken, through ``read_ground_truth`` and ``read_detections``."""
+
+# ruff: noqa: E501  (a row of a table is a line)
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from raydistill.coco_files import read_detections, read_ground_truth
+
+from .cases import Case, right
+
+Run = Callable[[Path], Any]
+BOX = {"image_id": 3, "category_id": 7, "bbox": [10, 10, 20, 30]}
+
+
+def truth(change: Callable[[dict[str, Any]], Any] = lambda content: None) -> dict[str, Any]:
+    content: dict[str, Any] = {
+        "images": [{"id": 3}, {"id": 8}],
+        "categories": [{"id": 7, "name": "cat"}, {"id": 2, "name": "dog"}],
+        "annotations": [{"id": 1, **BOX}],
+    }
+    change(content)
+    return content
+
+
+def annotated(change: Callable[[dict[str, Any]], Any] | str | bytes) -> Run:
+    """Read annotations after ``change``, or a file that holds a text instead."""
+
+    def run(folder: Path) -> Any:
+        raw = json.dumps(truth(change)) if callable(change) else change
+        path = folder / "truth.json"
+        path.write_bytes(raw if isinstance(raw, bytes) else raw.encode())
+        return len(read_ground_truth(path)["annotations"])
+
+    return run
+
+
+def of(section: str, **values: Any) -> Run:
+    return annotated(lambda content: content[section][0].update(values))
+
+
+def detected(**values: Any) -> Run:
+    return listed([{**BOX, "score": 0.5, **values}])
+
+
+def listed(detections: Any) -> Run:
+    def run(folder: Path) -> Any:
+        (folder / "found.json").write_text(json.dumps(detections))
+        (folder / "truth.json").write_text(json.dumps(truth()))
+        return len(read_detections(folder / "found.json", read_ground_truth(folder / "truth.json")))
+
+    return run
+
+
+CASES = [
+    Case("annotations that are not there", lambda folder: read_ground_truth(folder / "x.json"), r"x\.json: no such file"),
+    Case("a folder", lambda folder: read_ground_truth(folder), "cannot be read"),
+    Case("a name with a NUL", lambda _: read_ground_truth(Path("a\0b")), "must be JSON that can be read, got .*null"),
+    Case("an endless name", lambda _: read_ground_truth(Path("x" * 5000)), "cannot be read .*too long"),
+    Case("annotations cut off", annotated('{"images": ['), r"must be JSON, got .* in line 1; is it cut off\?"),
+    Case("annotations that are no text", annotated(b"\x89PNG\xff"), "cannot be read"),
+    Case("annotations nested deeply", annotated("[" * 100_000), "can be read, got lists and objects nested too deeply"),
+    Case("a key twice", annotated('{"images": [], "images": []}'), "can be read, got the key 'images' twice"),
+    Case("a list as annotations", annotated("[]"), "must be a COCO annotations object, got list"),
+    Case("no annotations list", annotated(lambda c: c.pop("annotations")), "must hold a list 'annotations', got NoneType"),
+    Case("no images", annotated(lambda c: c.update(images=[])), "must hold at least one entry in 'images', got none"),
+    Case("no categories", annotated(lambda c: c.update(categories=[])), "at least one entry in 'categories', got none"),
+    Case("an image without id", annotated(lambda c: c["images"].append({})), "images number 3: must be an object with id"),
+    Case("a true image id", of("images", id=True), "images number 1: must be an object with id, got"),
+    Case("an image id in floating point", of("images", id=3.0), "images number 1: must be an object with id, got"),
+    Case("an image twice", annotated(lambda c: c["images"].append({"id": 3})), "number 3: id must be unique, got 3 again"),
+    Case("a category id twice", annotated(lambda c: c["categories"].append({"id": 7, "name": "x"})), "id must be unique"),
+    Case("a category name twice", of("categories", name="dog"), "categories number 2: name must be unique, got 'dog'"),
+    Case("a category without name", of("categories", name=None), "categories number 1: must be an object with id and name"),
+    Case("a category of half a letter", of("categories", name="\ud800"), "categories number 1: must be an object with id"),
+    Case("an unlisted image", of("annotations", image_id=99), "annotation 1: image_id must be one of the annotations'"),
+    Case("an image id as list", of("annotations", image_id=[3]), "annotation 1: image_id must be one of"),
+    Case("a bbox of 3", of("annotations", bbox=[1, 2, 3]), r"annotation 1: bbox must be \[x, y, width, height\]"),
+    Case("a bbox of 401 digits", of("annotations", bbox=[10**400, 0, 1, 1]), "annotation 1: bbox must be"),
+    Case("a negative width", of("annotations", bbox=[5, 5, -3, 4]), "bbox must have no negative width or height"),
+    Case("a crowd that is a text", of("annotations", iscrowd="no"), "annotation 1: iscrowd must be 0 or 1, got 'no'"),
+    Case("a crowd that is a list", of("annotations", iscrowd=[1]), r"annotation 1: iscrowd must be 0 or 1, got \[1\]"),
+    Case("a negative area", of("annotations", area=-1), "annotation 1: area must be a number from 0 on, got -1"),
+    Case("a false area", of("annotations", area=False), "annotation 1: area must be a number from 0 on, got False"),
+    Case("an object as detections", listed({}), "must be a list of detections, got dict"),
+    Case("a detection that is a number", listed([5]), "detection number 1: must be an object, got int"),
+    Case("a detection elsewhere", detected(image_id=99), "detection number 1: image_id must be one of the annotations'"),
+    Case("a detection of nothing", detected(category_id="cat"), "category_id must be one of the annotations', got 'cat'"),
+    Case("a negative height", detected(bbox=[5, 5, 3, -4]), "bbox must have no negative width or height"),
+    Case("a score as text", detected(score="0.5"), "score must be a number, got '0.5'"),
+    Case("a true score", detected(score=True), "score must be a number, got True"),
+    Case("a score of NaN", detected(score=float("nan")), "score must be a number, got nan"),
+    Case("a score of 401 digits", detected(score=10**400), "score must be a number"),
+    right("no detections", listed([]), 0),
+    right("a byte order mark", annotated(json.dumps(truth()).encode("utf-8-sig")), 1),
+    right("ids that are texts", annotated(lambda c: [e.update({k: "3"}) for e, k in ((c["images"][0], "id"), (c["annotations"][0], "image_id"))]), 1),
+]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import traceback
 from typing import Any
 
@@ -49,6 +50,7 @@ class Lists(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
+@functools.cache
 def reads(source: str, decay: float, *overrides: str) -> Reads:
     config = small_config(f"regions.source={source}", *overrides)
     distiller = Distiller(*pair(config), config)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -74,3 +78,34 @@ def test_a_cluster_that_is_not_there_is_a_sentence(monkeypatch: pytest.MonkeyPat
         ray_session.connected(1),
     ):
         pass
+
+
+def test_what_is_imported_meanwhile_is_there_when_ray_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "slow_to_import.py").write_text("import time\ntime.sleep(0.2)\nDONE = True\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    imported_before_ray = []
+    monkeypatch.setenv("RAY_ADDRESS", "somewhere")
+    monkeypatch.setattr(ray_session.ray, "shutdown", lambda: None)
+    monkeypatch.setattr(
+        ray_session.ray,
+        "init",
+        lambda **_: imported_before_ray.append(hasattr(sys.modules.get("slow_to_import"), "DONE")),
+    )
+    with ray_session.connected(1, meanwhile="slow_to_import"):
+        assert sys.modules["slow_to_import"].DONE
+    assert imported_before_ray == [False]
+
+
+def test_a_module_that_cannot_be_imported_is_reported_where_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "somewhere")
+    monkeypatch.setattr(ray_session.ray, "shutdown", lambda: None)
+    monkeypatch.setattr(ray_session.ray, "init", lambda **_: None)
+    with ray_session.connected(1, meanwhile="no_such_module_anywhere"), pytest.raises(ImportError):
+        importlib.import_module("no_such_module_anywhere")
+
+
+def test_looking_what_there_is_does_not_import_torch() -> None:
+    """The driver starts Ray at once and imports torch meanwhile."""
+    modules = "raydistill.run_settings, raydistill.checkpoint, raydistill.launch, raydistill.scoring"
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from raydistill import optimization
 from raydistill.config.sections import Optimizer
-from raydistill.optimization import MetricSums, build_optimizer
+from raydistill.errors import UserError
+from raydistill.optimization import FiniteWatch, MetricSums, build_optimizer
 from raydistill.runtime import Worker
 from raydistill.structures import Gate, StepLosses
 
@@ -105,3 +109,38 @@ def test_many_small_losses_are_summed_without_losing_digits() -> None:
     for _ in range(20_000):
         sums.add(_losses(total=0.1))
     assert sums.over(Worker())["total"] == pytest.approx(0.1, abs=2e-9)
+
+
+def _loss_on(value: float, device: str) -> StepLosses:
+    """Return losses that say they lie on ``device``."""
+    total = SimpleNamespace(device=torch.device(device), detach=lambda: torch.tensor(value))
+    return StepLosses(total, {"total": torch.tensor(value)}, {})  # type: ignore[arg-type]
+
+
+def test_a_loss_on_the_cpu_is_looked_at_at_once() -> None:
+    with pytest.raises(UserError, match=r"step 3: the loss must be finite, got total=nan on images \[7\]"):
+        FiniteWatch().add(_loss_on(float("nan"), "cpu"), "step 3", "images [7]")
+
+
+def test_a_loss_on_a_gpu_is_looked_at_with_the_next_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    def arriving(flag: Tensor) -> Callable[[], bool]:
+        return lambda: asked.append(bool(flag)) or asked[-1]
+
+    monkeypatch.setattr(optimization, "_arriving", arriving)
+    watch = FiniteWatch()
+    watch.add(_loss_on(1.0, "cuda"), "step 1", "images [5]")
+    watch.add(_loss_on(float("inf"), "cuda"), "step 2", "images [6]")
+    assert asked == [True]
+    with pytest.raises(UserError, match=r"step 2: .* on images \[6\]"):
+        watch.add(_loss_on(1.0, "cuda"), "step 3", "images [7]")
+
+
+def test_the_last_loss_on_a_gpu_is_looked_at_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optimization, "_arriving", lambda flag: lambda: bool(flag))
+    watch = FiniteWatch()
+    watch.add(_loss_on(float("nan"), "cuda"), "step 9", "images [1]")
+    with pytest.raises(UserError, match="step 9"):
+        watch.check()
+    watch.check()  # said once

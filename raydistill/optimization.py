@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from raydistill.config.sections import Optimizer
 from raydistill.errors import UserError
 from raydistill.runtime import Worker
-from raydistill.structures import Gate, StepLosses
+from raydistill.structures import Gate, LossDict, StepLosses
 
 
 def build_optimizer(settings: Optimizer, module: nn.Module) -> torch.optim.Optimizer:
@@ -63,10 +63,11 @@ class MetricSums:
 class FiniteWatch:
     """Ends a training whose loss is no longer finite, without making a GPU wait.
 
-    On a GPU a loss is looked at when the next step has been queued: by then its value has come over.
+    On a GPU a loss is looked at when the next step has been queued: by then its value has come over. The weights have
+    then been moved by it, but nothing of them has been saved.
     """
 
-    _pending: tuple[Callable[[], bool], StepLosses, str, str] | None = None
+    _pending: tuple[Callable[[], bool], LossDict, str, str] | None = None
 
     def add(self, losses: StepLosses, step: str, images: str) -> None:
         """Watch the loss of a step on images, as an error would name both.
@@ -75,7 +76,7 @@ class FiniteWatch:
             UserError: when this loss, or on a GPU the one before, is not finite.
         """
         self.check()
-        self._pending = (_arriving(torch.isfinite(losses.total.detach())), losses, step, images)
+        self._pending = (_arriving(torch.isfinite(losses.total.detach())), losses.terms, step, images)
         if losses.total.device.type == "cpu":
             self.check()
 
@@ -84,8 +85,8 @@ class FiniteWatch:
         pending, self._pending = self._pending, None
         if pending is None or pending[0]():
             return
-        _, losses, step, images = pending
-        terms = ", ".join(f"{name}={value.item():.4g}" for name, value in losses.terms.items())
+        _, values, step, images = pending
+        terms = ", ".join(f"{name}={value.item():.4g}" for name, value in values.items())
         raise UserError(
             f"{step}: the loss must be finite, got {terms} on {images}; lower training.optimizer.learning_rate, set "
             "training.clip_grad_norm, or look at these images"
@@ -99,7 +100,7 @@ def _arriving(flag: Tensor) -> Callable[[], bool]:
     here = torch.empty((), dtype=torch.bool, pin_memory=True)
     here.copy_(flag, non_blocking=True)
     arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
-    arrived.record()
+    arrived.record(torch.cuda.current_stream(flag.device))
 
     def wait() -> bool:
         arrived.synchronize()

@@ -45,13 +45,13 @@ def connected(cpus_needed: int, dashboard: bool = False, meanwhile: str = "") ->
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     for name in ("ray", "ray.train", "ray.tune", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    with _importing(meanwhile):
-        address = os.environ.get("RAY_ADDRESS")
-        if address:
-            _join(address)
-        else:
-            _start_here(cpus_needed, dashboard)
     try:
+        with _importing(meanwhile):
+            address = os.environ.get("RAY_ADDRESS")
+            if address:
+                _join(address)
+            else:
+                _start_here(cpus_needed, dashboard)
         yield
     finally:
         ray.shutdown()
@@ -68,11 +68,9 @@ def _importing(module: str) -> Iterator[None]:
     thread = threading.Thread(target=run, daemon=True)
     if module:
         thread.start()
-    try:
-        yield
-    finally:
-        if module:
-            thread.join()
+    yield
+    if module:  # who was interrupted does not wait for it
+        thread.join()
 
 
 def _join(address: str) -> None:

@@ -57,9 +57,9 @@ def refuse_other_settings(config: Config) -> None:
         before = _flat(defaults()) | _flat(_settings_then(run.config))
         now = _flat(_settings_of(config, stage))
         differences = [
-            f"{key}={before.get(key, 'unset')} then, {now.get(key, 'unset')} now"
-            for key in sorted(before.keys() | now.keys())
-            if key in now and before.get(key) != now[key]
+            f"{key}={_shown(before.get(key))} then, {_shown(now[key])} now"
+            for key in sorted(now)
+            if before.get(key) != now[key]
         ]
         if differences:
             problems.append(f"{run.path}: was begun with other settings: {'; '.join(differences)}")
@@ -67,6 +67,10 @@ def refuse_other_settings(config: Config) -> None:
         raise one_error(
             problems, f"{config.output}: holds another run; choose another --output, or remove the directories named"
         )
+
+
+def _shown(value: Any) -> Any:
+    return "unset" if value is None else value
 
 
 def _settings_then(file: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from raydistill.data.checks import check_sides
 from raydistill.data.dataset import DetectionDataset
 from raydistill.detectors.build import build_detector
 from raydistill.detectors.faster_rcnn import FasterRCNNDetector
-from raydistill.detectors.frozen import make_fast
+from raydistill.detectors.frozen import check_compiler, make_fast
 from raydistill.detectors.weights import LoadReport, load_file, load_into
 from raydistill.distiller import Distiller
 from raydistill.engine import evaluate_on_val, finish, fit, make_loader
@@ -101,6 +101,8 @@ def run_stages(config: Config, worker: Worker, reporter_for: ReporterFactory, on
                 notify(Note(f"{stage}: finished before, not trained again"))
         if missing:
             notify(Note(_device(config, worker)))
+            if config.distills and config.distillation.compile_teacher:
+                check_compiler(worker.device)
             train, val = _datasets(config, worker)
             notify(Note(f"data: {len(train)} training and {len(val)} validation images, classes {_names(train)}"))
             stages = _Stages(config, worker, reporter_for, train, val)
@@ -161,10 +163,11 @@ def _run_stage(stages: _Stages, stage: StageName) -> None:
     teacher = _load_teacher(stages, reporter) if stage == "distilled" else None
     if teacher is not None and config.distillation.initialize_from_teacher:
         reporter.event(_inherit(detector, teacher))
-    precision = precision_on(config, worker.device)
+    precision = "fp32" if teacher is None else worker.broadcast(precision_on(config, worker.device))
     distiller = Distiller(detector, teacher, config, precision)
     loader = make_loader(job, worker)
     if teacher is not None:
+        reporter.event(Note(f"{stage}: the teacher answers in {precision}"))
         make_fast(teacher, DTYPES[precision], config.distillation.compile_teacher)
         _compare_known_scores(stages, reporter)
         preflight(job, distiller, loader, worker, reporter.event)
@@ -179,6 +182,7 @@ def _rehearse(stages: _Stages) -> None:
     job = stages.job("distilled")
     student, _ = stages.detector("distilled")
     teacher, _ = stages.detector("teacher")
+    teacher.to(stages.worker.device)  # no part of the distiller, which moves itself
     rehearse(job, Distiller(student, teacher, stages.config), make_loader(job, stages.worker), stages.worker)
 
 

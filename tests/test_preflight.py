@@ -65,7 +65,8 @@ class _TwoWorkers(Worker):
 def test_weights_statistics_and_random_numbers_are_left_as_they_were(tmp_path: Path) -> None:
     stage = _stage(tmp_path, "student.norm=batch", "teacher.norm=batch", "distillation.preflight=warn")
     distiller = stage.distiller()
-    (teacher,) = distiller._teacher
+    assert distiller.teacher is not None
+    teacher = distiller.teacher.detector
     before, teacher_before = copy.deepcopy(distiller.state_dict()), copy.deepcopy(teacher.state_dict())
     state = torch.get_rng_state()
     _check(stage, distiller)
@@ -110,7 +111,7 @@ def test_a_teacher_with_a_broken_weight_is_found(tmp_path: Path) -> None:
     stage = _stage(tmp_path)
     distiller = stage.distiller()
     with torch.no_grad():
-        next(iter(distiller._teacher[0].model.backbone.fpn.parameters())).fill_(torch.nan)
+        next(iter(distiller.teacher.detector.model.backbone.fpn.parameters())).fill_(torch.nan)
     with pytest.raises(UserError, match="must be finite on the first batch"):
         _check(stage, distiller)
 

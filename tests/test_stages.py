@@ -126,6 +126,36 @@ def test_settings_without_influence_on_the_result_may_change(output: Path, setti
     refuse_other_settings(_config(output, setting))
 
 
+def test_the_rehearsal_has_the_teacher_on_the_workers_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The teacher is no part of the distiller, which moves itself."""
+    moved = []
+    original = torch.nn.Module.to
+
+    def to(self: torch.nn.Module, *args: object, **named: object) -> torch.nn.Module:
+        moved.append((self, args))
+        return original(self, *args, **named)
+
+    monkeypatch.setattr(torch.nn.Module, "to", to)
+    rehearsed = []
+    monkeypatch.setattr(stages, "rehearse", lambda job, distiller, *_: rehearsed.append(distiller))
+    _run(_config(tmp_path / "other", "training.epochs=1"))
+    (distiller,) = rehearsed
+    assert distiller.teacher is not None
+    assert any(net is distiller.teacher.detector and args == (torch.device("cpu"),) for net, args in moved)
+
+
+def test_a_machine_without_a_compiler_is_found_out_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no g++")
+
+    monkeypatch.setattr(torch, "compile", fail)
+    with pytest.raises(UserError, match=r"compile_teacher: .*no g"):
+        _run(_config(tmp_path / "other", "distillation.compile_teacher=true"))
+    assert not list((tmp_path / "other").rglob("*.pt"))
+
+
 def test_a_run_begun_before_a_setting_existed_goes_on_with_its_default(output: Path) -> None:
     file = RunDirectory(output / "distilled").config
     older = yaml.safe_load(file.read_text())

@@ -76,6 +76,13 @@ def _write(path: Path, result: dict[str, Any]) -> None:
     write_json(path, result)
 
 
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+    return number
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m raydistill.bench",
@@ -86,8 +93,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("recipe", nargs="?", help=f"one of {', '.join(RECIPES)}, or a YAML file (step, data)")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings to change")
     parser.add_argument("--json", metavar="OUT", help="write the numbers")
-    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="times each case is measured (step, eval)")
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="torch's threads (step, data)")
+    parser.add_argument(
+        "--rounds", type=_count, default=5, metavar="N", help="times each case is measured (step, eval)"
+    )
+    parser.add_argument("--threads", type=_count, default=1, metavar="N", help="torch's threads (step, data)")
     parser.add_argument(
         "--clock", choices=["cpu", "wall"], default="cpu", help="CPU seconds of the process, or the user's time (step)"
     )
@@ -95,17 +104,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--trace", metavar="OUT", help="write a torch.profiler trace of one step (step)")
     parser.add_argument(
         "--students",
-        type=int,
+        type=_count,
         nargs="*",
         default=[],
         metavar="K",
         help="also K students per pass of the teacher (step)",
     )
     parser.add_argument("--seconds", type=float, default=3.0, metavar="S", help="time for each case (data)")
-    parser.add_argument("--images", type=int, default=5000, metavar="N", help="images (eval)")
-    parser.add_argument("--detections", type=int, default=100, metavar="N", help="detections per image (eval)")
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="also spread over N workers (eval)")
-    parser.add_argument("--classes", type=int, default=80, metavar="N", help="classes (eval)")
+    parser.add_argument("--images", type=_count, default=5000, metavar="N", help="images (eval)")
+    parser.add_argument("--detections", type=_count, default=100, metavar="N", help="detections per image (eval)")
+    parser.add_argument("--workers", type=_count, default=1, metavar="N", help="also spread over N workers (eval)")
+    parser.add_argument("--classes", type=_count, default=80, metavar="N", help="classes (eval)")
     return parser
 
 

@@ -18,9 +18,6 @@ from raydistill.config import Config
 from raydistill.errors import UserError
 from raydistill.runtime import Worker
 
-TERMS = ("feature", "classification", "regression", "rpn")
-_MADE_UP_CLASSES = 80  # COCO's
-
 
 @dataclass(frozen=True)
 class StepOptions:

@@ -23,7 +23,7 @@ class Distillation(Section):
     compute with it (AVX512-BF16, AMX)."""
     compile_teacher: bool = False
     """Run the teacher's backbone through ``torch.compile``: pays in long runs on images of one size, since every new
-    shape of a batch is compiled (a minute each); needs a C++ compiler."""
+    shape of a batch is compiled (a minute each, eight at most); needs a C++ compiler."""
 
 
 class Regions(Section):

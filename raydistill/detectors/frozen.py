@@ -20,10 +20,8 @@ def make_fast(detector: FasterRCNNDetector, dtype: torch.dtype = torch.float32, 
     Args:
         detector: on the device where it is asked.
         dtype: type of the convolutions' and linear layers' weights.
-        compiled: run the backbone through ``torch.compile``, once per shape of a batch.
-
-    Raises:
-        UserError: when ``compiled`` and there is no compiler that torch can use.
+        compiled: run the backbone through ``torch.compile``, once per shape of a batch; from the ninth shape on torch
+            runs it plainly.
     """
     detector.eval().requires_grad_(False)
     _fold_norms(detector.model.backbone)
@@ -32,8 +30,8 @@ def make_fast(detector: FasterRCNNDetector, dtype: torch.dtype = torch.float32, 
         if isinstance(module, nn.Conv2d | nn.Linear):
             module.to(dtype)
     if compiled:
-        _try_compiler(next(detector.parameters()).device)
-        detector.model.backbone.forward = torch.compile(detector.model.backbone.forward, dynamic=False)
+        torch.compiler.reset()  # shapes of a teacher before this one would count as shapes of this one
+        detector.model.backbone.compile(dynamic=False)
 
 
 def computes_bf16() -> bool:
@@ -63,8 +61,12 @@ def _fold_norms(module: nn.Module) -> None:
         before = child if isinstance(child, nn.Conv2d) else None
 
 
-def _try_compiler(device: torch.device) -> None:
-    """Compile a trifle, so that a machine without a compiler is found out before anything is trained."""
+def check_compiler(device: torch.device) -> None:
+    """Compile a trifle, so that a machine without a compiler is found out before anything is trained.
+
+    Raises:
+        UserError: where torch finds no compiler that it can use.
+    """
     try:
         torch.compile(lambda x: x.sin() + 1)(torch.ones(4, device=device))
     except Exception as error:

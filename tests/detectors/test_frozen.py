@@ -11,7 +11,7 @@ from raydistill.config import load_config
 from raydistill.detectors import frozen
 from raydistill.detectors.build import build_detector
 from raydistill.detectors.faster_rcnn import FasterRCNNDetector
-from raydistill.detectors.frozen import make_fast
+from raydistill.detectors.frozen import check_compiler, make_fast
 from raydistill.errors import UserError
 from tests.nets import mixed_batch, small_config, small_detector
 
@@ -107,7 +107,18 @@ def test_that_a_machine_without_a_compiler_is_told_so(monkeypatch):
 
     monkeypatch.setattr(torch, "compile", fail)
     with pytest.raises(UserError, match=r"distillation\.compile_teacher: .*\(no g\+\+ found\)"):
-        make_fast(teacher_with_statistics(), compiled=True)
+        check_compiler(torch.device("cpu"))
+
+
+def test_that_a_copy_of_a_compiled_teacher_is_a_net_of_its_own(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda function, **options: function)
+    detector = teacher_with_statistics()
+    make_fast(detector, compiled=True)
+    other = copy.deepcopy(detector)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.zero_()
+    assert answers(other)[0].abs().max() == 0
 
 
 def test_that_the_compiled_backbone_is_the_one_that_is_asked(monkeypatch):

@@ -45,22 +45,25 @@ class Found:
 
     def rows(self, which: NDArray[Any]) -> Found:
         """Return the detections at ``which``, indices [B] or a mask [N] bool."""
-        return Found(*(column[which] for column in (self.image_ids, self.category_ids, self.boxes, self.scores)))
+        return Found(*(column[which] for column in self._columns))
 
     @staticmethod
     def joined(parts: Sequence[Found]) -> Found:
         """Return the detections of all ``parts``, one after the other."""
         nothing = Found(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 4)), np.zeros(0))
-        columns = zip(*((p.image_ids, p.category_ids, p.boxes, p.scores) for p in (nothing, *parts)), strict=True)
+        columns = zip(*(part._columns for part in (nothing, *parts)), strict=True)
         return Found(*(np.concatenate(column) for column in columns))
 
     def as_coco(self) -> Detections:
         """Return the detections in COCO's results format."""
-        columns = (self.image_ids, self.category_ids, self.boxes, self.scores)
         return [
             {"image_id": image, "category_id": category, "bbox": box, "score": confidence}
-            for image, category, box, confidence in zip(*(column.tolist() for column in columns), strict=True)
+            for image, category, box, confidence in zip(*(column.tolist() for column in self._columns), strict=True)
         ]
+
+    @property
+    def _columns(self) -> tuple[NDArray[Any], ...]:
+        return self.image_ids, self.category_ids, self.boxes, self.scores
 
 
 def from_coco(ground_truth: dict[str, Any], detections: Detections) -> tuple[Objects, Found, list[str]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from torchvision.transforms.v2.functional import to_dtype
 
 from raydistill.bench.handwritten import handwritten_loss, unknown_setting
@@ -24,7 +25,7 @@ from raydistill.engine import make_loader, take_step
 from raydistill.errors import UserError
 from raydistill.optimization import MetricSums, build_optimizer
 from raydistill.runtime import Worker
-from raydistill.structures import Batch, StepLosses
+from raydistill.structures import Batch, StepLosses, Target
 from raydistill.teacher import DTYPES, Teacher, TeacherPass, precision_on
 from raydistill.training_state import Job, TrainingState
 
@@ -144,30 +145,35 @@ class Bench:
         """Take torchvision's own step."""
         if "plain" not in self.states:
             self._state("plain", Distiller(self.student, None, self.config))
-        model, optimizer = self.student.model.train(), self.states["plain"].optimizer
+        model = self.student.model
+
+        def loss(images: list[Tensor], targets: list[Target]) -> Tensor:
+            floats = [to_dtype(image, torch.float32, scale=True) for image in images]
+            return torch.stack(list(model(floats, targets).values())).sum()
+
+        self._step_without_us("plain", self.states["plain"].optimizer, loss)
+
+    def _handwritten(self) -> None:
+        state, models = self.states["all_levels"], (self.student.model, self.slow_teacher.model)
+
+        def loss(images: list[Tensor], targets: list[Target]) -> Tensor:
+            return handwritten_loss(models, state.distiller.adapters, self.config, images, targets)
+
+        self._step_without_us("handwritten", state.optimizer, loss)
+
+    def _step_without_us(
+        self, name: str, optimizer: torch.optim.Optimizer, loss_of: Callable[[list[Tensor], list[Target]], Tensor]
+    ) -> None:
+        """Take an optimizer step on the loss of the batch, without the engine."""
+        self.student.train()
         torch.manual_seed(0)
         images, targets = self.worker.to_device(*self.batch)
         optimizer.zero_grad(set_to_none=True)
         with self.worker.autocast(self.config.training.precision):
-            loss = torch.stack(
-                list(model([to_dtype(image, torch.float32, scale=True) for image in images], targets).values())
-            ).sum()
+            loss = loss_of(images, targets)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        self.totals["plain"] = loss.item()
-
-    def _handwritten(self) -> None:
-        state = self.states["all_levels"]
-        self.student.train()
-        torch.manual_seed(0)
-        images, targets = self.worker.to_device(*self.batch)
-        state.optimizer.zero_grad(set_to_none=True)
-        models = (self.student.model, self.slow_teacher.model)
-        with self.worker.autocast(self.config.training.precision):
-            loss = handwritten_loss(models, state.distiller.adapters, self.config, images, targets)
-        loss.backward()  # type: ignore[no-untyped-call]
-        state.optimizer.step()
-        self.totals["handwritten"] = loss.item()
+        self.totals[name] = loss.item()
 
 
 def _data(config: Config, made_up: bool) -> tuple[DetectionDataset, str]:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from raydistill.bench.timing import Spread
+from raydistill.bench.timing import Spread, turns
 from raydistill.config import Config
 from raydistill.data.augmentation import build_augmentation
 from raydistill.data.batches import MicroBatch, PackedBatch, pack
@@ -95,14 +95,13 @@ def _speeds(
         for number in sorted({0, 1, 2, config.loader.num_workers})
     }
     speeds: dict[str, list[float]] = {name: [] for name in (*loaders, _COLD)}
-    for number in range(rounds):
-        for name in list(speeds)[:: 1 if number % 2 == 0 else -1]:
-            if name == _COLD:
-                cold = _cached(train, config, folder / f"cold{number}")
-                batches = _batches(_loader(cold, config, 0), epochs=1)
-            else:
-                batches = _batches(loaders[name])
-            speeds[name].append(_images_per_second(batches, seconds))
+    for number, name in turns(speeds, rounds):
+        if name == _COLD:
+            cold = _cached(train, config, folder / f"cold{number}")
+            batches = _batches(_loader(cold, config, 0), epochs=1)
+        else:
+            batches = _batches(loaders[name])
+        speeds[name].append(_images_per_second(batches, seconds))
     return speeds
 
 

@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from raydistill.bench.memory import process_memory
 from raydistill.columns import Found, Objects
 from raydistill.config.training import Backend
 from raydistill.errors import UserError
@@ -213,20 +213,11 @@ def _in_process(method: _Method, size: tuple[int, int, int, int], rank: int, fol
     data = make_up(*size)
     prepare = _evaluate if method.way == "evaluate" else _score
     with prepare(method, data, rank, folder) as work:
-        held = _memory("VmRSS")
+        held = process_memory("VmRSS")
         wall, cpu = time.perf_counter(), time.process_time()
         scores = work()
         seconds, cpu_seconds = time.perf_counter() - wall, time.process_time() - cpu
-    return _Run(seconds, cpu_seconds, max(0, _memory("VmHWM") - held), scores)
-
-
-def _memory(name: str) -> int:
-    """Return what Linux says of this process's memory in bytes, 0 elsewhere: ``VmRSS`` now, ``VmHWM`` at the peak."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-            if line.startswith(f"{name}:"):
-                return int(line.split()[1]) * 1024
-    return 0
+    return _Run(seconds, cpu_seconds, max(0, process_memory("VmHWM") - held), scores)
 
 
 @contextlib.contextmanager

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 _MIB = 1024**2
 
@@ -14,12 +17,14 @@ _MIB = 1024**2
 def peak_memory(run: Callable[[], object], device: torch.device) -> float:
     """Return the most memory in MiB while ``run`` runs: the GPU's for tensors, else all that this process holds."""
     if device.type == "cuda":
+        import torch
+
         torch.cuda.reset_peak_memory_stats(device)
         run()
         return torch.cuda.max_memory_allocated(device) / _MIB
     _forget_peak()
     run()
-    return _process_peak()
+    return (process_memory("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024) / _MIB
 
 
 def _forget_peak() -> None:
@@ -29,10 +34,10 @@ def _forget_peak() -> None:
         file.write_text("5", encoding="ascii")
 
 
-def _process_peak() -> float:
-    status = Path("/proc/self/status")
-    if status.exists():
-        for line in status.read_text(encoding="ascii").splitlines():
-            if line.startswith("VmHWM:"):
-                return float(line.split()[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def process_memory(name: str) -> int:
+    """Return what Linux says of this process's memory in bytes, 0 elsewhere: ``VmRSS`` now, ``VmHWM`` at the peak."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith(f"{name}:"):
+                return int(line.split()[1]) * 1024
+    return 0

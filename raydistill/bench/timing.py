@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -40,13 +40,19 @@ def in_turn(
         for run in cases.values():
             run()
     seconds: dict[str, list[float]] = {name: [] for name in cases}
-    for number in range(rounds):
-        order = list(cases) if number % 2 == 0 else list(cases)[::-1]
-        for name in order:
-            started = now()
-            cases[name]()
-            seconds[name].append(now() - started)
+    for _, name in turns(cases, rounds):
+        started = now()
+        cases[name]()
+        seconds[name].append(now() - started)
     return seconds
+
+
+def turns(names: Iterable[str], rounds: int) -> Iterator[tuple[int, str]]:
+    """Yield the number of each round with each of ``names``, every other round backwards."""
+    order = list(names)
+    for number in range(rounds):
+        for name in order if number % 2 == 0 else order[::-1]:
+            yield number, name
 
 
 def ratios(seconds: Mapping[str, Sequence[float]], base: str) -> dict[str, Spread]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from raydistill.losses.classification import (
 from raydistill.losses.feature import feature_loss
 from raydistill.losses.regression import closer_gate, delta_distance
 from raydistill.masks import feature_masks
+from raydistill.quality import answer_quality
 from raydistill.structures import (
     AnchorOutputs,
     AnchorSample,
@@ -55,6 +56,20 @@ class _Shared:
     rows: Tensor  # [R'], into the rows of all regions
 
 
+@dataclass(frozen=True)
+class _Compared:
+    """What comparing teacher and student gives."""
+
+    terms: LossDict = field(default_factory=dict)  # raw
+    gates: dict[str, Gate] = field(default_factory=dict)
+    quality: dict[str, Gate] = field(default_factory=dict)
+
+    def add(self, other: _Compared) -> None:
+        self.terms.update(other.terms)
+        self.gates.update(other.gates)
+        self.quality.update(other.quality)
+
+
 class Distiller(nn.Module):
     """Student, adapters and frozen teacher; DDP wraps this.
 
@@ -68,6 +83,7 @@ class Distiller(nn.Module):
         super().__init__()
         self.student = student
         self.adapters = nn.ModuleDict()
+        self.measures_quality = False
         self.weights = {
             "feature": config.feature.weight,
             "classification": config.classification.weight,
@@ -110,28 +126,23 @@ class Distiller(nn.Module):
         outputs = student.predict(batch, features, regions)
         detection = student.detection_losses(outputs, regions) | anchor_losses
         if teacher is None:
-            return self._combine(detection, {}, {}, 0.0)
+            return self._combine(detection, _Compared(), 0.0)
         own = _StudentPass(features, anchor_outputs, anchors, regions, outputs)
-        terms, gates = self._distillation(teacher, batch, own)
-        return self._combine(detection, terms, gates, decay)
+        return self._combine(detection, self._distillation(teacher, batch, own), decay)
 
-    def _distillation(self, teacher: Teacher, batch: Batch, own: _StudentPass) -> tuple[LossDict, dict[str, Gate]]:
+    def _distillation(self, teacher: Teacher, batch: Batch, own: _StudentPass) -> _Compared:
         """Return the raw terms that have a weight, and their gates."""
-        terms: LossDict = {}
-        gates: dict[str, Gate] = {}
+        found = _Compared()
         # Where the sizes of what follows are read from the device, before the teacher's work is queued there.
         shared = self._carrying(own.regions) if self._uses_heads and self._source != "teacher" else None
         seen = teacher.look(batch, with_proposals=self._uses_heads and self._source != "student")
         if self.weights["feature"]:
-            terms["feature"] = self._feature_term(batch, own.features, seen.features)
+            found.terms["feature"] = self._feature_term(batch, own.features, seen.features)
         if self._uses_heads:
-            head_terms, head_gates = self._head_terms(teacher, batch, own, seen, shared)
-            terms |= head_terms
-            gates |= head_gates
+            found.add(self._head_terms(teacher, batch, own, seen, shared))
         if self.weights["rpn"]:
-            terms["rpn"], rpn_gates = self._rpn_term(teacher, own, seen)
-            gates |= rpn_gates
-        return terms, gates
+            found.add(self._rpn_term(teacher, own, seen))
+        return found
 
     @property
     def _uses_heads(self) -> bool:
@@ -166,7 +177,7 @@ class Distiller(nn.Module):
 
     def _head_terms(
         self, teacher: Teacher, batch: Batch, own: _StudentPass, seen: TeacherPass, shared: _Shared | None
-    ) -> tuple[LossDict, dict[str, Gate]]:
+    ) -> _Compared:
         """METHOD sections 2, 4 and 5: both heads on the shared regions; one normaliser over all of them."""
         sets: list[tuple[Regions, HeadOutputs]] = []
         if shared is not None:
@@ -178,16 +189,20 @@ class Distiller(nn.Module):
         if len(sets) == 2:  # one set of both: one pass of the teacher's head
             regions, order = regions.join(sets[1][0])
             outputs = outputs.join(sets[1][1], order)
-        compared = self._compare_heads(regions, outputs, teacher.answer(batch, seen.features, regions))
+        answers = teacher.answer(batch, seen.features, regions)
+        compared = self._compare_heads(regions, outputs, answers)
         num_foreground = regions.foreground.sum()
-        terms = {}
-        gates = {}
+        found = _Compared()
         for name, gate_name in (("classification", "class_open"), ("regression", "box_open")):
             if self.weights[name]:
-                terms[name] = gated_loss(compared[name], compared[gate_name], num_foreground)
+                found.terms[name] = gated_loss(compared[name], compared[gate_name], num_foreground)
                 on_foreground = regions.foreground & compared[gate_name]
-                gates[gate_name] = Gate(on_foreground.sum(), num_foreground)
-        return terms, gates
+                found.gates[gate_name] = Gate(on_foreground.sum(), num_foreground)
+        if self.measures_quality:
+            for who, said in (("student", outputs), ("teacher", answers)):
+                quality = answer_quality(said, regions, self.student.decode_region_boxes)
+                found.quality.update({f"{who}_{name}": value for name, value in quality.items()})
+        return found
 
     def _compare_heads(self, regions: Regions, student: HeadOutputs, teacher: HeadOutputs) -> dict[str, Tensor]:
         """Return divergence and gate of every region and level, [R] each."""
@@ -221,7 +236,7 @@ class Distiller(nn.Module):
             "box_open": box_open,
         }
 
-    def _rpn_term(self, teacher: Teacher, own: _StudentPass, seen: TeacherPass) -> tuple[Tensor, dict[str, Gate]]:
+    def _rpn_term(self, teacher: Teacher, own: _StudentPass, seen: TeacherPass) -> _Compared:
         """METHOD section 6: objectness and deltas on the foreground anchors that the student's RPN sampled."""
         settings, sample = self._config.rpn, own.anchors
         if teacher.num_anchors(seen) != len(own.anchor_outputs.objectness):
@@ -247,13 +262,15 @@ class Distiller(nn.Module):
         loss = gated_loss(
             objectness_divergence(objectness, teacher_objectness), objectness_open, num_foreground
         ) + gated_loss(delta_distance(deltas, teacher_deltas), box_open, num_foreground)
-        return loss, {
+        gates = {
             "rpn_objectness_open": Gate(objectness_open.sum(), num_foreground),
             "rpn_box_open": Gate(box_open.sum(), num_foreground),
         }
+        return _Compared({"rpn": loss}, gates)
 
-    def _combine(self, detection: LossDict, terms: LossDict, gates: dict[str, Gate], decay: float) -> StepLosses:
+    def _combine(self, detection: LossDict, compared: _Compared, decay: float) -> StepLosses:
         """METHOD section 7: the only place where weights and decay multiply."""
+        terms = compared.terms
         weighted = {name: decay * self.weights[name] * term for name, term in terms.items()}
         detection_total = torch.stack([loss.float() for loss in detection.values()]).sum()
         total = detection_total
@@ -266,7 +283,8 @@ class Distiller(nn.Module):
         metrics |= {f"detection/{name}": loss for name, loss in detection.items()}
         metrics |= {f"distillation/{name}": loss for name, loss in terms.items()}
         metrics |= {f"weighted/{name}": loss for name, loss in weighted.items()}
-        return StepLosses(total, {name: loss.detach() for name, loss in metrics.items()}, gates)
+        detached = {name: loss.detach() for name, loss in metrics.items()}
+        return StepLosses(total, detection_total, weighted, detached, compared.gates, compared.quality)
 
 
 def _box_gate(reference: str, student: Tensor, teacher: Tensor, undecoded: Tensor, gt_boxes: Tensor) -> Tensor:

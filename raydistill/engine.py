@@ -13,8 +13,10 @@ from torch.nn.parallel import DistributedDataParallel
 from raydistill import checkpoint
 from raydistill.data.augmentation import build_augmentation
 from raydistill.data.cache import for_training
+from raydistill.data.dataset import DetectionDataset
 from raydistill.data.loaders import MicroBatch, TrainingLoader, evaluation_loader
 from raydistill.detectors.base import Detector
+from raydistill.diagnosis import first_batch_diagnosis, mean_metrics
 from raydistill.distiller import Distiller
 from raydistill.evaluation import EvaluationResult, evaluate
 from raydistill.events import EpochDone, Evaluating, StageStarted, StepDone
@@ -52,7 +54,7 @@ def fit(job: Job, distiller: Distiller, loader: TrainingLoader, worker: Worker, 
     reporter.event(StageStarted(job.stage, job.epochs, loader.steps_per_epoch, state.epoch))
     for epoch in range(state.epoch, job.epochs):
         started = time.perf_counter()
-        metrics = train_one_epoch(state, epoch)
+        metrics = _diagnosis(state, epoch) | train_one_epoch(state, epoch)
         if (epoch + 1) % job.config.evaluation.every == 0 or epoch + 1 == job.epochs:
             worker.share_buffers(state.student)
             evaluation = evaluate_on_val(job, state.student, worker, _told(state, epoch + 1))
@@ -66,6 +68,16 @@ def fit(job: Job, distiller: Distiller, loader: TrainingLoader, worker: Worker, 
         save(state)
         reporter.event(EpochDone(job.stage, epoch + 1, job.epochs, metrics, seconds))
     return finish(state.job, state.student, state.best or {}, worker)
+
+
+def _diagnosis(state: TrainingState, epoch: int) -> dict[str, float]:
+    """Return what the terms do to the student as ``epoch`` begins, under ``train/``, where it is asked for."""
+    job = state.job
+    decay = decay_at(job.config.decay, epoch / job.epochs)
+    if not (job.config.logging.diagnosis and state.distiller.distills and decay):
+        return {}
+    own = first_batch_diagnosis(job, state.distiller, state.loader, state.worker, decay, gradients=True)
+    return {f"train/{name}": value for name, value in mean_metrics(own, state.worker).items()}
 
 
 def train_one_epoch(state: TrainingState, epoch: int) -> dict[str, float]:
@@ -154,10 +166,30 @@ def evaluate_on_val(
     job: Job, detector: Detector, worker: Worker, progress: Callable[[int, int], None] | None = None
 ) -> EvaluationResult:
     """Score ``detector`` on the validation split, spread over the workers; ``progress`` hears how far it is."""
+    return _evaluate(job, job.val, detector, worker, progress)
+
+
+def _evaluate(
+    job: Job,
+    split: DetectionDataset,
+    detector: Detector,
+    worker: Worker,
+    progress: Callable[[int, int], None] | None = None,
+) -> EvaluationResult:
     batches = evaluation_loader(
-        job.val, job.config.evaluation.batch_size, worker.rank, worker.world_size, job.config.loader
+        split, job.config.evaluation.batch_size, worker.rank, worker.world_size, job.config.loader
     )
-    return evaluate(detector, job.val, batches, worker, backend=job.config.evaluation.backend, progress=progress)
+    return evaluate(detector, split, batches, worker, backend=job.config.evaluation.backend, progress=progress)
+
+
+def _test_scores(job: Job, detector: Detector, worker: Worker) -> dict[str, float]:
+    """Score the weights that are best on the validation split on the test split, as ``test_AP`` ...; once."""
+    if job.test is None:
+        return {}
+    worker.wait()  # the main worker has written them
+    detector.exported().load_state_dict(checkpoint.load_weights(job.run.best).model)
+    evaluation = _evaluate(job, job.test, detector, worker)
+    return {f"test_{name}": value for name, value in evaluation.scores.summary.items()}
 
 
 def _score_metrics(evaluation: EvaluationResult) -> dict[str, float]:
@@ -178,12 +210,13 @@ def _keep_best(state: TrainingState, epoch: int, evaluation: EvaluationResult) -
 
 
 def finish(job: Job, detector: Detector, best: dict[str, float], worker: Worker) -> dict[str, Any]:
-    """Write and return the stage's row of the comparison."""
+    """Write and return the stage's row of the comparison; ``detector`` is left with its best weights."""
     result = {
         "stage": job.stage,
         "epochs": job.epochs,
         "parameters": sum(parameter.numel() for parameter in detector.exported().parameters()),
         **best,
+        **_test_scores(job, detector, worker),
     }
     if worker.is_main:
         checkpoint.write_json(job.run.result, result)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import torch
-
 from raydistill.data.loaders import TrainingLoader
+from raydistill.diagnosis import Pull, first_batch_diagnosis
 from raydistill.distiller import Distiller
 from raydistill.errors import UserError
 from raydistill.events import Note
@@ -24,7 +23,7 @@ def rehearse(job: Job, distiller: Distiller, loader: TrainingLoader, worker: Wor
     Raises:
         UserError: as ``Distiller.forward`` does.
     """
-    _first_losses(job, distiller, loader, worker)
+    first_batch_diagnosis(job, distiller, loader, worker, decay_at(job.config.decay, 0.0), gradients=False)
 
 
 def preflight(
@@ -37,8 +36,9 @@ def preflight(
     Raises:
         UserError: when a term is not finite on a worker, or zero on all of them (with ``preflight: strict``).
     """
-    own = _first_losses(job, distiller, loader, worker)
-    losses = {rank: values for rank, values in enumerate(worker.gather(own)) if values is not None}
+    own = first_batch_diagnosis(job, distiller, loader, worker, decay_at(job.config.decay, 0.0), gradients=True)
+    found = {rank: diagnosis for rank, diagnosis in enumerate(worker.gather(own)) if diagnosis is not None}
+    losses = {rank: diagnosis.losses for rank, diagnosis in found.items()}
     if not losses:
         notify(Note("preflight: no image with an object in the first batches; the terms could not be checked", True))
         return
@@ -48,7 +48,8 @@ def preflight(
     for name in [name for name, weight in distiller.weights.items() if weight]:
         raw = {rank: values.get(f"distillation/{name}", 0.0) for rank, values in losses.items()}
         weighted = _mean([values.get(f"weighted/{name}", 0.0) for values in losses.values()])
-        notify(_proportion(name, _mean(list(raw.values())), weighted, detection))
+        pulls = [diagnosis.pulls[name] for diagnosis in found.values() if name in diagnosis.pulls]
+        notify(_proportion(name, _mean(list(raw.values())), weighted, detection, pulls))
         problems += _problems(name, raw, notify)
     if problems and job.config.distillation.preflight == "strict":
         raise UserError("\n".join(["preflight:", *problems, "go on all the same with distillation.preflight=warn"]))
@@ -74,26 +75,11 @@ def _problems(name: str, raw: dict[int, float], notify: Callable[[Note], None]) 
     return []
 
 
-def _first_losses(job: Job, distiller: Distiller, loader: TrainingLoader, worker: Worker) -> dict[str, float] | None:
-    """Return this worker's losses on its first batch, everything else left as it was."""
-    batch = loader.sample_batch()
-    if batch is None:
-        return None
-    images, targets = worker.to_device(*batch)
-    distiller.to(worker.device)
-    buffers = {name: buffer.clone() for name, buffer in distiller.named_buffers()}
-    devices = [worker.device] if worker.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), torch.no_grad(), worker.autocast(job.config.training.precision):
-        distiller.train()
-        losses = distiller(images, targets, decay_at(job.config.decay, 0.0))
-    for name, buffer in distiller.named_buffers():
-        buffer.copy_(buffers[name])
-    return {name: value.item() for name, value in losses.terms.items()}
-
-
-def _proportion(name: str, raw: float, weighted: float, detection: float) -> Note:
+def _proportion(name: str, raw: float, weighted: float, detection: float, pulls: list[Pull]) -> Note:
     ratio = weighted / detection if detection else math.inf
     text = f"preflight: {name:<14} {raw:9.4f} raw, {weighted:9.4f} weighted = {ratio:6.1%} of the detection loss"
+    if pulls:
+        text += f", {_mean([pull.ratio for pull in pulls]):.2f} of its gradient"
     if ratio > _DROWNING:
         return Note(f"{text}; it drowns the detection loss: lower {name}.weight", True)
     return Note(text)

@@ -14,7 +14,7 @@ from raydistill import checkpoint
 from raydistill.checkpoint import RunDirectory
 from raydistill.config import Config
 from raydistill.config.sections import Detector as DetectorSettings
-from raydistill.data.build import build_datasets
+from raydistill.data.build import Splits, build_splits
 from raydistill.data.checks import check_sides
 from raydistill.data.dataset import DetectionDataset
 from raydistill.detectors.build import build_detector
@@ -33,8 +33,6 @@ from raydistill.teacher import DTYPES, precision_on
 from raydistill.training_state import Job, export
 
 ReporterFactory = Callable[[RunDirectory], Reporter]
-Datasets = tuple[DetectionDataset, DetectionDataset]
-"""Training and validation split."""
 _CLASSES_SHOWN = 6
 
 
@@ -45,8 +43,7 @@ class _Stages:
     config: Config
     worker: Worker
     reporter_for: ReporterFactory
-    train: DetectionDataset
-    val: DetectionDataset
+    data: Splits
     teacher: RunDirectory | None = None  # trained elsewhere
 
     def run_directory(self, stage: StageName) -> RunDirectory:
@@ -60,7 +57,7 @@ class _Stages:
         if stage == "teacher":
             epochs = (config.teacher.epochs or epochs) if config.teacher.train else 0
             config = _at_the_teachers_pace(config)
-        return Job(stage, config, settings, epochs, self.run_directory(stage), self.train, self.val)
+        return Job(stage, config, settings, epochs, self.run_directory(stage), *self.data)
 
     def settings(self, stage: StageName) -> DetectorSettings:
         return self.config.teacher if stage == "teacher" else self.config.student
@@ -69,7 +66,7 @@ class _Stages:
         """Build a stage's net with its starting weights; the student begins with the same ones in every stage."""
         torch.manual_seed(self.config.seed)
         settings = self.settings(stage)
-        detector = build_detector(settings, self.config.input, self.train.classes)
+        detector = build_detector(settings, self.config.input, self.data.train.classes)
         return detector, load_into(detector, settings, "teacher" if stage == "teacher" else "student")
 
 
@@ -103,9 +100,9 @@ def run_stages(config: Config, worker: Worker, reporter_for: ReporterFactory, on
             notify(Note(_device(config, worker)))
             if config.distills and config.distillation.compile_teacher:
                 check_compiler(worker.device)
-            train, val = _datasets(config, worker)
-            notify(Note(f"data: {len(train)} training and {len(val)} validation images, classes {_names(train)}"))
-            stages = _Stages(config, worker, reporter_for, train, val)
+            data = _datasets(config, worker)
+            notify(_contents(data))
+            stages = _Stages(config, worker, reporter_for, data)
             if only == "teacher" or (missing[-1] == "distilled" and len(missing) > 1):
                 _rehearse(stages)
             for stage in missing:
@@ -117,14 +114,15 @@ def run_stages(config: Config, worker: Worker, reporter_for: ReporterFactory, on
         )
 
 
-def _datasets(config: Config, worker: Worker) -> Datasets:
+def _datasets(config: Config, worker: Worker) -> Splits:
     """Read and check the data on the main worker, for all: a hundred thousand image headers take half a minute."""
-    built: Datasets | UserError | None = None
+    built: Splits | UserError | None = None
     if worker.is_main:
         try:
-            built = build_datasets(config.data)
+            built = build_splits(config.data)
             for split in built:
-                check_sides(split, config.input)
+                if split is not None:
+                    check_sides(split, config.input)
         except UserError as error:
             built = error
     built = worker.broadcast(built)
@@ -134,7 +132,7 @@ def _datasets(config: Config, worker: Worker) -> Datasets:
 
 
 def run_student(
-    config: Config, worker: Worker, reporter_for: ReporterFactory, data: Datasets, teacher: RunDirectory
+    config: Config, worker: Worker, reporter_for: ReporterFactory, data: Splits, teacher: RunDirectory
 ) -> None:
     """Train one student below ``config.output``, distilled from a teacher that lies elsewhere, or alone.
 
@@ -148,7 +146,7 @@ def run_student(
     if worker.broadcast(run.finished):
         return
     with _warnings_to(reporter_for(run).event, worker):
-        _run_stage(_Stages(config, worker, reporter_for, *data, teacher), stage)
+        _run_stage(_Stages(config, worker, reporter_for, data, teacher), stage)
     worker.wait()
 
 
@@ -204,7 +202,7 @@ def _score_only(job: Job, detector: FasterRCNNDetector, report: LoadReport, work
 
 def _load_teacher(stages: _Stages, reporter: Reporter) -> FasterRCNNDetector:
     stages.worker.wait()  # the main worker has written the teacher's file
-    teacher = build_detector(stages.config.teacher, stages.config.input, stages.train.classes)
+    teacher = build_detector(stages.config.teacher, stages.config.input, stages.data.train.classes)
     report = load_file(teacher, stages.run_directory("teacher").best, "teacher")
     reporter.event(Note(f"preflight: teacher: {report}; classes as in the data, in the same order"))
     teacher.to(stages.worker.device)
@@ -242,6 +240,13 @@ def _device(config: Config, worker: Worker) -> str:
     workers = "1 worker" if worker.world_size == 1 else f"{worker.world_size} workers"
     threads = "" if worker.device.type == "cuda" else f", {torch.get_num_threads()} threads each"
     return f"device: {worker.device.type}, {workers}{threads}"
+
+
+def _contents(data: Splits) -> Note:
+    numbers = f"{len(data.train)} training and {len(data.val)} validation images"
+    if data.test is not None:
+        numbers = f"{len(data.train)} training, {len(data.val)} validation and {len(data.test)} test images"
+    return Note(f"data: {numbers}, classes {_names(data.train)}")
 
 
 def _names(dataset: DetectionDataset) -> str:

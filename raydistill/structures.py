@@ -145,6 +145,9 @@ class Gate:
 class StepLosses:
     """What one forward pass of the ``Distiller`` gives."""
 
-    total: Tensor  # the scalar to differentiate
+    total: Tensor  # the scalar to differentiate: the next two together
+    detection: Tensor  # sum of the student's own losses
+    weighted: LossDict  # distillation terms times weight and decay
     terms: LossDict  # every term by its metric path, detached
     gates: dict[str, Gate]
+    quality: dict[str, Gate]  # of both heads' answers; where it is asked for

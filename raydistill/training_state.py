@@ -37,6 +37,7 @@ class Job:
     run: RunDirectory
     train: DetectionDataset
     val: DetectionDataset
+    test: DetectionDataset | None = None
 
 
 @dataclass

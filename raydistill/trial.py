@@ -15,11 +15,11 @@ import torch
 from raydistill.checkpoint import RunDirectory
 from raydistill.config import load_config
 from raydistill.config.sections import Data
-from raydistill.data.build import build_datasets
+from raydistill.data.build import Splits, build_splits
 from raydistill.errors import UserError, first_line
 from raydistill.events import EpochDone, Event, Note, TrialEvent
 from raydistill.runtime import FileReporter, Worker
-from raydistill.stages import Datasets, run_student
+from raydistill.stages import run_student
 from raydistill.sweep_directory import SweepDirectory, TrialDirectory
 
 Tell = Callable[[TrialEvent], None]
@@ -80,9 +80,9 @@ def _failed(trial: TrialDirectory, worker: Worker, reason: str, details: str = "
 
 
 @functools.lru_cache(maxsize=1)
-def _datasets(data: Data) -> Datasets:
+def _datasets(data: Data) -> Splits:
     """Return the data, read once for all trials of this process."""
-    return build_datasets(data)
+    return build_splits(data)
 
 
 @dataclass(frozen=True)

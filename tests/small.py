@@ -17,7 +17,7 @@ import yaml
 from raydistill.checkpoint import RunDirectory
 from raydistill.config import Config, load_config
 from raydistill.config.loader import split_overrides
-from raydistill.data.build import build_datasets
+from raydistill.data.build import build_splits
 from raydistill.data.loaders import TrainingLoader
 from raydistill.detectors.build import build_detector
 from raydistill.detectors.faster_rcnn import FasterRCNNDetector
@@ -145,10 +145,10 @@ class Stage:
     listener: Listener = field(default_factory=Listener)
 
     def __post_init__(self) -> None:
-        train, val = build_datasets(self.config.data)
+        splits = build_splits(self.config.data)
         run = RunDirectory(Path(self.config.output) / self.name)
         settings = self.config.teacher if self.name == "teacher" else self.config.student
-        self.job = Job(self.name, self.config, settings, self.config.training.epochs, run, train, val)
+        self.job = Job(self.name, self.config, settings, self.config.training.epochs, run, *splits)
 
     @property
     def run(self) -> RunDirectory:

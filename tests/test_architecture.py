@@ -22,9 +22,9 @@ LAYERS: dict[str, int] = {
     # nets, one forward pass, scores, what is shown
     **dict.fromkeys(("detectors", "distiller", "evaluation", "coco_files", "optimization", "progress", "report"), 2),
     **dict.fromkeys(("search_space", "sweep_display", "trackers"), 2),
-    **dict.fromkeys(("masks", "teacher", "columns", "scoring"), 2),
+    **dict.fromkeys(("masks", "teacher", "columns", "scoring", "quality"), 2),
     # training one stage, then all of them
-    **dict.fromkeys(("run_settings", "training_state", "engine", "preflight", "stages"), 3),
+    **dict.fromkeys(("run_settings", "training_state", "engine", "diagnosis", "preflight", "stages"), 3),
     # which trials a sweep has, and one of them
     **dict.fromkeys(("suggestions", "sweep_plan", "trial"), 3),
     # what is measured of all that

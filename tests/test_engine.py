@@ -352,3 +352,45 @@ def test_the_exported_student_loads_into_plain_torchvision_without_adapters(tmp_
     model = stage.detector(seed=5).exported()
     model.load_state_dict(weights_of(stage.run.last))
     assert not any("adapter" in key for key in weights_of(stage.run.last))
+
+
+def test_the_best_weights_are_scored_on_the_test_split_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Stage(small_run(tmp_path, "data.num_test=3"))
+    seen = _scored(monkeypatch, [0.3, 0.2, 0.25])
+    score, splits = engine.evaluate, []
+
+    def watched(detector: Any, split: Any, *rest: Any, **options: Any) -> EvaluationResult:
+        splits.append(split)
+        return score(detector, split, *rest, **options)
+
+    monkeypatch.setattr(engine, "evaluate", watched)
+    result = stage.fit()
+    assert [split is stage.job.test for split in splits] == [False, False, True]
+    assert len(splits[2]) == 3
+    assert same_weights(seen[2], seen[0])
+    assert not same_weights(seen[2], weights_of(stage.run.last))
+    assert (result["AP"], result["epoch"], result["test_AP"], result["test_AP50"]) == (0.3, 1, 0.25, 0.75)
+
+
+def test_without_a_test_split_nothing_is_said_of_one(tmp_path: Path) -> None:
+    assert not any(name.startswith("test_") for name in Stage(small_run(tmp_path)).fit())
+
+
+def test_a_diagnosis_is_logged_every_epoch_where_it_is_asked_for_and_changes_nothing(tmp_path: Path) -> None:
+    plain = Stage(small_run(tmp_path / "plain"), "distilled")
+    plain.fit()
+    told = Stage(small_run(tmp_path / "told", "logging.diagnosis=true"), "distilled")
+    told.fit()
+    added = [line.keys() - other.keys() for line, other in zip(told.lines(), plain.lines(), strict=True)]
+    terms = ("feature", "classification", "regression", "rpn")
+    quality = {f"train/quality/{who}_{what}" for who in ("student", "teacher") for what in ("probability", "iou")}
+    assert added == 2 * [{f"train/{what}/{term}" for what in ("gradient", "cosine") for term in terms} | quality]
+    assert same_weights(weights_of(plain.run.last), weights_of(told.run.last))
+
+
+def test_a_student_alone_has_no_diagnosis(tmp_path: Path) -> None:
+    stage = Stage(small_run(tmp_path, "logging.diagnosis=true"))
+    stage.fit()
+    assert not any("gradient" in name or "quality" in name for line in stage.lines() for name in line)

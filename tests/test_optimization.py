@@ -25,7 +25,7 @@ def _net() -> nn.Module:
 def _losses(gates: dict[str, tuple[float, float]] | None = None, **terms: float) -> StepLosses:
     values = {name: torch.tensor(value) for name, value in terms.items()}
     counted = {name: Gate(torch.tensor(opened), torch.tensor(total)) for name, (opened, total) in (gates or {}).items()}
-    return StepLosses(torch.tensor(0.0), values, counted)
+    return StepLosses(torch.tensor(0.0), torch.tensor(0.0), {}, values, counted, {})
 
 
 def test_norms_and_biases_carry_no_weight_decay() -> None:
@@ -114,7 +114,7 @@ def test_many_small_losses_are_summed_without_losing_digits() -> None:
 def _loss_on(value: float, device: str) -> StepLosses:
     """Return losses that say they lie on ``device``."""
     total = SimpleNamespace(device=torch.device(device), detach=lambda: torch.tensor(value))
-    return StepLosses(total, {"total": torch.tensor(value)}, {})  # type: ignore[arg-type]
+    return StepLosses(total, total, {}, {"total": torch.tensor(value)}, {}, {})  # type: ignore[arg-type]
 
 
 def test_a_loss_on_the_cpu_is_looked_at_at_once() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +11,7 @@ from typing import Any, TypeVar
 import pytest
 import torch
 
+from raydistill.diagnosis import Diagnosis
 from raydistill.errors import UserError
 from raydistill.events import Note
 from raydistill.preflight import preflight, rehearse
@@ -40,13 +42,15 @@ class _Fixed:
 
     def __call__(self, *_: Any) -> StepLosses:
         losses = {name: torch.tensor(value) for name, value in self._losses.items()}
-        return StepLosses(losses["detection/total"], losses, {})
+        return StepLosses(losses["detection/total"], losses["detection/total"], {}, losses, {}, {})
 
     def to(self, _: torch.device) -> None:
         """Move nothing."""
 
     def train(self) -> None:
         """Switch nothing."""
+
+    measures_quality = False
 
     def named_buffers(self) -> list[Any]:
         return []
@@ -84,6 +88,14 @@ def test_each_term_is_named_with_its_share_of_the_detection_loss(tmp_path: Path)
     assert "0.2500 raw" in notes[0].text
     assert "0.7500 weighted" in notes[0].text
     assert "37.5%" in notes[0].text
+
+
+def test_a_real_pair_of_nets_has_the_gradient_of_every_term(tmp_path: Path) -> None:
+    notes = [note.text for note in _check(_stage(tmp_path, "distillation.preflight=warn")) if " raw, " in note.text]
+    shares = [re.search(r"of the detection loss, (\d+\.\d\d) of its gradient", text) for text in notes]
+    assert len(shares) == 4
+    assert all(share is not None for share in shares)
+    assert any(share is not None and float(share[1]) > 0 for share in shares)
 
 
 def test_a_real_pair_of_nets_has_a_note_for_every_term_with_a_weight(tmp_path: Path) -> None:
@@ -153,7 +165,9 @@ def test_a_term_that_is_zero_on_one_worker_is_a_warning(tmp_path: Path) -> None:
 def test_a_term_that_is_not_finite_on_another_worker_is_an_error(tmp_path: Path) -> None:
     stage = _stage(tmp_path)
     inf = float("inf")
-    stage.worker = _TwoWorkers(other={"detection/total": 1.0, "distillation/rpn": inf, "weighted/rpn": inf})
+    stage.worker = _TwoWorkers(
+        other=Diagnosis({"detection/total": 1.0, "distillation/rpn": inf, "weighted/rpn": inf}, {}, {})
+    )
     with pytest.raises(UserError, match=r"got \[0\.5, inf\]"):
         _check(stage, _Fixed({"rpn": 0.5}))
 

@@ -17,7 +17,7 @@ from raydistill import stages
 from raydistill.checkpoint import RunDirectory
 from raydistill.config import Config
 from raydistill.config.sections import Data
-from raydistill.data.build import build_datasets
+from raydistill.data.build import build_splits
 from raydistill.detectors.build import build_detector
 from raydistill.errors import UserError
 from raydistill.events import StageStarted
@@ -235,7 +235,7 @@ def test_a_teacher_that_is_given_is_scored_and_not_trained(output: Path, tmp_pat
 
 def test_a_given_teacher_of_other_classes_is_refused(output: Path, tmp_path: Path) -> None:
     config = _config(tmp_path / "new")
-    train, val = build_datasets(config.data)
+    train, val, _ = build_splits(config.data)
     detector = build_detector(config.teacher, config.input, ("wolf", *train.classes[1:]))
     run = RunDirectory(tmp_path / "wolves")
     export(Job("teacher", config, config.teacher, 1, run, train, val), detector, run.best)
@@ -295,9 +295,9 @@ def test_the_preflight_says_what_it_found(output: Path) -> None:
 def test_what_the_data_readers_log_reaches_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def build(data: Data) -> Any:
         logging.getLogger("raydistill.data.coco").warning("2 boxes dropped")
-        return build_datasets(data)
+        return build_splits(data)
 
-    monkeypatch.setattr(stages, "build_datasets", build)
+    monkeypatch.setattr(stages, "build_splits", build)
     monkeypatch.setattr(stages, "_run_stage", lambda *_: None)
     monkeypatch.setattr(stages, "_rehearse", lambda *_: None)
     monkeypatch.setattr(stages, "comparison", lambda _: pd.DataFrame())

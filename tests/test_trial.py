@@ -163,8 +163,8 @@ def test_the_data_is_read_once_for_trials_that_follow_one_another(
     sweep: SweepDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = []
-    original = trial_module.build_datasets
-    monkeypatch.setattr(trial_module, "build_datasets", lambda data: read.append(data) or original(data))
+    original = trial_module.build_splits
+    monkeypatch.setattr(trial_module, "build_splits", lambda data: read.append(data) or original(data))
     for name in (BASELINE, POINT):
         assert _Ran(sweep, name).reason == ""
     assert len(read) == 1

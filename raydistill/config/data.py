@@ -24,6 +24,9 @@ class CocoData(Section):
     train_annotations: str = "annotations/train.json"
     val_images: str = "val"
     val_annotations: str = "annotations/val.json"
+    test_images: str | None = None
+    """A third split: what was best on the validation split is scored there once, at the end of each stage."""
+    test_annotations: str | None = None
     skip_images_without_objects: bool = False
     """Leave images without objects out of training (they always count in evaluation)."""
     on_bad_image: OnBadImage = "error"
@@ -31,6 +34,15 @@ class CocoData(Section):
     that turn out broken later end the run. ``skip``: the image is left out of its split from the start, with a warning
     that counts and names them; one whose pixels turn out broken only in training is replaced by the next one, with a
     warning, and in validation is an error all the same: scores never change their meaning on the way."""
+
+    @model_validator(mode="after")
+    def _test_split_is_whole(self) -> Self:
+        if (self.test_images is None) != (self.test_annotations is None):
+            raise ValueError(
+                f"test_images must be given together with test_annotations, got {self.test_images} and "
+                f"{self.test_annotations}"
+            )
+        return self
 
 
 class VocData(Section):
@@ -40,6 +52,8 @@ class VocData(Section):
     root: Text
     train_split: str = "train"
     val_split: str = "val"
+    test_split: Text | None = None
+    """As for COCO data: scored once, at the end of each stage."""
     classes: tuple[Text, ...] | None = None
     """The classes in the order of their labels; unset: those found in the training split, by name."""
     difficult: Literal["ignore", "include"] = "ignore"
@@ -64,6 +78,8 @@ class ShapesData(Section):
     format: Literal["shapes"]
     num_train: Count = 600
     num_val: Count = 150
+    num_test: WholeNumber = 0
+    """Images of a test split, scored once at the end of each stage; 0: there is none."""
     size: Annotated[Whole, Field(ge=32, le=2048)] = 96
     """Side of the square images in pixels."""
     max_objects: Count = 4

@@ -25,6 +25,10 @@ class Logging(Section):
 
     tensorboard: bool = True
     """Event files in the run directories: ``tensorboard --logdir OUTPUT``."""
+    diagnosis: bool = False
+    """Measure before each epoch, on one batch, how hard each distillation term pulls at the student and which way
+    (``train/gradient/...``: its gradient's norm over that of the detection losses; ``train/cosine/...``), and how good
+    the answers of both nets are on the regions compared (``train/quality/...``); a step or two of time per epoch."""
     mlflow: Mlflow | None = None
     """A run per stage or trial. ``{}`` takes the defaults."""
     wandb: Wandb | None = None

@@ -111,7 +111,13 @@ def defaults() -> dict[str, Any]:
     known = {
         name: field.default.model_dump(mode="json") for name, field in fields if isinstance(field.default, Section)
     }
-    return known | {"data": {"on_bad_image": CocoData.model_fields["on_bad_image"].default}}
+    of_data = {
+        name: field.default
+        for kind in (CocoData, VocData, ShapesData)
+        for name, field in kind.model_fields.items()
+        if not field.is_required()
+    }
+    return known | {"data": of_data}
 
 
 def conflicts(config: Config) -> list[str]:

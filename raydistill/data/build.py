@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from raydistill.config import CocoData, ShapesData, VocData
 from raydistill.config.sections import Data
@@ -17,6 +17,15 @@ from raydistill.data.dataset import DetectionDataset
 from raydistill.data.shapes import make_shapes
 from raydistill.data.voc import read_voc
 from raydistill.errors import UserError
+
+
+class Splits(NamedTuple):
+    """The splits of a run; all have the same classes."""
+
+    train: DetectionDataset
+    val: DetectionDataset
+    test: DetectionDataset | None
+    """Scored once, with the weights that are best on ``val``; None: there is none."""
 
 
 def build_datasets(data: Data) -> tuple[DetectionDataset, DetectionDataset]:
@@ -32,6 +41,16 @@ def build_datasets(data: Data) -> tuple[DetectionDataset, DetectionDataset]:
     if data.skip_images_without_objects:
         train = train.without_empty()
     return replace(train, replaces_unreadable=data.on_bad_image == "skip"), val
+
+
+def build_splits(data: Data) -> Splits:
+    """Build all splits that ``data`` describes.
+
+    Raises:
+        UserError: naming what is wrong with the data.
+    """
+    train, val = build_datasets(data)
+    return Splits(train, val, _test_split(data, train))
 
 
 def open_dataset(
@@ -95,25 +114,44 @@ def _open(
     return dataset_from(raw, folder, annotations)
 
 
+def _test_split(data: Data, train: DetectionDataset) -> DetectionDataset | None:
+    if isinstance(data, ShapesData):
+        return make_shapes(data, "test") if data.num_test else None
+    with _system_errors_in_words():
+        if isinstance(data, VocData):
+            return None if data.test_split is None else _voc_split(data, data.test_split, train.classes)
+        if data.test_images is None or data.test_annotations is None:
+            return None
+        return _coco_split(data, "test", data.test_images, data.test_annotations, train)
+
+
 def _coco_splits(data: CocoData) -> tuple[DetectionDataset, DetectionDataset]:
     root = Path(data.root)
     train = read_coco(root / data.train_images, root / data.train_annotations, data.on_bad_image)
-    val = read_coco(root / data.val_images, root / data.val_annotations, data.on_bad_image)
-    only_train, only_val = _categories(train) - _categories(val), _categories(val) - _categories(train)
-    if only_train or only_val:
+    return train, _coco_split(data, "validation", data.val_images, data.val_annotations, train)
+
+
+def _coco_split(data: CocoData, name: str, images: str, annotations: str, train: DetectionDataset) -> DetectionDataset:
+    """Read a split to score on, whose categories must be those of the training split."""
+    root = Path(data.root)
+    split = read_coco(root / images, root / annotations, data.on_bad_image)
+    only_train, only_here = _categories(train) - _categories(split), _categories(split) - _categories(train)
+    if only_train or only_here:
         raise UserError(
-            f"{root / data.val_annotations}: the categories must be those of {root / data.train_annotations}, got "
-            f"only in training: {_named(only_train)}; only in validation: {_named(only_val)}; "
+            f"{root / annotations}: the categories must be those of {root / data.train_annotations}, got "
+            f"only in training: {_named(only_train)}; only in {name}: {_named(only_here)}; "
             "give both files the same categories with the same ids"
         )
-    return train, val
+    return split
 
 
 def _voc_splits(data: VocData) -> tuple[DetectionDataset, DetectionDataset]:
-    root = Path(data.root)
-    rules = data.difficult, data.coordinates, data.on_bad_image
-    train = read_voc(root, data.train_split, data.classes, *rules)
-    return train, read_voc(root, data.val_split, train.classes, *rules)
+    train = _voc_split(data, data.train_split, data.classes)
+    return train, _voc_split(data, data.val_split, train.classes)
+
+
+def _voc_split(data: VocData, split: str, classes: Sequence[str] | None) -> DetectionDataset:
+    return read_voc(Path(data.root), split, classes, data.difficult, data.coordinates, data.on_bad_image)
 
 
 def _categories(dataset: DetectionDataset) -> set[tuple[int, str]]:

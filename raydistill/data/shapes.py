@@ -23,7 +23,8 @@ from raydistill.data import shape_layout
 from raydistill.data.dataset import AnnotatedImage, AnnotatedObject, DetectionDataset, Record, Records
 from raydistill.data.shape_layout import CLASSES, Layout, Points, draw_blob, draw_layout, draw_stroke
 
-Split = Literal["train", "val"]
+Split = Literal["train", "val", "test"]
+_SPLITS = ("train", "val", "test")
 Color = tuple[int, int, int]
 
 _SUPERSAMPLING = 4  # per side, for smooth edges
@@ -34,7 +35,7 @@ _GRAIN = (2.0, 10.0)  # standard deviation of the noise of single pixels
 
 def make_shapes(data: ShapesData, split: Split) -> DetectionDataset:
     """Make the ``split`` of generated images; fewer images are the first ones of more."""
-    count = data.num_train if split == "train" else data.num_val
+    count = {"train": data.num_train, "val": data.num_val, "test": data.num_test}[split]
     return DetectionDataset(
         classes=CLASSES,
         category_ids=tuple(range(1, len(CLASSES) + 1)),
@@ -72,7 +73,7 @@ def _annotated(data: ShapesData, split: Split, index: int) -> AnnotatedImage:
 def _random_numbers(
     data: ShapesData, split: Split, index: int, purpose: Literal["layout", "paint"]
 ) -> np.random.Generator:
-    return np.random.default_rng([data.seed, ("train", "val").index(split), index, ("layout", "paint").index(purpose)])
+    return np.random.default_rng([data.seed, _SPLITS.index(split), index, ("layout", "paint").index(purpose)])
 
 
 def _paint(layout: Layout, data: ShapesData, rng: np.random.Generator) -> NDArray[np.uint8]:

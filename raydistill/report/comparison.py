@@ -19,9 +19,11 @@ def comparison(output: Path) -> pd.DataFrame:
     """Return a row per finished stage below ``output``: scores from 0 to 1 and differences in AP.
 
     Columns: model, AP, AP50, AP75, AP_small, AP_medium, AP_large, parameters, images_per_second, vs_baseline,
-    vs_teacher, epoch (of the weights scored) and epochs. A score without objects is NaN.
+    vs_teacher, epoch (of the weights scored) and epochs; where a test split was scored, test_AP and test_vs_baseline
+    before the last two. A score without objects is NaN.
     """
     results = {stage: _result(output / stage) for stage in STAGES if RunDirectory(output / stage).finished}
+    tested = any("test_AP" in result for result in results.values())
     rows = []
     for stage, result in results.items():
         scores = {name: math.nan if result.get(name, -1) < 0 else result[name] for name in _SCORES}
@@ -33,6 +35,7 @@ def comparison(output: Path) -> pd.DataFrame:
                 "images_per_second": result.get("images_per_second", math.nan),
                 "vs_baseline": _difference(scores["AP"], results.get("baseline")) if stage != "baseline" else math.nan,
                 "vs_teacher": _difference(scores["AP"], results.get("teacher")) if stage != "teacher" else math.nan,
+                **(_on_test(stage, results) if tested else {}),
                 "epoch": int(result.get("epoch", 0)),
                 "epochs": int(result["epochs"]),
             }
@@ -43,8 +46,8 @@ def comparison(output: Path) -> pd.DataFrame:
 def as_text(table: pd.DataFrame) -> str:
     """Return the comparison for people: points of 100, parameters in millions."""
     shown = table.drop(columns=["epochs"]).copy()
-    for name in [*_SCORES, "vs_baseline", "vs_teacher"]:
-        sign = "+" if name.startswith("vs") else ""
+    for name in (name for name in map(str, shown) if name in _SCORES or name.startswith(("vs_", "test_"))):
+        sign = "+" if "vs_" in name else ""
         shown[name] = [_points(value, sign) for value in table[name]]
     shown["parameters"] = [f"{value / 1e6:.1f} M" for value in table["parameters"]]
     shown["images_per_second"] = ["-" if math.isnan(value) else f"{value:.1f}" for value in table["images_per_second"]]
@@ -59,8 +62,15 @@ def _result(run: Path) -> dict[str, float]:
     return result
 
 
-def _difference(ap: float, other: dict[str, float] | None) -> float:
-    return math.nan if other is None or other.get("AP", -1) < 0 else ap - other["AP"]
+def _on_test(stage: str, results: dict[str, dict[str, float]]) -> dict[str, float]:
+    value = results[stage].get("test_AP", -1)
+    ap = math.nan if value < 0 else value
+    over = _difference(ap, results.get("baseline"), "test_AP") if stage != "baseline" else math.nan
+    return {"test_AP": ap, "test_vs_baseline": over}
+
+
+def _difference(ap: float, other: dict[str, float] | None, score: str = "AP") -> float:
+    return math.nan if other is None or other.get(score, -1) < 0 else ap - other[score]
 
 
 def _points(value: float, sign: str) -> str:

@@ -12,10 +12,10 @@ import pandas as pd
 
 from raydistill.report.build import Report
 from raydistill.report.effects import is_numeric
-from raydistill.report.screen import LABELS, gains_over, is_score, one_line, point_name, state
+from raydistill.report.screen import LABELS, gains_over, has_test, is_score, one_line, point_name, state
 from raydistill.report.settings import as_text
 from raydistill.report.summary import GAIN_BY_CLASS
-from raydistill.report.trials import SCORES, SIZES
+from raydistill.report.trials import SCORES, SIZES, TEST
 
 Style = Literal["text", "score", "gain", "number", "share"]
 _LONG = 40  # letters; a longer text is broken into lines
@@ -42,8 +42,19 @@ def points(report: Report) -> str:
     columns.append(Column(report.metric, metric, list(table["mean"]), list(table["std"])))
     columns.append(Column("n", "number", list(table["n"])))
     for other in gains_over(report):
-        gain, spread = list(table[f"gain_over_{other}"]), list(table[f"gain_over_{other}_std"])
-        columns.append(Column(f"vs {LABELS[other]}", _gain_style(report), gain, spread))
+        columns.append(_gain(report, f"gain_over_{other}", f"vs {LABELS[other]}"))
+        if other == "baseline":
+            columns += [
+                Column(f"95% {end}", _gain_style(report), list(table[f"gain_over_baseline_{end}"]))
+                for end in ("low", "high")
+                if table[f"gain_over_baseline_{end}"].notna().any()
+            ]
+    if has_test(report):
+        on_test = list(table[f"{TEST}mean"]), list(table[f"{TEST}std"])
+        columns.append(Column(f"test {report.metric}", metric, *on_test))
+        columns += [
+            _gain(report, f"{TEST}gain_over_{other}", f"test vs {LABELS[other]}") for other in gains_over(report)
+        ]
     columns += _settings(report, table)
     columns.append(Column("best", metric, list(table["best"])))
     columns += [
@@ -160,6 +171,11 @@ def _setting(name: str, values: pd.Series[Any]) -> Column:
 
 def _style(report: Report) -> Style:
     return "score" if is_score(report.metric) else "number"
+
+
+def _gain(report: Report, name: str, title: str) -> Column:
+    table = report.summary
+    return Column(title, _gain_style(report), list(table[name]), list(table[f"{name}_std"]))
 
 
 def _gain_style(report: Report) -> Style:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pandas as pd
@@ -9,6 +10,7 @@ import pandas as pd
 from raydistill.report import comparison
 from raydistill.report.build import Report
 from raydistill.report.settings import as_text as setting_as_text
+from raydistill.report.trials import TEST
 
 _ROWS = 10
 _OTHERS = {"baseline": "the student alone", "constant": "the constant weight", "teacher": "the teacher"}
@@ -122,14 +124,34 @@ def gains_over(report: Report) -> list[str]:
     return [name for name in _OTHERS if f"gain_over_{name}" in report.summary]
 
 
+def has_test(report: Report) -> bool:
+    """Return whether a test split was scored."""
+    return f"{TEST}mean" in report.summary
+
+
 def _result(report: Report, row: pd.Series[Any]) -> str:
     seeds = "1 trial" if row["n"] == 1 else f"{row['n']} trials"
-    parts = [f"{report.metric} {measure(report, row['mean'], row['std'])} ({seeds})"]
-    for other in gains_over(report):
-        gain = measure(report, row[f"gain_over_{other}"], row[f"gain_over_{other}_std"], "+")
-        if gain != "-":
-            parts.append(f"{gain} {'against' if other == 'teacher' else 'over'} {_OTHERS[other]}")
+    parts = [f"{report.metric} {measure(report, row['mean'], row['std'])} ({seeds})", *_gains(report, row)]
+    if has_test(report) and pd.notna(row[f"{TEST}mean"]):
+        on_test = f"on the test split {measure(report, row[f'{TEST}mean'], row[f'{TEST}std'])}"
+        parts[-1] += f"; {', '.join([on_test, *_gains(report, row, TEST)])}"
     return ", ".join(parts)
+
+
+def _gains(report: Report, row: pd.Series[Any], prefix: str = "") -> list[str]:
+    """Return the gains over each other in words, with the 95% interval of that over the student alone."""
+    parts = []
+    for other in gains_over(report):
+        name = f"{prefix}gain_over_{other}"
+        gain = measure(report, row[name], row[f"{name}_std"], "+")
+        if gain == "-":
+            continue
+        interval = ""
+        if other == "baseline" and pd.notna(row[f"{name}_low"]):
+            low, high = (measure(report, row[f"{name}_{end}"], math.nan, "+") for end in ("low", "high"))
+            interval = f" (95% interval {low} to {high})"
+        parts.append(f"{gain} {'against' if other == 'teacher' else 'over'} {_OTHERS[other]}{interval}")
+    return parts
 
 
 def _tables(report: Report) -> str:
@@ -154,6 +176,10 @@ def _rows(report: Report, rows: pd.DataFrame) -> str:
         for other in gains_over(report):
             gain = measure(report, row[f"gain_over_{other}"], row[f"gain_over_{other}_std"], "+")
             line[f"vs {other}"] = gain
+        if has_test(report):
+            line[f"test {report.metric}"] = measure(report, row[f"{TEST}mean"], row[f"{TEST}std"])
+            over = f"{TEST}gain_over_baseline"
+            line["test vs baseline"] = measure(report, row[over], row[f"{over}_std"], "+")
         table.append(
             {**line, "epochs": str(row["epochs"]), "not finished": state(row), "settings": active_settings(report, row)}
         )

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
-from raydistill.report.trials import CLASS, SIZES, against, pairing
+from raydistill.report.trials import CLASS, SIZES, TEST, against, pairing
 
 Mode = Literal["max", "min"]
 GAIN_BY_CLASS = "gain/class/"
@@ -27,16 +28,17 @@ def summarize(trials: pd.DataFrame, settings: Sequence[str], metric: str, mode: 
     """Return a row per point of a sweep, or per stage and differing settings of runs, best first.
 
     Columns: ``role, point`` or ``stage``, the settings, ``n`` (trials with a score), ``mean, std`` (of a sample; NaN
-    for one trial) and ``best`` of ``metric``, ``gain_over_X`` and ``gain_over_X_std`` (of the paired differences),
-    ``gain_AP_small`` ... and ``gain/class/<name>`` over the baseline, ``trials``, ``epochs`` (of all together), and the
-    shares ``finished, stopped, failed``.
+    for one trial) and ``best`` of ``metric``; ``gain_over_X`` with ``_std`` (of the paired differences), ``_low`` and
+    ``_high`` (the 95% interval of their mean by Student's t; NaN for one pair); where a test split was scored
+    ``test_mean, test_std`` and ``test_gain_over_X`` likewise; ``gain_AP_small`` ... and ``gain/class/<name>`` over the
+    baseline, ``trials``, ``epochs`` (of all together), and the shares ``finished, stopped, failed``.
     """
     keys = group_keys(trials, settings)
     failed = trials["status"] == "failed"  # its score so far is no result
     trials = trials.assign(**{metric: trials[metric].mask(failed)})
     measured = pd.concat([trials[keys], _measured(trials, metric).mask(failed)], axis=1)
     grouped = measured.groupby(keys, sort=False, dropna=False)
-    means, stds = grouped.mean(), grouped.std(ddof=1)
+    means, stds, pairs = grouped.mean(), grouped.std(ddof=1), grouped.count()
     by_key = trials.groupby(keys, sort=False, dropna=False)
     table = pd.DataFrame(index=means.index)
     for name in settings:
@@ -46,14 +48,27 @@ def summarize(trials: pd.DataFrame, settings: Sequence[str], metric: str, mode: 
     table["mean"], table["std"] = means["score"], stds["score"]
     table["best"] = by_key[metric].max() if mode == "max" else by_key[metric].min()
     for name in measured.columns[len(keys) + 1 :]:
+        if name == f"{TEST}score":
+            table[f"{TEST}mean"], table[f"{TEST}std"] = means[name], stds[name]
+            continue
         table[name] = means[name]
-        if name.startswith("gain_over_"):
+        if "gain_over_" in name:
             table[f"{name}_std"] = stds[name]
+            half = half_interval(stds[name], pairs[name])
+            table[f"{name}_low"], table[f"{name}_high"] = means[name] - half, means[name] + half
     table["trials"] = by_key.size()
     table["epochs"] = by_key["epochs"].sum()
     for status in ("finished", "stopped", "failed"):
         table[status] = (trials["status"] == status).groupby([trials[key] for key in keys], dropna=False).mean()
     return table.reset_index().sort_values("mean", ascending=mode == "min", kind="stable", ignore_index=True)
+
+
+def half_interval(stds: pd.Series[float], counts: pd.Series[int]) -> pd.Series[float]:
+    """Return half the 95% interval of each mean of ``counts`` values with sample deviations ``stds``; NaN for one."""
+    from scipy.stats import t  # takes a second
+
+    pairs = counts.where(counts > 1)
+    return stds * t.ppf(0.975, pairs - 1) / np.sqrt(pairs)
 
 
 def group_keys(trials: pd.DataFrame, settings: Sequence[str]) -> list[str]:
@@ -79,9 +94,13 @@ def _measured(trials: pd.DataFrame, metric: str) -> pd.DataFrame:
     part = "stage" if "stage" in trials else "role"
     classes = [name for name in trials.columns if name.startswith(CLASS)]
     gains = [name for name in trials.columns if name.startswith("gain_over_")]
+    on_test = [name for name in trials.columns if name.startswith(f"{TEST}gain_over_")]
     baselines = trials[(trials[part] == "baseline") & (trials["status"] == "finished")]
     detail = against(trials, baselines, pairing(trials), [*SIZES, *classes])
     detail = detail.mask(trials[part] == "baseline").rename(
         columns={name: f"gain_{name}" for name in SIZES} | {name: f"gain/{name}" for name in classes}
     )
-    return pd.concat([trials[[metric]].set_axis(["score"], axis=1), trials[gains], detail], axis=1)
+    parts = [trials[[metric]].set_axis(["score"], axis=1), trials[gains]]
+    if on_test:
+        parts += [trials[[f"{TEST}{metric}"]].set_axis([f"{TEST}score"], axis=1), trials[on_test]]
+    return pd.concat([*parts, detail], axis=1)

@@ -14,6 +14,8 @@ from raydistill.report.settings import column
 
 SIZES = ("AP_small", "AP_medium", "AP_large")
 SCORES = ("AP", "AP50", "AP75", *SIZES, "AR100")
+TEST = "test_"
+"""Prefix of the columns that hold scores on the test split, and of the gains in them."""
 CLASS = "class/"
 """Prefix of the columns that hold one class's AP."""
 
@@ -24,23 +26,29 @@ def trial_table(sources: Sequence[Source], settings: Sequence[str], metric: str)
     Columns: of a sweep (``sweep`` when there are several,) ``trial, role, point, seed``, of a run ``run, stage, seed``;
     then ``status, reason``, every setting under its dotted name, scores from 0 to 1 at the best epoch, ``last_AP``,
     the gains in ``metric`` over baseline, constant weight and teacher (paired by seed; NaN where the other is missing
-    or not finished), ``best_epoch, epochs, seconds`` and the AP of each class as ``class/<name>``.
+    or not finished), where a test split was scored the same as ``test_AP`` and ``test_gain_over_...``, ``best_epoch,
+    epochs, seconds`` and the AP of each class as ``class/<name>``.
     """
     several, kind = len(sources) > 1, sources[0].kind
     trials = [(source, trial) for source in sources for trial in source.trials]
     score_names = [*SCORES] if metric in SCORES else [*SCORES, metric]
+    test = f"{TEST}{metric}"
+    tested = any(test in (trial.result or {}) for _, trial in trials)
     table = pd.DataFrame(
         [_identity(source, trial, several) for source, trial in trials], columns=_identity_columns(kind, several)
     )
     for name in settings:
         table[name] = column([trial for _, trial in trials], name)
-    scores = pd.DataFrame([scores_of(trial, score_names) for _, trial in trials])
+    scores = pd.DataFrame([scores_of(trial, [*score_names, test]) for _, trial in trials])
     numbers = scores.reindex(columns=[*score_names, "last_AP", "best_epoch", "epochs", "seconds"])
     classes = scores[[name for name in scores.columns if name.startswith(CLASS)]]
     final = pd.Series([trial.finished for _, trial in trials], dtype=bool)
-    gains = _gains(table, numbers[metric].astype(float), final, kind)
-    if kind == "sweep":
-        gains["gain_over_teacher"] = numbers[metric] - [_teachers_score(source, metric) for source, _ in trials]
+    owners = [source for source, _ in trials]
+    gains = _gains(table, numbers[metric].astype(float), final, kind, [_teachers_score(s, metric) for s in owners])
+    if tested:
+        on_test = scores[test].astype(float)
+        of_teacher = [_teachers_score(source, test) for source in owners]
+        gains = pd.concat([gains, on_test, _gains(table, on_test, final, kind, of_teacher).add_prefix(TEST)], axis=1)
     at = len(score_names) + 1
     return pd.concat([table, numbers.iloc[:, :at], gains, numbers.iloc[:, at:], classes], axis=1)
 
@@ -144,7 +152,10 @@ def _score(result: dict[str, Any], at_best: dict[Any, float], name: str) -> floa
     return at_best.get(f"val/{name}", at_best.get(name, math.nan))
 
 
-def _gains(table: pd.DataFrame, scores: pd.Series[float], final: pd.Series[bool], kind: Kind) -> pd.DataFrame:
+def _gains(
+    table: pd.DataFrame, scores: pd.Series[float], final: pd.Series[bool], kind: Kind, of_teacher: list[float]
+) -> pd.DataFrame:
+    """Return the gains over each control, and in a sweep over the score of each trial's teacher."""
     part = "stage" if kind == "run" else "role"
     keyed = table[pairing(table)].assign(score=scores)
     gains = pd.DataFrame(index=table.index)
@@ -152,6 +163,8 @@ def _gains(table: pd.DataFrame, scores: pd.Series[float], final: pd.Series[bool]
         is_other = table[part] == other
         gain = against(keyed, keyed[is_other & final], pairing(table), ["score"])["score"]
         gains[f"gain_over_{other}"] = gain.mask(is_other)  # nothing is compared with itself
+    if kind == "sweep":
+        gains["gain_over_teacher"] = scores - of_teacher
     return gains
 
 

@@ -3,6 +3,7 @@
 from raydistill.search_space.changes import differences
 from raydistill.search_space.loader import dump_sweep, load_sweep
 from raydistill.search_space.sections import (
+    AblationSearch,
     AshaScheduler,
     GridSearch,
     MedianScheduler,
@@ -17,6 +18,7 @@ from raydistill.search_space.space import Chooser, Dimension, Point, Space, draw
 from raydistill.search_space.trials import Control, LoadedSweep, controls, is_control, signature, trial_config
 
 __all__ = [
+    "AblationSearch",
     "AshaScheduler",
     "Chooser",
     "Control",

@@ -12,6 +12,7 @@ from raydistill.search_space.loader import dump_sweep
 from raydistill.search_space.trials import LoadedSweep
 
 _UNSET = object()
+_SEEDS = "sweep.seeds"
 # How the trials are run and where things lie; the base's file and the changes to it show in the settings they lead to.
 _WITHOUT_INFLUENCE = (
     *("sweep.output", "sweep.max_concurrent", "sweep.resources.cpus_per_worker", "sweep.resources.gpus_per_worker"),
@@ -24,11 +25,16 @@ _WITHOUT_INFLUENCE = (
 def differences(before: str, loaded: LoadedSweep) -> list[str]:
     """Return what changed since ``dump_sweep`` gave ``before``, as ``key: X then, Y now``.
 
+    Seeds that were added are no change where nothing was learnt from the trials on the way: those of before are kept.
+
     Raises:
         UserError: when ``before`` is not what ``dump_sweep`` writes.
     """
     then, now = (_flat(_sections(text)) for text in (before, dump_sweep(loaded)))
     then = {key: value for key, value in _flat({"config": defaults()}).items() if key in now} | then
+    learns = loaded.sweep.search.method == "optuna" or loaded.sweep.scheduler.name != "none"
+    if not learns and _only_more(then, now, _SEEDS):
+        then[_SEEDS] = now[_SEEDS]
     changed = [
         f"{key.partition('.')[2]}: {_text(then.get(key, _UNSET))} then, {_text(now.get(key, _UNSET))} now"
         for key in dict.fromkeys([*then, *now])
@@ -38,6 +44,12 @@ def differences(before: str, loaded: LoadedSweep) -> list[str]:
     if orders[0] != orders[1] and set(orders[0]) == set(orders[1]):
         changed.append("space: its settings stood in another order then, and so did the points")
     return changed
+
+
+def _only_more(then: Mapping[str, Any], now: Mapping[str, Any], key: str) -> bool:
+    """Return whether the list ``key`` holds what it held, and more."""
+    before, after = then.get(key), now.get(key)
+    return isinstance(before, list) and isinstance(after, list) and set(before) <= set(after)
 
 
 def _sections(text: str) -> dict[str, Any]:

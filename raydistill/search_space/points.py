@@ -20,6 +20,7 @@ from raydistill.search_space.space import (
     Point,
     combinations,
     draw,
+    one_at_a_time,
     parents_values,
     point_text,
     value_key,
@@ -59,8 +60,8 @@ class Points:
             if config is not None:
                 self._seen.setdefault(signature_of(config), f"the control {name}")
         points: tuple[Point, ...] | None = None
-        if self.sweep.search.method == "grid":
-            points = self._grid()
+        if self.sweep.search.method in ("grid", "ablation"):
+            points = self._listed()
         elif isinstance(self.sweep.search, RandomSearch):
             points = self._drawn(self.sweep.search.seed)
         else:
@@ -114,11 +115,14 @@ class Points:
         for value in space[name].when.get(tag, space[tag].values):
             yield {**parents, tag: value}
 
-    def _grid(self) -> tuple[Point, ...]:
-        values = {name: dimension.values for name, dimension in self.sweep.space.items()}
-        if not all(dimension.discrete for dimension in self.sweep.space.values()):
+    def _listed(self) -> tuple[Point, ...]:
+        """Return every point of a grid or an ablation that gives something of its own."""
+        space = self.sweep.space
+        if not all(dimension.discrete for dimension in space.values()):
             return ()
-        points = list(itertools.islice(combinations(self.sweep.space, values), _MOST_POINTS + 1))
+        values = {name: dimension.values for name, dimension in space.items()}
+        listed = combinations(space, values) if self.sweep.search.method == "grid" else one_at_a_time(space)
+        points = list(itertools.islice(listed, _MOST_POINTS + 1))
         if len(points) > _MOST_POINTS:
             self.problems.append(f"space: must have at most {_MOST_POINTS} combinations; use search random or optuna")
             return ()

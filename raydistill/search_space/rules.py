@@ -70,12 +70,14 @@ def rules(sweep: Sweep, config: Config | None, wrong: Collection[str] = ()) -> l
 
 def _of_the_search(sweep: Sweep) -> Iterator[str]:
     method = sweep.search.method
-    if method == "grid":
+    if method in ("grid", "ablation"):
         if sweep.num_trials is not None:
-            yield f"num_trials: must be left out with search grid, which takes every point, got {sweep.num_trials}"
+            yield f"num_trials: must be left out with search {method}, which takes every point, got {sweep.num_trials}"
         for name, dimension in sweep.space.items():
             if not dimension.discrete:
-                yield f"space.{name}: must be grid or choice with search grid, got {dimension.kind}; use random"
+                yield f"space.{name}: must be grid or choice with search {method}, got {dimension.kind}; use random"
+            if dimension.when and method == "ablation":
+                yield f"space.{name}: must have no conditions with search ablation, which changes one setting at a time"
     elif sweep.num_trials is None:
         yield f"num_trials: must be given with search {method}"
 

@@ -17,6 +17,12 @@ class GridSearch(Section):
     method: Literal["grid"]
 
 
+class AblationSearch(Section):
+    """The base as it is, and every value of every setting with all others as in the base: one change at a time."""
+
+    method: Literal["ablation"]
+
+
 class RandomSearch(Section):
     """Points drawn independently of each other and of the results."""
 
@@ -33,7 +39,7 @@ class OptunaSearch(Section):
     """Points drawn at random before the sampler trusts its model."""
 
 
-Search = Annotated[GridSearch | RandomSearch | OptunaSearch, Field(discriminator="method")]
+Search = Annotated[GridSearch | AblationSearch | RandomSearch | OptunaSearch, Field(discriminator="method")]
 
 
 class NoScheduler(Section):

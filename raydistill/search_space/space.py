@@ -102,6 +102,14 @@ def combinations(space: Space, values: Mapping[str, Sequence[Any]]) -> Iterator[
     return extend({}, 0)
 
 
+def one_at_a_time(space: Space) -> Iterator[Point]:
+    """Yield the point at which nothing is changed, then one for every listed value of every dimension."""
+    yield {}
+    for name, dimension in space.items():
+        for value in dimension.values:
+            yield {name: value}
+
+
 def dependency_order(space: Space) -> list[str]:
     """Return the names with parents first, otherwise as in the space; what lies on or behind a cycle is left out."""
     order: list[str] = []

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from raydistill.config import Config, load_config
-from raydistill.data.build import build_datasets, open_dataset
+from raydistill.data.build import build_datasets, build_splits, open_dataset
 from raydistill.data.dataset import DetectionDataset
 from raydistill.errors import UserError
 
@@ -43,6 +43,46 @@ def test_voc_splits_share_the_classes_of_training(shared_data: Path) -> None:
     assert (len(train), len(val)) == (85, 15)
     assert val.classes == train.classes
     assert len(train.classes) == 20
+
+
+@pytest.mark.parametrize(
+    ("data", "count"),
+    [
+        ({"format": "coco", "root": "bccd"}, None),
+        ({"format": "coco", "root": "bccd", "test_images": "test", "test_annotations": "annotations/test.json"}, 72),
+        ({"format": "voc", "root": "bccd_voc"}, None),
+        ({"format": "voc", "root": "bccd_voc", "test_split": "test"}, 72),
+    ],
+)
+def test_a_test_split_is_built_where_one_is_named(shared_data: Path, data: dict[str, Any], count: int | None) -> None:
+    splits = build_splits(config_with(**{**data, "root": str(shared_data / data["root"])}).data)
+    assert (len(splits.train), len(splits.val)) == (205, 87)
+    assert (splits.test and len(splits.test)) == count
+    assert splits.test is None or splits.test.classes == splits.train.classes
+
+
+def test_generated_images_have_a_test_split_of_their_own_where_its_size_is_given() -> None:
+    assert build_splits(config_with(format="shapes", num_train=2, num_val=2).data).test is None
+    splits = build_splits(config_with(format="shapes", num_train=2, num_val=2, num_test=2).data)
+    assert splits.test is not None
+    first = [split.read_image(split.records[0]) for split in (splits.train, splits.val, splits.test)]
+    assert len({image.numpy().tobytes() for image in first}) == 3
+
+
+def test_a_test_split_of_other_categories_is_refused(coco_folder: CocoFolder) -> None:
+    coco_folder.write()
+    other = coco_folder.content | {"categories": [{"id": 9, "name": "dog"}, {"id": 3, "name": "cat"}]}
+    (coco_folder.annotations.parent / "test.json").write_text(json.dumps(other))
+    config = coco_config(coco_folder, test_images="val", test_annotations="annotations/test.json")
+    with pytest.raises(UserError, match=r"test.json.*only in training: 2 cat; only in test: 3 cat"):
+        build_splits(config.data)
+
+
+def test_half_a_test_split_is_an_error() -> None:
+    with pytest.raises(
+        UserError, match="data.test_images: must be given together with test_annotations, got test and None"
+    ):
+        config_with(format="coco", root="x", test_images="test")
 
 
 def test_images_without_objects_are_skipped_in_training_only_where_asked(coco_folder: CocoFolder) -> None:

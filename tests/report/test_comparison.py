@@ -82,3 +82,16 @@ def test_people_see_points_millions_and_signs(output: Path) -> None:
         *("student", "distilled", "43.0", "60.0", "30.0", "-", "20.0", "50.0"),
         *("2.5", "M", "12.3", "+3.0", "-7.0", "3"),
     ]
+
+
+def test_scores_on_a_test_split_are_shown_beside_those_of_validation(output: Path) -> None:
+    assert "test_AP" not in comparison(output)
+    for stage, score in (("baseline", 0.38), ("distilled", 0.42)):
+        file = output / stage / "result.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"test_AP": score}))
+    table = comparison(output).set_index("model")
+    assert table["test_vs_baseline"]["student distilled"] == pytest.approx(0.04)
+    assert math.isnan(table["test_AP"]["teacher"]) and math.isnan(table["test_vs_baseline"]["student alone"])
+    lines = as_text(comparison(output)).splitlines()
+    assert "test AP" in lines[0] and "test vs baseline" in lines[0]
+    assert lines[3].split()[-3:] == ["42.0", "+4.0", "3"]

@@ -125,7 +125,7 @@ def test_the_screen_shows_points_of_100_with_spread_and_sign(report: Report) -> 
     assert lines[0] == "made_up: 10 trials, 6 finished, 2 stopped, 1 failed, 1 unfinished"
     assert lines[1] == (
         "Best: point 0 (feature.weight=2, decay.shape=linear): AP 40.0 ± 2.8 (2 trials), +9.0 ± 1.4 over the student "
-        "alone, +5.0 ± 1.4 over the constant weight, -10.0 ± 2.8 against the teacher."
+        "alone (95% interval -3.7 to +21.7), +5.0 ± 1.4 over the constant weight, -10.0 ± 2.8 against the teacher."
     )
     rows = [re.split(r"\s{2,}", line) for line in lines[4:9]]
     assert [row[0] for row in rows] == ["point 0", "point 2", "point 1", "constant weight", "student alone"]

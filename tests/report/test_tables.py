@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from raydistill.report import load
+from raydistill.report import load, page_tables
 from raydistill.report.build import Report
 from raydistill.report.effects import importances
+from raydistill.report.screen import as_text
 from tests.report import made_up
 
 
@@ -92,6 +94,59 @@ def test_a_point_is_the_mean_of_its_seeds_and_of_their_paired_gains(report: Repo
     assert row["gain_over_baseline_std"] == pytest.approx(0.02 / math.sqrt(2))
     assert row["gain_over_constant"] == pytest.approx(0.05)
     assert row["gain_over_teacher"] == pytest.approx(-0.10)
+
+
+def test_the_interval_of_a_gain_is_students(report: Report, tmp_path: Path) -> None:
+    row = _point(report, 0)
+    assert row["gain_over_baseline_high"] - row["gain_over_baseline"] == pytest.approx(12.7062 * 0.01, rel=1e-4)
+    assert row["gain_over_baseline"] - row["gain_over_baseline_low"] == pytest.approx(12.7062 * 0.01, rel=1e-4)
+    sweep = tmp_path / "s"
+    made_up.begin(sweep, seeds=[0, 1, 2, 3, 4])
+    for seed, gain in enumerate([0.01, 0.02, 0.03, 0.04, 0.05]):
+        made_up.trial(sweep, f"baseline{seed}", "baseline", -1, seed, {}, [0.3 + seed / 10])
+        made_up.trial(sweep, f"p0_{seed}", "searched", 0, seed, {"feature.weight": 2.0}, [0.3 + seed / 10 + gain])
+    five = _point(load(sweep), 0)
+    half = 2.77645 * math.sqrt(0.00025) / math.sqrt(5)  # t of 4 degrees of freedom, deviation of the gains
+    ends = [five["gain_over_baseline_low"], five["gain_over_baseline_high"]]
+    assert ends == pytest.approx([0.03 - half, 0.03 + half], rel=1e-5)
+
+
+def test_one_pair_has_no_interval(report: Report) -> None:
+    row = _point(report, 2)
+    assert math.isnan(row["gain_over_baseline_low"]) and math.isnan(row["gain_over_baseline_high"])
+
+
+def _with_test_scores(sweep: Path) -> Path:
+    """Give every finished trial a test score a tenth below that of validation, the point's a fifth."""
+    for file in [*sweep.glob("trials/*/*/result.json"), sweep / "teacher" / "result.json"]:
+        result = json.loads(file.read_text())
+        result["test_AP"] = result["AP"] - (0.02 if "p000" in str(file) else 0.01)
+        file.write_text(json.dumps(result))
+    return sweep
+
+
+def test_scores_on_the_test_split_have_columns_of_their_own(report: Report, tmp_path: Path) -> None:
+    assert not any(name.startswith("test_") for name in (*report.trials, *report.summary))
+    tested = load(_with_test_scores(made_up.sweep(tmp_path / "s")))
+    row = _trial(tested, "p000_s1")
+    assert row["test_AP"] == pytest.approx(0.40)
+    gains = [row[f"test_gain_over_{other}"] for other in ("baseline", "constant", "teacher")]
+    assert gains == pytest.approx([0.40 - 0.31, 0.40 - 0.35, 0.40 - 0.49])
+    assert math.isnan(_trial(tested, "p001_s0")["test_AP"])
+    point = _point(tested, 0)
+    assert point["mean"] == pytest.approx(0.40)  # chosen on the validation split
+    assert point["test_mean"] == pytest.approx(0.38)
+    assert point["test_gain_over_baseline"] == pytest.approx(0.08)
+    assert point["test_gain_over_baseline_high"] == pytest.approx(0.08 + 12.7062 * 0.01, rel=1e-4)
+
+
+def test_the_screen_and_the_page_name_the_test_split(report: Report, tmp_path: Path) -> None:
+    tested = load(_with_test_scores(made_up.sweep(tmp_path / "s")))
+    assert "test" not in as_text(report)
+    sentence = "on the test split 38.0 ± 2.8, +8.0 ± 1.4 over the student alone (95% interval -4.7 to +20.7)"
+    assert sentence in as_text(tested)
+    assert "test vs student alone" in page_tables.points(tested)
+    assert "test" not in page_tables.points(report)
 
 
 def test_gains_by_size_and_class_are_over_the_baseline(report: Report) -> None:

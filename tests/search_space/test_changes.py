@@ -15,7 +15,7 @@ RANDOM = {
     ("overrides", "said"),
     [
         (["feature.levels=assigned"], ["feature.levels: all then, assigned now"]),
-        (["seeds=2"], ["seeds: [0] then, [0, 1] now"]),
+        (["seeds=[1, 2]"], ["seeds: [0] then, [1, 2] now"]),
         (["search.seed=4"], ["search.seed: 0 then, 4 now"]),
         (["metric=AP50", "mode=min"], ["metric: AP then, AP50 now", "mode: max then, min now"]),
         (["scheduler=asha"], [
@@ -54,6 +54,20 @@ def test_that_what_changed_is_named(tmp_path, overrides, said):
 )
 def test_that_what_has_no_influence_on_a_result_may_change(tmp_path, override):
     assert differences(dump_sweep(load(tmp_path, **RANDOM)), load(tmp_path, override, **RANDOM)) == []
+
+
+def test_that_seeds_can_be_added_to_a_sweep_but_not_taken_away(tmp_path):
+    one, two = load(tmp_path, **RANDOM), load(tmp_path, "seeds=2", **RANDOM)
+    assert differences(dump_sweep(one), two) == []
+    assert differences(dump_sweep(two), one) == ["seeds: [0, 1] then, [0] now"]
+
+
+@pytest.mark.parametrize(
+    "learning", [["scheduler=asha"], ["search=optuna"], ["search=optuna", "scheduler={name: asha, grace_period: 2}"]]
+)
+def test_that_no_seeds_can_be_added_where_trials_decided_about_others(tmp_path, learning):
+    before = dump_sweep(load(tmp_path, *learning, **RANDOM))
+    assert differences(before, load(tmp_path, "seeds=2", *learning, **RANDOM)) == ["seeds: [0] then, [0, 1] now"]
 
 
 def test_that_a_sweep_begun_before_a_setting_existed_goes_on_with_its_default(tmp_path):

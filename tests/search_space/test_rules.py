@@ -16,13 +16,21 @@ def test_that_a_grid_search_has_as_many_points_as_it_has(tmp_path):
     assert problem(tmp_path, num_trials=3).startswith("num_trials: must be left out with search grid")
 
 
+def test_that_an_ablation_has_neither_ranges_nor_conditions_nor_a_number(tmp_path):
+    assert "must be grid or choice with search ablation" in problem(tmp_path, search="ablation", space=RANGE)
+    assert problem(tmp_path, search="ablation", num_trials=3).startswith("num_trials: must be left out")
+    space = {"decay.shape": {"grid": ["step"]}, "decay.factor": {"grid": [0.5], "when": {"decay.shape": "step"}}}
+    assert "must have no conditions" in "".join(problems(tmp_path, search="ablation", space=space))
+
+
 @pytest.mark.parametrize("search", ["random", "optuna"])
 def test_that_other_searches_are_told_how_many_points(tmp_path, search):
     assert problem(tmp_path, search=search, space=RANGE) == f"num_trials: must be given with search {search}"
 
 
 def test_that_an_unknown_search_has_no_rules(tmp_path):
-    assert problem(tmp_path, search="gird", space=RANGE).startswith("search.method: must be one of 'grid', 'random'")
+    said = problem(tmp_path, search="gird", space=RANGE)
+    assert said.startswith("search.method: must be one of 'grid', 'ablation', 'random'")
 
 
 # ------------------------------------------------------------------------------------------------- what is not searched

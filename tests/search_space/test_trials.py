@@ -159,6 +159,30 @@ def test_that_a_grid_leaves_out_what_it_has_already(tmp_path):
     )
 
 
+def test_that_an_ablation_is_the_base_and_one_change_at_a_time(tmp_path):
+    decay = {"choice": [{"shape": "cosine"}]}
+    space = {"feature.weight": {"grid": [0, 1]}, "decay": decay, "rpn.weight": {"grid": [5]}}
+    loaded = load(tmp_path, search="ablation", space=space)
+    assert loaded.points == (
+        {},
+        {"feature.weight": 0},
+        {"feature.weight": 1},
+        {"decay": {"shape": "cosine"}},
+        {"rpn.weight": 5},
+    )
+    assert trial_config(loaded, {}, 0, tmp_path).feature == loaded.config.feature
+
+
+def test_that_an_ablation_leaves_out_what_changes_nothing(tmp_path):
+    space = {"feature.weight": {"grid": [3, 1]}, "decay.shape": {"grid": ["constant"]}}
+    loaded = load(tmp_path, search="ablation", space=space)
+    assert loaded.points == ({}, {"feature.weight": 1})
+    assert loaded.dropped == (
+        "feature.weight=3: left out, as it gives the same as nothing changed",
+        "decay.shape=constant: left out, as it gives the same as the control constant",
+    )
+
+
 def test_that_a_grid_of_controls_is_an_error(tmp_path):
     assert problem(tmp_path, space={"decay.shape": {"grid": ["constant"]}}).startswith("space: no point is left")
 

@@ -157,7 +157,7 @@ def test_a_term_that_drowns_the_detection_loss_is_a_warning(tmp_path: Path) -> N
 def test_a_term_that_is_zero_on_one_worker_is_a_warning(tmp_path: Path) -> None:
     stage = _stage(tmp_path)
     other = {"detection/total": 1.0, "distillation/rpn": 0.5, "weighted/rpn": 0.5}
-    stage.worker = _TwoWorkers(other=other)
+    stage.worker = _TwoWorkers(other=Diagnosis(other, {}, {}))
     notes = _check(stage, _Fixed({"rpn": 0.0}))
     assert any(note.warning and "zero on the first batch of workers [0]" in note.text for note in notes)
 

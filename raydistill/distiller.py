@@ -170,8 +170,8 @@ class Distiller(nn.Module):
 
     def _carrying(self, regions: Regions) -> _Shared:
         """Choose the regions that the teacher's head has to answer at all."""
-        everything = self._config.classification.gate == "all" and self.weights["classification"]
-        if everything:
+        everything = self._config.classification.gate in ("all", "teacher_better_all")
+        if everything and self.weights["classification"]:
             return _Shared(regions, torch.arange(len(regions.labels), device=regions.labels.device))
         return _Shared(*regions.select(regions.foreground))
 
@@ -211,13 +211,10 @@ class Distiller(nn.Module):
             divergence = bce_divergence(student.class_logits, teacher.class_logits)
         else:
             divergence = kl_divergence(student.class_logits, teacher.class_logits, settings.temperature)
-        if settings.gate == "all":
-            class_open = torch.ones_like(regions.foreground)
-        elif settings.gate == "foreground":
-            class_open = regions.foreground
-        else:
-            better = teacher_better_gate(student.class_logits, teacher.class_logits, regions.labels)
-            class_open = regions.foreground & better
+        with_background = settings.gate in ("all", "teacher_better_all")
+        class_open = torch.ones_like(regions.foreground) if with_background else regions.foreground
+        if settings.gate in ("teacher_better", "teacher_better_all"):
+            class_open = class_open & teacher_better_gate(student.class_logits, teacher.class_logits, regions.labels)
         student_deltas = student.true_class_deltas(regions.labels)
         teacher_deltas = teacher.true_class_deltas(regions.labels)
         boxes = torch.cat(regions.boxes)

@@ -317,6 +317,29 @@ def test_that_classification_gate_all_includes_the_background_but_does_not_count
     )
 
 
+@pytest.mark.parametrize(
+    ("gate", "expected"),
+    [
+        ("teacher_better", [True, False, False, False]),
+        ("teacher_better_all", [True, False, True, False]),
+        ("foreground", [True, True, False, False]),
+        ("all", [True, True, True, True]),
+    ],
+)
+def test_that_the_class_gate_compares_the_true_class_of_the_regions_it_may_open(gate, expected):
+    config = heads_only("student", f"classification.gate={gate}")
+    student, teacher = pair(config)
+    labels = torch.tensor([1, 1, 0, 0])
+    regions = Regions([torch.zeros(4, 4)], labels, torch.zeros(4, 4))
+    surer, less_sure = torch.tensor([3.0, 0, 0]), torch.tensor([-3.0, 0, 0])
+    logits = torch.stack([surer.roll(1), less_sure.roll(1), surer, less_sure])
+    same_boxes = torch.zeros(4, 3, 4)
+    compared = Distiller(student, teacher, config)._compare_heads(
+        regions, HeadOutputs(torch.zeros(4, 3), same_boxes), HeadOutputs(logits, same_boxes)
+    )
+    assert compared["class_open"].tolist() == expected
+
+
 @pytest.mark.parametrize(("reference", "expected"), [("student", [1, 0]), ("proposal", [0, 0]), ("none", [1, 1])])
 def test_that_the_box_gate_compares_with_its_reference(reference, expected):
     config = heads_only("student", f"regression.reference={reference}")

@@ -10,7 +10,7 @@ from raydistill.search_space import LoadedSweep, controls, dump_sweep, load_swee
 
 FOLDER = Path(__file__).resolve().parents[1] / "tune_configs"
 SWEEPS = sorted(path.stem for path in FOLDER.glob("*.yaml"))
-SIZE = re.compile(r"^# (\d+) points and 2 controls, (\d+) seeds? each: (\d+) trials; (.+)\.$", re.MULTILINE)
+SIZE = re.compile(r"^# (\d+) points? and 2 controls, (\d+) seeds? each: (\d+) trials; (.+)\.$", re.MULTILINE)
 
 each_sweep = pytest.mark.parametrize("name", SWEEPS)
 

@@ -65,7 +65,10 @@ class Classification(Section):
     """The classification head level (METHOD section 4)."""
 
     weight: NonNegative = 1.0
-    gate: Literal["teacher_better", "foreground", "all"] = "teacher_better"
+    gate: Literal["teacher_better", "teacher_better_all", "foreground", "all"] = "teacher_better"
+    """Which regions count: foreground ones where the teacher gives the true class a higher probability;
+    ``teacher_better_all``: background ones too, where it is surer of the background; ``foreground``: every foreground
+    one; ``all``: every one."""
     divergence: Literal["bce", "kl"] = "bce"
     temperature: Positive = 1.0
     """Softens both distributions; with ``kl`` only."""

@@ -13,6 +13,7 @@ from raydistill.config import Config
 from raydistill.errors import UserError, first_line
 from raydistill.events import Event, Listener, Note
 from raydistill.ray_session import connected, nodes, refuse_what_cannot_be_had, shown
+from raydistill.ray_waiting import wait_for_room
 from raydistill.run_settings import StageName
 
 if TYPE_CHECKING:
@@ -46,22 +47,19 @@ def run_on_workers(config: Config, listener: Listener, only: StageName | None = 
     """
     import ray.train.torch
 
-    use_gpu = _use_gpu(config)
-    cpus = _cpus_per_worker(config)
-    wanted = {"CPU": cpus} | ({"GPU": config.scaling.gpus_per_worker} if use_gpu else {})
-    refuse_what_cannot_be_had(
-        "scaling.num_workers",
-        config.scaling.num_workers,
-        wanted,
-        "lower it or scaling.cpus_per_worker, or add nodes",
-    )
+    wanted = _had_by_each(config, listener)
     board = ray.remote(num_cpus=0)(Board).remote()
     storage = Path(config.output) / "ray"
     trainer = ray.train.torch.TorchTrainer(
         _train_loop,
-        train_loop_config={"config": config.model_dump(mode="json"), "board": board, "threads": cpus, "only": only},
+        train_loop_config={
+            "config": config.model_dump(mode="json"),
+            "board": board,
+            "threads": wanted["CPU"],
+            "only": only,
+        },
         scaling_config=ray.train.ScalingConfig(
-            num_workers=config.scaling.num_workers, use_gpu=use_gpu, resources_per_worker=wanted
+            num_workers=config.scaling.num_workers, use_gpu="GPU" in wanted, resources_per_worker=wanted
         ),
         run_config=ray.train.RunConfig(
             name=f"launch-{uuid.uuid4().hex[:8]}",
@@ -141,6 +139,19 @@ class _RayReporter:
     def resume_from(self) -> Path | None:
         """Return the run directory's own checkpoint."""
         return self.files.resume_from()
+
+
+def _had_by_each(config: Config, listener: Listener) -> dict[str, int]:
+    """Return what each worker gets, once the cluster can hold them all."""
+    scaling, setting = config.scaling, "scaling.num_workers"
+    advice = "lower it or scaling.cpus_per_worker, or add nodes"
+    least = {"CPU": cpus_of(config) // scaling.num_workers}
+    if _use_gpu(config):
+        least["GPU"] = scaling.gpus_per_worker
+    wait_for_room(setting, scaling.num_workers, least, advice, scaling.wait_seconds, listener)
+    wanted = least | {"CPU": _cpus_per_worker(config)}  # an equal share is that of the nodes which are there now
+    refuse_what_cannot_be_had(setting, scaling.num_workers, wanted, advice)
+    return wanted
 
 
 def _use_gpu(config: Config) -> bool:

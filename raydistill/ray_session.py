@@ -114,17 +114,22 @@ def places_for(wanted: Mapping[str, float]) -> int:
     return sum(min(int(node.get(kind, 0) / amount + 1e-9) for kind, amount in wanted.items()) for node in nodes())
 
 
+def shortage(num_workers: int, wanted: Mapping[str, float]) -> str:
+    """Return what is asked for and what there is, where the cluster cannot hold the workers; else an empty text."""
+    places = places_for(wanted)
+    if places >= num_workers:
+        return ""
+    each = " and ".join(f"{amount:g} {kind}" for kind, amount in wanted.items())
+    there = ", ".join(f"{node.get('CPU', 0):g} CPU {node.get('GPU', 0):g} GPU" for node in nodes())
+    workers = "1 worker" if num_workers == 1 else f"{num_workers} workers"
+    return f"{workers} of {each} for nodes of {there}, which hold {places}"
+
+
 def refuse_what_cannot_be_had(setting: str, num_workers: int, wanted: Mapping[str, float], advice: str) -> None:
     """Raise when the cluster can never hold the workers; Ray itself would wait for ever."""
-    places = places_for(wanted)
-    if places < num_workers:
-        each = " and ".join(f"{amount:g} {kind}" for kind, amount in wanted.items())
-        there = ", ".join(f"{node.get('CPU', 0):g} CPU {node.get('GPU', 0):g} GPU" for node in nodes())
-        workers = "1 worker" if num_workers == 1 else f"{num_workers} workers"
-        raise UserError(
-            f"{setting}: must fit into the Ray cluster, got {workers} of {each} for nodes of {there}, which hold "
-            f"{places}; {advice}"
-        )
+    lacking = shortage(num_workers, wanted)
+    if lacking:
+        raise UserError(f"{setting}: must fit into the Ray cluster, got {lacking}; {advice}")
 
 
 @contextlib.contextmanager

@@ -14,7 +14,8 @@ from raydistill.board import Board
 from raydistill.errors import UserError
 from raydistill.launch import cpus_of, run_on_workers
 from raydistill.population import population_scheduler
-from raydistill.ray_session import connected, places_for, refuse_what_cannot_be_had, shown
+from raydistill.ray_session import connected, places_for, shown
+from raydistill.ray_waiting import wait_for_room
 from raydistill.search_space import AshaScheduler, LoadedSweep, MedianScheduler, PbtScheduler
 from raydistill.sweep_display import SweepDisplay
 from raydistill.sweep_plan import Plan
@@ -49,9 +50,8 @@ def run_sweep_on_ray(plan: Plan, display: SweepDisplay) -> None:
     cpus = max(cpus_of(config), resources.num_workers * resources.cpus_per_worker)
     with connected(cpus, groups, meanwhile="ray.train.torch"):
         wanted = _wanted(loaded)
-        refuse_what_cannot_be_had(
-            "resources", resources.num_workers, wanted, "lower resources.num_workers or cpus_per_worker, or add nodes"
-        )
+        advice = "lower resources.num_workers or cpus_per_worker, or add nodes"
+        wait_for_room("resources", resources.num_workers, wanted, advice, config.scaling.wait_seconds, display)
         if groups:
             _refuse_without_dashboard()
         if not plan.directory.teacher.finished:

@@ -96,6 +96,9 @@ class Scaling(Section):
     gpus_per_worker: Count = 1
     max_failures: WholeNumber = 3
     """Lost workers or nodes survived before the run gives up."""
+    wait_seconds: WholeNumber | Literal["auto"] = "auto"
+    """How long a cluster that cannot hold the workers is waited for; ``auto``: a minute for nodes that join, a quarter
+    of an hour for those that its autoscaler starts. A Ray of this machine only is not waited for."""
 
     @model_validator(mode="after")
     def _has_effect(self) -> Self:

@@ -1,0 +1,170 @@
+"""Waiting for a cluster that cannot hold the workers yet; without starting Ray, and without its minutes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, Literal
+
+import pytest
+
+from raydistill import ray_waiting
+from raydistill.config import load_config
+from raydistill.errors import UserError
+from raydistill.events import Event, Note
+from raydistill.run_settings import write_settings
+
+
+@dataclass
+class _Cluster:
+    """A cluster whose nodes, autoscaler and clock are the test's."""
+
+    nodes: Callable[[float], list[dict[str, float]]]
+    starting: Callable[[float], bool] = lambda _: False
+    clock: float = 0.0
+    asked: list[list[dict[str, float]]] = field(default_factory=list)
+    taken_back: int = 0
+    heard: list[Event] = field(default_factory=list)
+
+    def wait(self, num_workers: int, seconds: int | Literal["auto"] = "auto") -> None:
+        ray_waiting.wait_for_room(
+            "resources", num_workers, {"CPU": 2, "GPU": 1}, "lower it", seconds, self.heard.append
+        )
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> _Cluster:
+    """A head without GPUs in a cluster that RAY_ADDRESS names."""
+    it = _Cluster(lambda _: [{"CPU": 1.0}])
+
+    def ask(bundles: list[dict[str, float]]) -> None:
+        it.asked.append(bundles)
+
+    def take_back(_: Any) -> None:
+        it.taken_back += 1
+
+    def sleep(seconds: float) -> None:
+        it.clock += seconds
+
+    def status(_: str) -> SimpleNamespace:
+        return SimpleNamespace(pending_launches=[1] * it.starting(it.clock), pending_nodes=[], failed_launches=[])
+
+    ray = ray_waiting.ray
+    monkeypatch.setenv("RAY_ADDRESS", "somewhere:6379")
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": node} for node in it.nodes(it.clock)])
+    monkeypatch.setattr(ray.util, "placement_group", ask)
+    monkeypatch.setattr(ray.util, "remove_placement_group", take_back)
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(gcs_address="somewhere:6379"))
+    monkeypatch.setitem(sys.modules, "ray.autoscaler.v2.sdk", SimpleNamespace(get_cluster_status=status))
+    monkeypatch.setattr(ray_waiting, "time", SimpleNamespace(monotonic=lambda: it.clock, sleep=sleep))
+    return it
+
+
+def _gpu_nodes_at(*seconds: float) -> Callable[[float], list[dict[str, float]]]:
+    return lambda now: [{"CPU": 1.0}, *({"CPU": 4.0, "GPU": 1.0} for moment in seconds if now >= moment)]
+
+
+def test_where_there_is_room_nothing_is_asked_for_or_said(cluster: _Cluster) -> None:
+    cluster.nodes = _gpu_nodes_at(0, 0)
+    cluster.wait(2)
+    assert (cluster.clock, cluster.asked, cluster.heard) == (0, [], [])
+
+
+def test_nodes_that_join_end_the_wait(cluster: _Cluster) -> None:
+    cluster.nodes = _gpu_nodes_at(7, 20)
+    cluster.wait(2)
+    assert cluster.clock == 20
+    assert cluster.asked == [[{"CPU": 2, "GPU": 1}, {"CPU": 2, "GPU": 1}]]
+    assert cluster.taken_back == 1
+
+
+def test_what_is_asked_what_there_is_and_for_how_long_is_said_before_the_wait(cluster: _Cluster) -> None:
+    cluster.nodes = _gpu_nodes_at(1)
+    cluster.wait(1)
+    assert cluster.heard == [
+        Note(
+            "resources: 1 worker of 2 CPU and 1 GPU for nodes of 1 CPU 0 GPU, which hold 0; waiting up to 60 s for "
+            "nodes (scaling.wait_seconds)",
+            warning=True,
+        )
+    ]
+
+
+@pytest.mark.parametrize(("seconds", "longest"), [("auto", 60), (5, 5), (0, 0)])
+def test_a_cluster_that_stays_too_small_is_given_up(
+    cluster: _Cluster, seconds: int | Literal["auto"], longest: int
+) -> None:
+    with pytest.raises(UserError) as caught:
+        cluster.wait(1, seconds)
+    assert str(caught.value) == (
+        "resources: must fit into the Ray cluster, got 1 worker of 2 CPU and 1 GPU for nodes of 1 CPU 0 GPU, which "
+        f"hold 0; waited {longest} s for nodes (scaling.wait_seconds); lower it"
+    )
+    assert cluster.clock == longest
+    assert cluster.taken_back == 1
+
+
+@pytest.mark.parametrize(("seconds", "longest"), [("auto", 900), (200, 200)])
+def test_an_autoscaler_gets_the_time_it_needs_and_that_is_said_once(
+    cluster: _Cluster, seconds: int | Literal["auto"], longest: int
+) -> None:
+    cluster.starting = lambda now: 10 <= now < 30  # then the cloud has none left
+    with pytest.raises(UserError, match=f"waited {longest} s"):
+        cluster.wait(1, seconds)
+    assert cluster.heard[1:] == [
+        Note(f"the cluster's autoscaler is starting nodes: waiting up to {longest} s for them")
+    ]
+
+
+def test_an_autoscaler_that_brings_the_nodes_is_waited_for(cluster: _Cluster) -> None:
+    cluster.starting = lambda now: now < 400
+    cluster.nodes = _gpu_nodes_at(400)
+    cluster.wait(1)
+    assert cluster.clock == 400
+
+
+def test_a_head_too_busy_to_answer_is_asked_again(cluster: _Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    def busy(_: str) -> None:
+        raise ray_waiting.ray.exceptions.RpcError("timed out")
+
+    monkeypatch.setitem(sys.modules, "ray.autoscaler.v2.sdk", SimpleNamespace(get_cluster_status=busy))
+    cluster.nodes = _gpu_nodes_at(3)
+    cluster.wait(1)
+    assert cluster.clock == 3
+
+
+def test_a_ray_of_this_machine_alone_is_not_waited_for(cluster: _Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS")
+    with pytest.raises(UserError, match="which hold 0; lower it"):
+        cluster.wait(1, 500)
+    assert (cluster.clock, cluster.asked, cluster.heard) == (0, [], [])
+
+
+def test_an_interrupted_wait_leaves_no_demand_behind(cluster: _Cluster) -> None:
+    def interrupt(_: float) -> bool:
+        raise KeyboardInterrupt
+
+    cluster.starting = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        cluster.wait(1)
+    assert cluster.taken_back == 1
+
+
+@pytest.mark.parametrize("value", ["-1", "1.5", "soon"])
+def test_the_longest_wait_is_whole_seconds_or_auto(value: str) -> None:
+    with pytest.raises(UserError, match=r"scaling\.wait_seconds"):
+        load_config("quickstart", [f"scaling.wait_seconds={value}"])
+
+
+def test_how_long_is_waited_is_no_part_of_a_run(tmp_path: Any) -> None:
+    """A run begun before the setting existed, or with another wait, goes on."""
+    written = []
+    for seconds in ("auto", "5"):
+        config = load_config("quickstart", [f"scaling.wait_seconds={seconds}", f"output={tmp_path / seconds}"])
+        (tmp_path / seconds / "teacher").mkdir(parents=True)
+        write_settings(config, "teacher")
+        written.append((tmp_path / seconds / "teacher" / "config.yaml").read_text())
+    assert written[0] == written[1]
+    assert "wait_seconds" not in written[0]

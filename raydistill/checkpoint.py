@@ -53,7 +53,7 @@ class RunDirectory:
 
     @property
     def checkpoint(self) -> Path:
-        """Everything that the next epoch depends on."""
+        """Everything that the next step depends on."""
         return self.path / "checkpoint.pt"
 
     @property

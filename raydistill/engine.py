@@ -45,11 +45,11 @@ def make_loader(job: Job, worker: Worker) -> TrainingLoader:
 def fit(job: Job, distiller: Distiller, loader: TrainingLoader, worker: Worker, reporter: Reporter) -> dict[str, Any]:
     """Train ``distiller`` for the job's epochs and return the row of the comparison.
 
-    Goes on from the run directory's checkpoint where there is one; on a CPU with as many workers as before, the result
-    is then the same to the bit as without the interruption.
+    Goes on from the run directory's checkpoint where there is one, in the middle of an epoch too; on a CPU with as many
+    workers as before, the result is then the same to the bit as without the interruption.
     """
     state = start(job, distiller, loader, worker, reporter)
-    reporter.event(StageStarted(job.stage, job.epochs, loader.steps_per_epoch, state.epoch))
+    reporter.event(StageStarted(job.stage, job.epochs, loader.steps_per_epoch, state.epoch, state.step))
     for epoch in range(state.epoch, job.epochs):
         started = time.perf_counter()
         metrics = train_one_epoch(state, epoch)
@@ -58,7 +58,7 @@ def fit(job: Job, distiller: Distiller, loader: TrainingLoader, worker: Worker, 
             evaluation = evaluate_on_val(job, state.student, worker, _told(state, epoch + 1))
             metrics |= _score_metrics(evaluation)
             _keep_best(state, epoch + 1, evaluation)
-        state.epoch = epoch + 1
+        state.end_epoch()
         seconds = time.perf_counter() - started
         reporter.report(
             {"epoch": epoch + 1, "step": state.epoch * loader.steps_per_epoch, "seconds": seconds, **metrics}
@@ -69,18 +69,19 @@ def fit(job: Job, distiller: Distiller, loader: TrainingLoader, worker: Worker, 
 
 
 def train_one_epoch(state: TrainingState, epoch: int) -> dict[str, float]:
-    """Take every optimizer step of ``epoch`` and return the means of its metrics, under ``train/``."""
+    """Take the optimizer steps of ``epoch`` that are left; return the means of all its metrics, under ``train/``."""
     config, loader = state.job.config, state.loader
     state.wrapped.train()
-    sums = MetricSums()
     started = last_event = time.perf_counter()
     images_seen = 0
-    decay = 0.0
-    for step, parts in enumerate(loader.epoch(epoch)):
-        global_step = epoch * loader.steps_per_epoch + step
-        decay = decay_at(config.decay, global_step / state.total_steps)
+    first_step, every = epoch * loader.steps_per_epoch, config.checkpoint.every_steps
+    for step, parts in enumerate(loader.epoch(epoch, state.step), start=state.step):
+        global_step = first_step + step
         _set_learning_rate(state, global_step)
-        losses = take_step(state, parts, decay, global_step, sums)
+        losses = take_step(state, parts, _decay(state, global_step), global_step, state.sums)
+        state.step = step + 1
+        if every is not None and (global_step + 1) % every == 0:
+            save(state)
         images_seen += config.training.batch_size
         now = time.perf_counter()
         if state.worker.is_main and now - last_event > _SECONDS_BETWEEN_EVENTS:
@@ -89,9 +90,9 @@ def train_one_epoch(state: TrainingState, epoch: int) -> dict[str, float]:
             speed = images_seen / (now - started)
             state.reporter.event(StepDone(state.job.stage, epoch + 1, step + 1, terms, speed))
     state.watch.check()
-    metrics = sums.over(state.worker)
+    metrics = state.sums.over(state.worker)
     if state.distiller.distills:
-        metrics["decay"] = decay
+        metrics["decay"] = _decay(state, first_step + loader.steps_per_epoch - 1)
     metrics |= {
         "learning_rate": state.optimizer.param_groups[0]["lr"],
         "images_per_second": images_seen / (time.perf_counter() - started),
@@ -143,6 +144,10 @@ def _set_learning_rate(state: TrainingState, global_step: int) -> None:
     factor = learning_rate_factor(training.schedule, global_step, state.total_steps)
     for group in state.optimizer.param_groups:
         group["lr"] = training.optimizer.learning_rate * factor
+
+
+def _decay(state: TrainingState, global_step: int) -> float:
+    return decay_at(state.job.config.decay, global_step / state.total_steps)
 
 
 def _told(state: TrainingState, epoch: int) -> Callable[[int, int], None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from raydistill.detectors.base import Detector
 from raydistill.distiller import Distiller
 from raydistill.errors import UserError
 from raydistill.events import Note
-from raydistill.optimization import FiniteWatch, build_optimizer
+from raydistill.optimization import FiniteWatch, MetricSums, SavedSums, build_optimizer
 from raydistill.run_settings import StageName
 from raydistill.runtime import Reporter, Worker
 
@@ -52,6 +52,8 @@ class TrainingState:
     scaler: torch.amp.GradScaler
     loader: TrainingLoader
     epoch: int = 0  # finished ones
+    step: int = 0  # optimizer steps taken of the epoch after those
+    sums: MetricSums = field(default_factory=MetricSums)  # over these steps
     best: dict[str, float] | None = None  # metrics of the best evaluation
     watch: FiniteWatch = field(default_factory=FiniteWatch)
 
@@ -64,6 +66,22 @@ class TrainingState:
     def student(self) -> Detector:
         """The net that is trained here: the student, or the teacher in its own stage."""
         return self.distiller.student
+
+    def end_epoch(self) -> None:
+        """Count the epoch whose steps were taken among the finished ones."""
+        self.epoch, self.step, self.sums = self.epoch + 1, 0, MetricSums()
+
+
+class RankState(TypedDict):
+    """What a worker has of its own; weights, optimizer and scaler are the same on all of them.
+
+    Batch norm statistics differ too, but only the main worker's are ever used. Python's and numpy's random numbers are
+    not here: nothing in training draws from the global ones, and the order and augmentation of images follow from
+    (seed, epoch, step).
+    """
+
+    random: dict[str, Tensor]
+    sums: SavedSums
 
 
 def export(job: Job, detector: Detector, path: Path) -> None:
@@ -90,7 +108,7 @@ def start(job: Job, distiller: Distiller, loader: TrainingLoader, worker: Worker
     torch.manual_seed(job.config.seed + 1 + worker.rank)  # sampling of anchors and regions differs between workers
     path = reporter.resume_from()
     saved = checkpoint.load(path) if path is not None else None
-    if len(set(worker.gather(saved["epoch"] if saved else 0))) > 1:
+    if len(set(worker.gather((saved["epoch"], saved.get("step", 0)) if saved else (0, 0)))) > 1:
         raise UserError(f"{job.run.path}: every worker must see the same files; choose an --output on shared storage")
     if saved is not None:
         _resume(state, saved)
@@ -100,27 +118,33 @@ def start(job: Job, distiller: Distiller, loader: TrainingLoader, worker: Worker
 
 
 def save(state: TrainingState) -> None:
-    """Write what the next epoch depends on, and the current weights."""
-    random_states = state.worker.gather(_random_state(state.worker.device))
+    """Write what the next step depends on, and after an epoch the weights; every worker calls it."""
+    state.watch.check()  # on a GPU the last loss has not been looked at
+    ranks = state.worker.gather_on_main(_rank_state(state))
     if not state.worker.is_main:
         return
+    if state.step == 0:  # before the checkpoint: what is written after the last one would never be written again
+        export(state.job, state.student, state.job.run.last)
     checkpoint.save(
         state.job.run.checkpoint,
         {
             "epoch": state.epoch,
+            "step": state.step,
             "world_size": state.worker.world_size,
             "distiller": state.distiller.state_dict(),
             "optimizer": state.optimizer.state_dict(),
             "scaler": state.scaler.state_dict(),
             "best": state.best,
-            "random": random_states,
+            "random": [rank["random"] for rank in ranks],
+            "sums": [rank["sums"] for rank in ranks],
         },
     )
-    export(state.job, state.student, state.job.run.last)
 
 
 def _resume(state: TrainingState, saved: dict[str, Any]) -> None:
-    state.epoch, state.best = saved["epoch"], saved["best"]
+    state.epoch, state.step, state.best = saved["epoch"], saved.get("step", 0), saved["best"]
+    if state.step:
+        state.sums = MetricSums.restored(saved["sums"], state.worker)
     state.distiller.load_state_dict(saved["distiller"])
     state.optimizer.load_state_dict(saved["optimizer"])
     state.scaler.load_state_dict(saved["scaler"])
@@ -145,11 +169,11 @@ def _drop_later_lines(path: Path, epoch: int) -> None:
     checkpoint.write_atomically(path, lambda file: file.writelines(f"{line}\n".encode() for line in kept))
 
 
-def _random_state(device: torch.device) -> dict[str, Tensor]:
-    states = {"cpu": torch.get_rng_state()}
+def _rank_state(state: TrainingState) -> RankState:
+    random, device = {"cpu": torch.get_rng_state()}, state.worker.device
     if device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(device)
-    return states
+        random["cuda"] = torch.cuda.get_rng_state(device)
+    return {"random": random, "sums": state.sums.saved()}
 
 
 def _set_random_state(states: dict[str, Tensor], device: torch.device) -> None:

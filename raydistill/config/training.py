@@ -69,6 +69,13 @@ class Training(Section):
     """Autocast type of the forward passes; weights stay fp32."""
 
 
+class Checkpoint(Section):
+    """What a run that was interrupted goes on from; written after every epoch."""
+
+    every_steps: Count | None = None
+    """Write one after every so many optimizer steps of a stage too; unset: after epochs only."""
+
+
 Backend = Literal["pycocotools", "faster_coco_eval"]
 
 

@@ -138,8 +138,8 @@ class _RayReporter:
         """Hand on."""
         self.files.event(event)
 
-    def resume_from(self) -> Path | None:
-        """Return the run directory's own checkpoint."""
+    def resume_from(self) -> list[Path]:
+        """Return the run directory's own checkpoints."""
         return self.files.resume_from()
 
 

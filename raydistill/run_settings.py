@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import yaml
 
@@ -88,7 +89,7 @@ def _as_begun(config: Config, before: Mapping[str, Any]) -> Config:
 
 
 def _begun(run: RunDirectory) -> bool:
-    return run.config.is_file() and (run.finished or run.checkpoint.is_file())
+    return run.config.is_file() and (run.finished or bool(run.checkpoints()))
 
 
 def _shown(value: Any) -> Any:
@@ -108,9 +109,14 @@ def write_settings(config: Config, stage: StageName) -> None:
     checkpoint.write_text(_run(config, stage).config, text)
 
 
+_held: set[IO[str]] = set()
+# A loader process outlives a killed command for some seconds; it must not hold the lock as well.
+os.register_at_fork(after_in_child=lambda: [file.close() for file in _held])
+
+
 @contextlib.contextmanager
 def locked(output: Path) -> Iterator[None]:
-    """Keep a second command away from ``output`` for as long as this one works there.
+    """Keep a second command away from ``output`` for as long as this one works there, or its process lives.
 
     Raises:
         UserError: when another command holds it, or nothing can be written there.
@@ -127,7 +133,11 @@ def locked(output: Path) -> Iterator[None]:
             raise UserError(
                 f"{output}: another command is at work there; wait for it or choose another --output"
             ) from error
-        yield
+        _held.add(file)
+        try:
+            yield
+        finally:
+            _held.discard(file)
 
 
 def _run(config: Config, stage: StageName) -> RunDirectory:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from raydistill.checkpoint import RunDirectory
 from raydistill.errors import UserError
 from raydistill.events import EpochDone, Event, Listener
+from raydistill.files import append_line
 from raydistill.structures import Target
 
 if TYPE_CHECKING:
@@ -105,8 +106,8 @@ class Reporter(Protocol):
     def event(self, event: Event) -> None:
         """Tell the user."""
 
-    def resume_from(self) -> Path | None:
-        """Return the checkpoint to go on from, if there is one."""
+    def resume_from(self) -> list[Path]:
+        """Return the checkpoints to go on from, newest first; an older one is for when those before it are damaged."""
 
 
 @dataclass(frozen=True)
@@ -126,9 +127,7 @@ class FileReporter:
         """Append one line."""
         if self.worker.is_main:
             try:
-                self.run.path.mkdir(parents=True, exist_ok=True)
-                with self.run.metrics.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(metrics) + "\n")
+                append_line(self.run.metrics, json.dumps(metrics))
             except OSError as error:
                 raise UserError(
                     f"{self.run.metrics}: cannot be written ({error}); make room, then repeat the command"
@@ -143,9 +142,9 @@ class FileReporter:
             if isinstance(event, EpochDone) and event.epoch == event.epochs and self._event_file:
                 self._event_file.pop().close()
 
-    def resume_from(self) -> Path | None:
-        """Return the run directory's own checkpoint."""
-        return self.run.checkpoint if self.run.checkpoint.is_file() else None
+    def resume_from(self) -> list[Path]:
+        """Return the run directory's own checkpoints."""
+        return self.run.checkpoints()
 
     def _to_tensorboard(self, metrics: dict[str, float]) -> None:
         """Write every metric as a scalar over epochs; after a restart those of lost epochs are purged."""

@@ -25,6 +25,8 @@ from raydistill.optimization import FiniteWatch, MetricSums, SavedSums, build_op
 from raydistill.run_settings import StageName
 from raydistill.runtime import Reporter, Worker
 
+_NEEDED = {"epoch", "world_size", "distiller", "optimizer", "scaler", "best", "random"}
+
 
 @dataclass(frozen=True)
 class Job:
@@ -106,13 +108,17 @@ def start(job: Job, distiller: Distiller, loader: TrainingLoader, worker: Worker
     optimizer = build_optimizer(job.config.training.optimizer, distiller)
     state = TrainingState(job, worker, reporter, distiller, wrapped, optimizer, scaler, loader)
     torch.manual_seed(job.config.seed + 1 + worker.rank)  # sampling of anchors and regions differs between workers
-    path = reporter.resume_from()
-    saved = checkpoint.load(path) if path is not None else None
+    saved, damaged = _newest(job, reporter.resume_from())
     if len(set(worker.gather((saved["epoch"], saved.get("step", 0)) if saved else (0, 0)))) > 1:
         raise UserError(f"{job.run.path}: every worker must see the same files; choose an --output on shared storage")
     if saved is not None:
         _resume(state, saved)
+    for path, problem in damaged.items():
+        reporter.event(Note(f"{job.stage}: {problem}; goes on from an earlier one, {path.name} is put aside", True))
     if worker.is_main:
+        for path in damaged:
+            path.replace(path.with_name(f"{path.name}.damaged"))
+        job.run.remove_leftovers()
         _drop_later_lines(job.run.metrics, state.epoch)
     return state
 
@@ -138,7 +144,30 @@ def save(state: TrainingState) -> None:
             "random": [rank["random"] for rank in ranks],
             "sums": [rank["sums"] for rank in ranks],
         },
+        state.job.config.checkpoint.keep,
     )
+
+
+def _newest(job: Job, paths: list[Path]) -> tuple[dict[str, Any] | None, dict[Path, UserError]]:
+    """Return the newest checkpoint of ``paths`` that can be read, if there is any, and what is wrong with later ones.
+
+    Raises:
+        UserError: when there are some and none can be read.
+    """
+    damaged: dict[Path, UserError] = {}
+    for path in paths:
+        try:
+            saved = checkpoint.load(path)
+            if lacking := _NEEDED - saved.keys():
+                raise UserError(f"{path}: must be a checkpoint of a stage, lacks {', '.join(sorted(lacking))}")
+        except UserError as error:
+            damaged[path] = error
+        else:
+            return saved, damaged
+    if damaged:
+        problem = next(iter(damaged.values()))
+        raise UserError(f"{problem}; no earlier one can be read either: remove {job.run.path} to train it anew")
+    return None, {}
 
 
 def _resume(state: TrainingState, saved: dict[str, Any]) -> None:

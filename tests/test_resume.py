@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +14,9 @@ import pytest
 import torch
 
 from raydistill import checkpoint, engine
+from raydistill.errors import UserError
 from raydistill.events import StageStarted
+from raydistill.run_settings import refuse_other_settings, write_settings
 from raydistill.runtime import Worker
 from tests.ranks import on_ranks
 from tests.small import ProcessEndedError, Stage, repeatable, same_weights, small_run, weights_of
@@ -142,10 +148,10 @@ def _raising(error: BaseException) -> Callable[..., Any]:
 
 
 def _ending_at(save: Callable[..., None], name: str, epoch: int) -> Callable[..., None]:
-    def saving(path: Path, state: dict[str, Any]) -> None:
+    def saving(path: Path, state: dict[str, Any], keep: int = 1) -> None:
         if path.name == name and state["epoch"] == epoch:
             raise ProcessEndedError
-        save(path, state)
+        save(path, state, keep)
 
     return saving
 
@@ -178,3 +184,120 @@ def test_two_workers_go_on_in_an_epoch_to_the_bit_and_one_goes_on_after_them(tmp
     whole = _stage(tmp_path / "whole").lines()[0]["train/total"]
     assert stage.lines()[0]["train/total"] == pytest.approx(whole, rel=0.1)
     assert stage.lines()[0]["train/total"] != whole
+
+
+# Files that are damaged -----------------------------------------------------------------------------------------------
+class _Hostile:
+    """A pickle that would make a folder."""
+
+    def __init__(self, witness: Path) -> None:
+        self.witness = str(witness)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (self.witness,)
+
+
+def _flipped(path: Path) -> None:
+    """Change one bit of a tensor, which torch.load does not see."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    torch.load(path, weights_only=True)
+
+
+DAMAGES: dict[str, Callable[[Path], Any]] = {
+    "a bit": _flipped,
+    "half": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "nothing in it": lambda path: path.write_bytes(b""),
+    "zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    "another file": lambda path: torch.save({"model": {}}, path),
+    "code": lambda path: torch.save({**checkpoint.load(path), "epoch": _Hostile(path.parent / "ran")}, path),
+    "a pickle with code": lambda path: path.write_bytes(pickle.dumps(_Hostile(path.parent / "ran"))),
+}
+
+
+@pytest.fixture(scope="module")
+def halfway(tmp_path_factory: pytest.TempPathFactory) -> tuple[Stage, Path]:
+    """A whole run, and the folder of one that was interrupted with two checkpoints; tests work on copies of it."""
+    folder = tmp_path_factory.mktemp("halfway")
+    whole = _stage(folder / "whole")
+    whole.fit()
+    _cut(_stage(folder / "cut", "checkpoint.every_steps=1"), 5)
+    return whole, folder / "cut"
+
+
+@pytest.fixture
+def cut(halfway: tuple[Stage, Path], tmp_path: Path) -> Stage:
+    """A copy of the interrupted run."""
+    shutil.copytree(halfway[1], tmp_path / "cut")
+    return _stage(tmp_path / "cut")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_put_aside_for_the_one_before(
+    damage: str, halfway: tuple[Stage, Path], cut: Stage
+) -> None:
+    last, before = cut.run.checkpoints()
+    assert (last.name, before.name) == ("checkpoint.pt", "checkpoint.1.pt")
+    DAMAGES[damage](last)
+    cut.fit()
+    assert _started(cut) == (1, 1)
+    assert f"{last}: must " in cut.listener.warnings
+    assert "goes on from an earlier one, checkpoint.pt is put aside" in cut.listener.warnings
+    assert not (cut.run.path / "ran").exists()
+    assert (cut.run.path / "checkpoint.pt.damaged").is_file()
+    assert [checkpoint.load(path)["epoch"] for path in cut.run.checkpoints()] == [2, 1]
+    _assert_same(halfway[0], cut)
+
+
+def test_a_checkpoint_that_was_renamed_and_never_replaced_is_found(halfway: tuple[Stage, Path], cut: Stage) -> None:
+    cut.run.checkpoint.unlink()
+    write_settings(cut.config, "baseline")
+    with pytest.raises(UserError, match=r"seed=0 then, 3 now"):  # what is there is not mixed with another run
+        refuse_other_settings(small_run(Path(cut.config.output), *THREE_STEPS, *_off(), "seed=3"))
+    cut.fit()
+    assert _started(cut) == (1, 1)
+    _assert_same(halfway[0], cut)
+
+
+def test_no_checkpoint_that_can_be_read_is_a_sentence_with_advice(cut: Stage) -> None:
+    for path in cut.run.checkpoints():
+        path.write_bytes(b"PK")
+    with pytest.raises(UserError, match=r"checkpoint\.pt: must .*; no earlier one can be read either: remove .*cut"):
+        cut.fit()
+
+
+def test_a_full_disk_is_a_sentence_and_the_run_goes_on_from_the_checkpoint_before(
+    halfway: tuple[Stage, Path], cut: Stage
+) -> None:
+    before = cut.run.checkpoint.read_bytes()
+    save_to = torch.save
+
+    def full(state: Any, file: Any) -> None:
+        save_to(state, file)
+        file.truncate(file.tell() // 2)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "save", full)
+        with pytest.raises(
+            UserError, match=r"cannot be written \(.*No space left on device\); what was there is intact"
+        ):
+            cut.fit()
+    assert cut.run.checkpoint.read_bytes() == before
+    again = _stage(Path(cut.config.output))
+    again.fit()
+    assert not [*cut.run.path.glob(".*")]
+    _assert_same(halfway[0], again)
+
+
+def test_what_a_killed_writer_left_is_removed(cut: Stage) -> None:
+    left = cut.run.path / ".checkpoint.pt.abcdefgh.part"
+    left.write_bytes(b"half")
+    cut.fit()
+    assert not left.exists()
+
+
+def _off() -> list[str]:
+    return [f"{level}.weight=0" for level in ("feature", "classification", "regression", "rpn")]

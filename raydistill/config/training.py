@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from raydistill.config.base import Count, Fraction, NonNegative, Positive, Section, WholeNumber, ascending
+from raydistill.config.base import Count, Fraction, NonNegative, Positive, Section, Whole, WholeNumber, ascending
 
 
 class Optimizer(Section):
@@ -74,6 +74,8 @@ class Checkpoint(Section):
 
     every_steps: Count | None = None
     """Write one after every so many optimizer steps of a stage too; unset: after epochs only."""
+    keep: Annotated[Whole, Field(ge=2)] = 2
+    """How many are kept: where the last one is damaged, a run goes on from the one before."""
 
 
 Backend = Literal["pycocotools", "faster_coco_eval"]

@@ -22,7 +22,7 @@ from raydistill.optimization import MetricSums
 from raydistill.runtime import Reporter, Worker
 from raydistill.schedules import decay_at, learning_rate_factor
 from raydistill.structures import StepLosses, Target
-from raydistill.training_state import Job, TrainingState, export, save, start
+from raydistill.training_state import Job, TrainingState, export, of_all_ranks, save, start, stop
 
 _SECONDS_BETWEEN_EVENTS = 1.0
 
@@ -78,8 +78,11 @@ def train_one_epoch(state: TrainingState, epoch: int) -> dict[str, float]:
     for step, parts in enumerate(loader.epoch(epoch, state.step), start=state.step):
         global_step = first_step + step
         _set_learning_rate(state, global_step)
+        stop_asked = state.worker.stop_asked()
         losses = take_step(state, parts, _decay(state, global_step), global_step, state.sums)
         state.step = step + 1
+        if stop_asked():
+            stop(state)
         if every is not None and (global_step + 1) % every == 0:
             save(state)
         images_seen += config.training.batch_size
@@ -151,8 +154,15 @@ def _decay(state: TrainingState, global_step: int) -> float:
 
 
 def _told(state: TrainingState, epoch: int) -> Callable[[int, int], None]:
-    """Return what tells the user how far the evaluation after ``epoch`` is."""
-    return lambda done, total: state.reporter.event(Evaluating(state.job.stage, epoch, done, total))
+    """Return what tells the user how far the evaluation after ``epoch`` is, and stops in it where that is wanted."""
+    ranks = of_all_ranks(state)  # now: then the other workers are evaluating too
+
+    def tell(done: int, total: int) -> None:
+        state.reporter.event(Evaluating(state.job.stage, epoch, done, total))
+        if state.worker.is_main and state.worker.stop.wanted:
+            stop(state, ranks)
+
+    return tell
 
 
 def evaluate_on_val(

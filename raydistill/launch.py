@@ -12,8 +12,9 @@ from raydistill.board import Board
 from raydistill.config import Config
 from raydistill.errors import UserError, first_line
 from raydistill.events import Event, Listener, Note
-from raydistill.ray_session import connected, nodes, refuse_what_cannot_be_had, shown
+from raydistill.ray_session import connected, heeding, in_a_thread, nodes, refuse_what_cannot_be_had, shown
 from raydistill.run_settings import StageName
+from raydistill.stopping import Stop
 
 if TYPE_CHECKING:
     from raydistill.checkpoint import RunDirectory
@@ -22,14 +23,14 @@ if TYPE_CHECKING:
 import ray
 
 
-def run_on_ray(config: Config, listener: Listener) -> None:
+def run_on_ray(config: Config, listener: Listener, stop: Stop) -> None:
     """Run the stages of ``config`` on Ray workers, on the cluster that RAY_ADDRESS names or on this machine.
 
     Raises:
         UserError: as ``run_stages`` does, or when the cluster cannot hold the workers.
     """
     with connected(cpus_of(config), meanwhile="ray.train.torch"):
-        run_on_workers(config, listener)
+        run_on_workers(config, listener, stop)
 
 
 def cpus_of(config: Config) -> int:
@@ -38,7 +39,7 @@ def cpus_of(config: Config) -> int:
     return config.scaling.num_workers * wanted
 
 
-def run_on_workers(config: Config, listener: Listener, only: StageName | None = None) -> None:
+def run_on_workers(config: Config, listener: Listener, stop: Stop, only: StageName | None = None) -> None:
     """Run the stages of ``config``, or one of them, on workers of the Ray that is connected.
 
     Raises:
@@ -72,8 +73,8 @@ def run_on_workers(config: Config, listener: Listener, only: StageName | None = 
         ),
     )
     try:
-        with shown(board, listener):
-            trainer.fit()
+        with shown(board, listener, stop):
+            in_a_thread(trainer.fit)
     except ray.train.TrainingFailedError:
         _raise_users_error(board)
         raise
@@ -105,7 +106,8 @@ def _train_loop(loop_config: dict[str, Any]) -> None:
         return _RayReporter(FileReporter(run, worker, board.put.remote, config.logging.tensorboard), run.path.name)
 
     try:
-        run_stages(config, worker, reporter_for, loop_config["only"])
+        with heeding(board, "run", worker):
+            run_stages(config, worker, reporter_for, loop_config["only"])
     except UserError as error:
         ray.get(board.fail.remote(str(error)))
         if worker.world_size > 1:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from raydistill.config.sections import Optimizer
 from raydistill.errors import UserError
-from raydistill.runtime import Worker
+from raydistill.runtime import Worker, arriving
 from raydistill.structures import Gate, LossDict, StepLosses
 
 
@@ -118,7 +118,7 @@ class FiniteWatch:
             UserError: when this loss, or on a GPU the one before, is not finite.
         """
         self.check()
-        self._pending = (_arriving(torch.isfinite(losses.total.detach())), losses.terms, step, images)
+        self._pending = (arriving(torch.isfinite(losses.total.detach())), losses.terms, step, images)
         if losses.total.device.type == "cpu":
             self.check()
 
@@ -133,22 +133,6 @@ class FiniteWatch:
             f"{step}: the loss must be finite, got {terms} on {images}; lower training.optimizer.learning_rate, set "
             "training.clip_grad_norm, or look at these images"
         )
-
-
-def _arriving(flag: Tensor) -> Callable[[], bool]:
-    """Start to bring ``flag`` over from the device, and return what waits for it."""
-    if flag.device.type != "cuda":
-        return lambda: bool(flag)
-    here = torch.empty((), dtype=torch.bool, pin_memory=True)
-    here.copy_(flag, non_blocking=True)
-    arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
-    arrived.record(torch.cuda.current_stream(flag.device))
-
-    def wait() -> bool:
-        arrived.synchronize()
-        return bool(here)
-
-    return wait
 
 
 def _pair(gate: Gate) -> Tensor:

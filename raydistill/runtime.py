@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -16,6 +17,7 @@ from raydistill.checkpoint import RunDirectory
 from raydistill.errors import UserError
 from raydistill.events import EpochDone, Event, Listener
 from raydistill.files import append_line
+from raydistill.stopping import Stop
 from raydistill.structures import Target
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ class Worker:
     rank: int = 0
     world_size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    stop: Stop = field(default_factory=Stop, compare=False)
 
     @property
     def is_main(self) -> bool:
@@ -45,6 +48,25 @@ class Worker:
         values: list[Any] = [None] * self.world_size
         dist.all_gather_object(values, value)
         return values
+
+    def stop_asked(self) -> Callable[[], bool]:
+        """Ask every worker whether it was told to stop; what comes back waits for the answer, the same on all of them.
+
+        Made before a step, the question costs no time: the answer is there after it.
+        """
+        if self.world_size == 1:
+            return lambda: self.stop.wanted
+        flag = torch.full((), int(self.stop.wanted), device=self.device)
+        if self.device.type == "cuda":
+            dist.all_reduce(flag, dist.ReduceOp.MAX)
+            return arriving(flag)
+        asked = dist.all_reduce(flag, dist.ReduceOp.MAX, async_op=True)
+
+        def answer() -> bool:
+            asked.wait()
+            return bool(flag)
+
+        return answer
 
     def wait(self) -> None:
         """Return when every worker has come here."""
@@ -95,6 +117,22 @@ class Worker:
         if self.world_size > 1:
             dist.all_reduce(values)
         return values
+
+
+def arriving(flag: Tensor) -> Callable[[], bool]:
+    """Start to bring ``flag`` over from its device, and return what waits for it."""
+    if flag.device.type != "cuda":
+        return lambda: bool(flag)
+    here = torch.empty((), dtype=torch.bool, pin_memory=True)
+    here.copy_(flag, non_blocking=True)
+    arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    arrived.record(torch.cuda.current_stream(flag.device))
+
+    def wait() -> bool:
+        arrived.synchronize()
+        return bool(here)
+
+    return wait
 
 
 class Reporter(Protocol):

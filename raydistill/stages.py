@@ -37,6 +37,7 @@ from raydistill.run_settings import (
     write_settings,
 )
 from raydistill.runtime import Reporter, Worker
+from raydistill.stopping import Stopped
 from raydistill.teacher import DTYPES, Precision, precision_on
 from raydistill.training_state import Job, export
 
@@ -117,6 +118,8 @@ def run_stages(config: Config, worker: Worker, reporter_for: ReporterFactory, on
             if only == "teacher" or (missing[-1] == "distilled" and len(missing) > 1):
                 _rehearse(stages)
             for stage in missing:
+                if worker.stop_asked()():
+                    raise Stopped
                 _run_stage(stages, stage)
     worker.wait()
     if worker.is_main and only is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NoReturn, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from raydistill.events import Note
 from raydistill.optimization import FiniteWatch, MetricSums, SavedSums, build_optimizer
 from raydistill.run_settings import StageName
 from raydistill.runtime import Reporter, Worker
+from raydistill.stopping import Stopped
 
 _NEEDED = {"epoch", "world_size", "distiller", "optimizer", "scaler", "best", "random"}
 
@@ -123,10 +124,21 @@ def start(job: Job, distiller: Distiller, loader: TrainingLoader, worker: Worker
     return state
 
 
-def save(state: TrainingState) -> None:
-    """Write what the next step depends on, and after an epoch the weights; every worker calls it."""
+def of_all_ranks(state: TrainingState) -> list[RankState]:
+    """Return what every worker has of its own, by rank, on the main worker; every worker calls it."""
+    random, device = {"cpu": torch.get_rng_state()}, state.worker.device
+    if device.type == "cuda":
+        random["cuda"] = torch.cuda.get_rng_state(device)
+    return state.worker.gather_on_main({"random": random, "sums": state.sums.saved()})
+
+
+def save(state: TrainingState, ranks: list[RankState] | None = None) -> None:
+    """Write what the next step depends on, and after an epoch the weights.
+
+    Every worker calls it, or the main one alone with ``ranks`` that came from ``of_all_ranks`` after the last step.
+    """
     state.watch.check()  # on a GPU the last loss has not been looked at
-    ranks = state.worker.gather_on_main(_rank_state(state))
+    ranks = of_all_ranks(state) if ranks is None else ranks
     if not state.worker.is_main:
         return
     if state.step == 0:  # before the checkpoint: what is written after the last one would never be written again
@@ -146,6 +158,14 @@ def save(state: TrainingState) -> None:
         },
         state.job.config.checkpoint.keep,
     )
+
+
+def stop(state: TrainingState, ranks: list[RankState] | None = None) -> NoReturn:
+    """Save, called as ``save`` is, and end the run as its user wished."""
+    save(state, ranks)
+    where = f"in epoch {state.epoch + 1} after step {state.step} of {state.loader.steps_per_epoch}"
+    state.reporter.event(Note(f"{state.job.stage}: stopped {where}; its checkpoint is written"))
+    raise Stopped
 
 
 def _newest(job: Job, paths: list[Path]) -> tuple[dict[str, Any] | None, dict[Path, UserError]]:
@@ -196,13 +216,6 @@ def _drop_later_lines(path: Path, epoch: int) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
     kept = [line for line in lines if line.endswith("}") and json.loads(line)["epoch"] <= epoch]
     checkpoint.write_atomically(path, lambda file: file.writelines(f"{line}\n".encode() for line in kept))
-
-
-def _rank_state(state: TrainingState) -> RankState:
-    random, device = {"cpu": torch.get_rng_state()}, state.worker.device
-    if device.type == "cuda":
-        random["cuda"] = torch.cuda.get_rng_state(device)
-    return {"random": random, "sums": state.sums.saved()}
 
 
 def _set_random_state(states: dict[str, Tensor], device: torch.device) -> None:

@@ -173,7 +173,7 @@ def test_a_loss_on_a_gpu_is_looked_at_with_the_next_step(monkeypatch: pytest.Mon
     def arriving(flag: Tensor) -> Callable[[], bool]:
         return lambda: asked.append(bool(flag)) or asked[-1]
 
-    monkeypatch.setattr(optimization, "_arriving", arriving)
+    monkeypatch.setattr(optimization, "arriving", arriving)
     watch = FiniteWatch()
     watch.add(_loss_on(1.0, "cuda"), "step 1", "images [5]")
     watch.add(_loss_on(float("inf"), "cuda"), "step 2", "images [6]")
@@ -183,7 +183,7 @@ def test_a_loss_on_a_gpu_is_looked_at_with_the_next_step(monkeypatch: pytest.Mon
 
 
 def test_the_last_loss_on_a_gpu_is_looked_at_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(optimization, "_arriving", lambda flag: lambda: bool(flag))
+    monkeypatch.setattr(optimization, "arriving", lambda flag: lambda: bool(flag))
     watch = FiniteWatch()
     watch.add(_loss_on(float("nan"), "cuda"), "step 9", "images [1]")
     with pytest.raises(UserError, match="step 9"):

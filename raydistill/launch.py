@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import uuid
 from dataclasses import dataclass
@@ -56,11 +57,13 @@ def run_on_workers(config: Config, listener: Listener, stop: Stop, only: StageNa
         wanted,
         "lower it or scaling.cpus_per_worker, or add nodes",
     )
+    os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(config.scaling.hang_seconds)  # for Ray itself
     board = ray.remote(num_cpus=0)(Board).remote()
     storage = Path(config.output) / "ray"
     trainer = ray.train.torch.TorchTrainer(
         _train_loop,
         train_loop_config={"config": config.model_dump(mode="json"), "board": board, "threads": cpus, "only": only},
+        torch_config=ray.train.torch.TorchConfig(timeout_s=config.scaling.hang_seconds),  # for the other workers
         scaling_config=ray.train.ScalingConfig(
             num_workers=config.scaling.num_workers, use_gpu=use_gpu, resources_per_worker=wanted
         ),

@@ -23,7 +23,7 @@ class Stop:
     """Whether a run is to end; threads of its process share it."""
 
     def __init__(self) -> None:
-        self._asked, self._saved = threading.Event(), False
+        self._asked, self._ending, self._saved = threading.Event(), False, False
 
     @property
     def wanted(self) -> bool:
@@ -35,8 +35,10 @@ class Stop:
         self._asked.set()
 
     def end(self, saved: bool) -> None:
-        """End what the main thread does, once all is ``saved`` or will not be; for another thread."""
-        self._saved = saved
+        """End what the main thread does, once: all is ``saved``, or will not be; for another thread."""
+        if self._ending:
+            return
+        self._ending, self._saved = True, saved
         self.ask()
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 

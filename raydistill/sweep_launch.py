@@ -90,6 +90,7 @@ def _run_trials(plan: Plan, display: SweepDisplay, wanted: dict[str, float], sto
         "wanted": wanted,
         "num_workers": sweep.resources.num_workers,
         "max_failures": config.scaling.max_failures,
+        "hang_seconds": config.scaling.hang_seconds,
         "storage": str(plan.directory.path / "ray" / "groups"),
         "population": isinstance(sweep.scheduler, PbtScheduler),
     }

@@ -102,6 +102,7 @@ def group_trial(settings: dict[str, Any], shared: dict[str, Any]) -> None:
     trainer = ray.train.torch.TorchTrainer(
         _group_loop,
         train_loop_config={"trial": name, "shared": shared, "failures": failures},
+        torch_config=ray.train.torch.TorchConfig(timeout_s=shared["hang_seconds"]),
         scaling_config=ray.train.ScalingConfig(
             num_workers=shared["num_workers"], use_gpu="GPU" in wanted, resources_per_worker=wanted
         ),

@@ -105,6 +105,8 @@ class Scaling(Section):
     gpus_per_worker: Count = 1
     max_failures: WholeNumber = 3
     """Lost workers or nodes survived before the run gives up."""
+    hang_seconds: Count = 1200
+    """How long a worker that stands still is waited for; then Ray starts all workers of the run again."""
 
     @model_validator(mode="after")
     def _has_effect(self) -> Self:

@@ -10,17 +10,20 @@ import os
 import pickle
 import struct
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from raydistill.errors import UserError
+from raydistill.files import make_way, patiently, sync_folder, versions
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-# What torch.load raises for a file that is truncated, altered or something else altogether.
+# What zipfile and torch.load raise for a file that is truncated, altered or something else altogether.
 _DAMAGED = (
     pickle.UnpicklingError,
     struct.error,
@@ -32,7 +35,11 @@ _DAMAGED = (
     TypeError,
     AttributeError,
     AssertionError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
 )
+_PART = ".part"  # how files end that are being written
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,7 @@ class RunDirectory:
 
     @property
     def checkpoint(self) -> Path:
-        """Everything that the next epoch depends on."""
+        """Everything that the next step depends on."""
         return self.path / "checkpoint.pt"
 
     @property
@@ -76,6 +83,15 @@ class RunDirectory:
         """Whether the stage was trained to its end."""
         return self.result.is_file()
 
+    def checkpoints(self) -> list[Path]:
+        """Return the checkpoints that are there, newest first: the last one, and older ones for when it is damaged."""
+        return versions(self.checkpoint)
+
+    def remove_leftovers(self) -> None:
+        """Remove what writers left that were killed at work; only for who alone works here."""
+        for file in self.path.glob(f".*{_PART}"):
+            file.unlink(missing_ok=True)
+
     def lines(self) -> list[dict[str, float]]:
         """Return the metrics of every epoch so far; a line that was cut off is left out."""
         if not self.metrics.is_file():
@@ -94,27 +110,39 @@ class Weights:
     image: dict[str, Any] | None  # min_size and max_size it was trained at
 
 
-def write_atomically(path: Path, write: Callable[[IO[bytes]], None]) -> None:
+def write_atomically(path: Path, write: Callable[[IO[bytes]], None], keep: int = 1) -> None:
     """Let ``write`` fill a temporary file beside ``path``, make it durable and put it in place.
+
+    Storage that fails for a while is waited for, and ``write`` called again. With ``keep`` that many versions stay: the
+    new one and the ones before it, see ``files.versions``.
 
     Raises:
         UserError: when the disk is full or the place cannot be written; what was at ``path`` before is then intact.
     """
-    try:
+
+    def attempt() -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_PART)
         try:
             with os.fdopen(handle, "wb") as file:
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())
             Path(name).chmod(0o644)
+            if keep > 1:
+                make_way(path, keep)
             Path(name).replace(path)
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
-    except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
-        raise UserError(f"{path}: cannot be written ({error}); make room or choose another output") from error
+        sync_folder(path.parent)
+
+    try:
+        patiently(attempt, path)
+    except (OSError, RuntimeError) as error:  # torch.save turns an error of the disk into a RuntimeError
+        raise UserError(
+            f"{path}: cannot be written ({error}); what was there is intact; make room or choose another output"
+        ) from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -127,22 +155,25 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2))
 
 
-def save(path: Path, state: dict[str, Any]) -> None:
-    """Write a dictionary of tensors and plain values."""
+def save(path: Path, state: dict[str, Any], keep: int = 1) -> None:
+    """Write a dictionary of tensors and plain values, with a checksum of each; ``keep`` as in ``write_atomically``."""
     import torch
 
-    write_atomically(path, lambda file: torch.save(state, file))
+    write_atomically(path, lambda file: torch.save(state, file), keep)
 
 
 def load(path: Path) -> dict[str, Any]:
     """Read what ``save`` wrote; tensors arrive on the CPU. Never runs code from the file.
 
     Raises:
-        UserError: when there is no such file, or it is damaged, or not ours.
+        UserError: when there is no such file, or it is damaged (a checksum does not fit), or not ours.
     """
     import torch
 
     try:
+        damaged = _damaged_entry(path)
+        if damaged is not None:
+            raise ValueError(f"it is damaged: the checksum of {damaged} does not fit")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
@@ -195,6 +226,14 @@ def weights_file(path: Path) -> Path:
     raise UserError(
         f"{path}: must hold best.pt or last.pt, got neither; was the run interrupted before its first epoch?"
     )
+
+
+def _damaged_entry(path: Path) -> str | None:
+    """Return the first entry that is not as it was written; torch writes checksums (CRC-32) and does not read them."""
+    if not zipfile.is_zipfile(path):
+        return None  # torch's old format has none
+    with zipfile.ZipFile(path) as archive:
+        return archive.testzip()
 
 
 def _reason(error: Exception) -> str:

@@ -24,7 +24,7 @@ from raydistill.optimization import MetricSums
 from raydistill.runtime import Reporter, Worker
 from raydistill.schedules import decay_at, learning_rate_factor
 from raydistill.structures import StepLosses, Target
-from raydistill.training_state import Job, TrainingState, export, save, start
+from raydistill.training_state import Job, TrainingState, export, of_all_ranks, save, start, stop
 
 _SECONDS_BETWEEN_EVENTS = 1.0
 
@@ -47,20 +47,22 @@ def make_loader(job: Job, worker: Worker) -> TrainingLoader:
 def fit(job: Job, distiller: Distiller, loader: TrainingLoader, worker: Worker, reporter: Reporter) -> dict[str, Any]:
     """Train ``distiller`` for the job's epochs and return the row of the comparison.
 
-    Goes on from the run directory's checkpoint where there is one; on a CPU with as many workers as before, the result
-    is then the same to the bit as without the interruption.
+    Goes on from the run directory's checkpoint where there is one, in the middle of an epoch too; on a CPU with as many
+    workers as before, the result is then the same to the bit as without the interruption.
     """
     state = start(job, distiller, loader, worker, reporter)
-    reporter.event(StageStarted(job.stage, job.epochs, loader.steps_per_epoch, state.epoch))
+    reporter.event(StageStarted(job.stage, job.epochs, loader.steps_per_epoch, state.epoch, state.step))
     for epoch in range(state.epoch, job.epochs):
         started = time.perf_counter()
-        metrics = _diagnosis(state, epoch) | train_one_epoch(state, epoch)
+        if state.step == 0:
+            state.diagnosis = _diagnosis(state, epoch)
+        metrics = state.diagnosis | train_one_epoch(state, epoch)
         if (epoch + 1) % job.config.evaluation.every == 0 or epoch + 1 == job.epochs:
             worker.share_buffers(state.student)
             evaluation = evaluate_on_val(job, state.student, worker, _told(state, epoch + 1))
             metrics |= _score_metrics(evaluation)
             _keep_best(state, epoch + 1, evaluation)
-        state.epoch = epoch + 1
+        state.end_epoch()
         seconds = time.perf_counter() - started
         reporter.report(
             {"epoch": epoch + 1, "step": state.epoch * loader.steps_per_epoch, "seconds": seconds, **metrics}
@@ -81,18 +83,22 @@ def _diagnosis(state: TrainingState, epoch: int) -> dict[str, float]:
 
 
 def train_one_epoch(state: TrainingState, epoch: int) -> dict[str, float]:
-    """Take every optimizer step of ``epoch`` and return the means of its metrics, under ``train/``."""
+    """Take the optimizer steps of ``epoch`` that are left; return the means of all its metrics, under ``train/``."""
     config, loader = state.job.config, state.loader
     state.wrapped.train()
-    sums = MetricSums()
     started = last_event = time.perf_counter()
     images_seen = 0
-    decay = 0.0
-    for step, parts in enumerate(loader.epoch(epoch)):
-        global_step = epoch * loader.steps_per_epoch + step
-        decay = decay_at(config.decay, global_step / state.total_steps)
+    first_step, every = epoch * loader.steps_per_epoch, config.checkpoint.every_steps
+    for step, parts in enumerate(loader.epoch(epoch, state.step), start=state.step):
+        global_step = first_step + step
         _set_learning_rate(state, global_step)
-        losses = take_step(state, parts, decay, global_step, sums)
+        stop_asked = state.worker.stop_asked()
+        losses = take_step(state, parts, _decay(state, global_step), global_step, state.sums)
+        state.step = step + 1
+        if stop_asked():
+            stop(state)
+        if every is not None and (global_step + 1) % every == 0:
+            save(state)
         images_seen += config.training.batch_size
         now = time.perf_counter()
         if state.worker.is_main and now - last_event > _SECONDS_BETWEEN_EVENTS:
@@ -101,9 +107,9 @@ def train_one_epoch(state: TrainingState, epoch: int) -> dict[str, float]:
             speed = images_seen / (now - started)
             state.reporter.event(StepDone(state.job.stage, epoch + 1, step + 1, terms, speed))
     state.watch.check()
-    metrics = sums.over(state.worker)
+    metrics = state.sums.over(state.worker)
     if state.distiller.distills:
-        metrics["decay"] = decay
+        metrics["decay"] = _decay(state, first_step + loader.steps_per_epoch - 1)
     metrics |= {
         "learning_rate": state.optimizer.param_groups[0]["lr"],
         "images_per_second": images_seen / (time.perf_counter() - started),
@@ -157,9 +163,20 @@ def _set_learning_rate(state: TrainingState, global_step: int) -> None:
         group["lr"] = training.optimizer.learning_rate * factor
 
 
+def _decay(state: TrainingState, global_step: int) -> float:
+    return decay_at(state.job.config.decay, global_step / state.total_steps)
+
+
 def _told(state: TrainingState, epoch: int) -> Callable[[int, int], None]:
-    """Return what tells the user how far the evaluation after ``epoch`` is."""
-    return lambda done, total: state.reporter.event(Evaluating(state.job.stage, epoch, done, total))
+    """Return what tells the user how far the evaluation after ``epoch`` is, and stops in it where that is wanted."""
+    ranks = of_all_ranks(state)  # now: then the other workers are evaluating too
+
+    def tell(done: int, total: int) -> None:
+        state.reporter.event(Evaluating(state.job.stage, epoch, done, total))
+        if state.worker.is_main and state.worker.stop.wanted:
+            stop(state, ranks)
+
+    return tell
 
 
 def evaluate_on_val(

@@ -14,6 +14,7 @@ class StageStarted:
     epochs: int
     steps_per_epoch: int
     first_epoch: int  # 0 unless resumed
+    first_step: int = 0  # of that epoch, likewise
 
 
 @dataclass(frozen=True)

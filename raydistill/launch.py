@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import uuid
 from dataclasses import dataclass
@@ -12,9 +13,10 @@ from raydistill.board import Board
 from raydistill.config import Config
 from raydistill.errors import UserError, first_line
 from raydistill.events import Event, Listener, Note
-from raydistill.ray_session import connected, nodes, refuse_what_cannot_be_had, shown
+from raydistill.ray_session import connected, heeding, in_a_thread, nodes, refuse_what_cannot_be_had, shown
 from raydistill.ray_waiting import wait_for_room
 from raydistill.run_settings import StageName
+from raydistill.stopping import Stop
 
 if TYPE_CHECKING:
     from raydistill.checkpoint import RunDirectory
@@ -23,14 +25,14 @@ if TYPE_CHECKING:
 import ray
 
 
-def run_on_ray(config: Config, listener: Listener) -> None:
+def run_on_ray(config: Config, listener: Listener, stop: Stop) -> None:
     """Run the stages of ``config`` on Ray workers, on the cluster that RAY_ADDRESS names or on this machine.
 
     Raises:
         UserError: as ``run_stages`` does, or when the cluster cannot hold the workers.
     """
     with connected(cpus_of(config), meanwhile="ray.train.torch"):
-        run_on_workers(config, listener)
+        run_on_workers(config, listener, stop)
 
 
 def cpus_of(config: Config) -> int:
@@ -39,7 +41,7 @@ def cpus_of(config: Config) -> int:
     return config.scaling.num_workers * wanted
 
 
-def run_on_workers(config: Config, listener: Listener, only: StageName | None = None) -> None:
+def run_on_workers(config: Config, listener: Listener, stop: Stop, only: StageName | None = None) -> None:
     """Run the stages of ``config``, or one of them, on workers of the Ray that is connected.
 
     Raises:
@@ -47,7 +49,8 @@ def run_on_workers(config: Config, listener: Listener, only: StageName | None = 
     """
     import ray.train.torch
 
-    wanted = _had_by_each(config, listener)
+    wanted = _had_by_each(config, listener, stop)
+    os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(config.scaling.hang_seconds)  # for Ray itself
     board = ray.remote(num_cpus=0)(Board).remote()
     storage = Path(config.output) / "ray"
     trainer = ray.train.torch.TorchTrainer(
@@ -58,6 +61,7 @@ def run_on_workers(config: Config, listener: Listener, only: StageName | None = 
             "threads": wanted["CPU"],
             "only": only,
         },
+        torch_config=ray.train.torch.TorchConfig(timeout_s=config.scaling.hang_seconds),  # for the other workers
         scaling_config=ray.train.ScalingConfig(
             num_workers=config.scaling.num_workers, use_gpu="GPU" in wanted, resources_per_worker=wanted
         ),
@@ -70,8 +74,8 @@ def run_on_workers(config: Config, listener: Listener, only: StageName | None = 
         ),
     )
     try:
-        with shown(board, listener):
-            trainer.fit()
+        with shown(board, listener, stop):
+            in_a_thread(trainer.fit)
     except ray.train.TrainingFailedError:
         _raise_users_error(board)
         raise
@@ -103,7 +107,8 @@ def _train_loop(loop_config: dict[str, Any]) -> None:
         return _RayReporter(FileReporter(run, worker, board.put.remote, config.logging.tensorboard), run.path.name)
 
     try:
-        run_stages(config, worker, reporter_for, loop_config["only"])
+        with heeding(board, "run", worker):
+            run_stages(config, worker, reporter_for, loop_config["only"])
     except UserError as error:
         ray.get(board.fail.remote(str(error)))
         if worker.world_size > 1:
@@ -136,19 +141,19 @@ class _RayReporter:
         """Hand on."""
         self.files.event(event)
 
-    def resume_from(self) -> Path | None:
-        """Return the run directory's own checkpoint."""
+    def resume_from(self) -> list[Path]:
+        """Return the run directory's own checkpoints."""
         return self.files.resume_from()
 
 
-def _had_by_each(config: Config, listener: Listener) -> dict[str, int]:
+def _had_by_each(config: Config, listener: Listener, stop: Stop) -> dict[str, int]:
     """Return what each worker gets, once the cluster can hold them all."""
     scaling, setting = config.scaling, "scaling.num_workers"
     advice = "lower it or scaling.cpus_per_worker, or add nodes"
     least = {"CPU": cpus_of(config) // scaling.num_workers}
     if _use_gpu(config):
         least["GPU"] = scaling.gpus_per_worker
-    wait_for_room(setting, scaling.num_workers, least, advice, scaling.wait_seconds, listener)
+    wait_for_room(setting, scaling.num_workers, least, advice, scaling.wait_seconds, listener, stop)
     wanted = least | {"CPU": _cpus_per_worker(config)}  # an equal share is that of the nodes which are there now
     refuse_what_cannot_be_had(setting, scaling.num_workers, wanted, advice)
     return wanted

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Self, TypedDict
 
 import torch
 from torch import Tensor, nn
 
 from raydistill.config.sections import Optimizer
 from raydistill.errors import UserError
-from raydistill.runtime import Worker
+from raydistill.runtime import Worker, arriving
 from raydistill.structures import Gate, LossDict, StepLosses
 
 
@@ -28,6 +29,13 @@ def build_optimizer(settings: Optimizer, module: nn.Module) -> torch.optim.Optim
     return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
 
 
+class SavedSums(TypedDict):
+    """A worker's sums as plain numbers, which hold them to the bit."""
+
+    terms: dict[str, tuple[float, int]]  # sum, how many
+    gates: dict[str, tuple[float, float]]  # open, total
+
+
 @dataclass
 class MetricSums:
     """Sums over the steps of an epoch, on the device; losses become means, gates become shares."""
@@ -43,6 +51,40 @@ class MetricSums:
             self._term_counts[name] = self._term_counts.get(name, 0) + 1
         for name, gate in losses.gates.items():
             self._gates[name] = self._gates.get(name, torch.zeros(2, device=gate.total.device)) + _pair(gate)
+
+    def saved(self) -> SavedSums:
+        """Return what ``restored`` takes."""
+        sums = torch.stack(list(self._terms.values())).tolist() if self._terms else []
+        gates = torch.stack(list(self._gates.values())).tolist() if self._gates else []
+        return {
+            "terms": dict(zip(self._terms, zip(sums, self._term_counts.values(), strict=True), strict=True)),
+            "gates": {name: (opened, total) for name, (opened, total) in zip(self._gates, gates, strict=True)},
+        }
+
+    @classmethod
+    def restored(cls, saved: list[SavedSums], worker: Worker) -> Self:
+        """Return this worker's sums from those of every worker by rank.
+
+        Where there were more workers or fewer, each begins with the mean of all, and the main worker with the gates:
+        ``over`` then gives what it would have given.
+        """
+        if len(saved) == worker.world_size:
+            terms, gates = saved[worker.rank]["terms"], saved[worker.rank]["gates"]
+        else:
+            counts = {name: count for name, (_, count) in saved[0]["terms"].items()}
+            means = {name: sum(one["terms"][name][0] for one in saved) / len(saved) for name in counts}
+            terms = {name: (means[name], count) for name, count in counts.items()}
+            gates = {
+                name: (sum(one["gates"][name][0] for one in saved), sum(one["gates"][name][1] for one in saved))
+                if worker.is_main
+                else (0.0, 0.0)
+                for name in saved[0]["gates"]
+            }
+        return cls(
+            {n: torch.tensor(value, dtype=torch.float64, device=worker.device) for n, (value, _) in terms.items()},
+            {n: count for n, (_, count) in terms.items()},
+            {n: torch.tensor(pair, dtype=torch.float32, device=worker.device) for n, pair in gates.items()},
+        )
 
     def over(self, worker: Worker) -> dict[str, float]:
         """Return the epoch's metrics over all workers, by metric path; every worker must call it."""
@@ -76,7 +118,7 @@ class FiniteWatch:
             UserError: when this loss, or on a GPU the one before, is not finite.
         """
         self.check()
-        self._pending = (_arriving(torch.isfinite(losses.total.detach())), losses.terms, step, images)
+        self._pending = (arriving(torch.isfinite(losses.total.detach())), losses.terms, step, images)
         if losses.total.device.type == "cpu":
             self.check()
 
@@ -91,22 +133,6 @@ class FiniteWatch:
             f"{step}: the loss must be finite, got {terms} on {images}; lower training.optimizer.learning_rate, set "
             "training.clip_grad_norm, or look at these images"
         )
-
-
-def _arriving(flag: Tensor) -> Callable[[], bool]:
-    """Start to bring ``flag`` over from the device, and return what waits for it."""
-    if flag.device.type != "cuda":
-        return lambda: bool(flag)
-    here = torch.empty((), dtype=torch.bool, pin_memory=True)
-    here.copy_(flag, non_blocking=True)
-    arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
-    arrived.record(torch.cuda.current_stream(flag.device))
-
-    def wait() -> bool:
-        arrived.synchronize()
-        return bool(here)
-
-    return wait
 
 
 def _pair(gate: Gate) -> Tensor:

@@ -68,7 +68,8 @@ def take_over(trial: TrialDirectory, settings: dict[str, Any]) -> None:
             return
         run = trial.run
         run.path.mkdir(parents=True, exist_ok=True)
-        run.result.unlink(missing_ok=True)
+        for old in (run.result, *run.checkpoints()):  # earlier ones of its own are of another training
+            old.unlink(missing_ok=True)
         for name in _FILES:
             (run.path / name).unlink(missing_ok=True)
             if (Path(folder) / name).is_file():

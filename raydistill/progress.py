@@ -51,11 +51,13 @@ class Display:
         self.close()
         self._steps_per_epoch = event.steps_per_epoch
         resumed = f", going on after epoch {event.first_epoch}" if event.first_epoch else ""
+        if event.first_step:
+            resumed = f", going on in epoch {event.first_epoch + 1} after step {event.first_step}"
         self._line(f"{event.stage}: {event.epochs} epochs of {event.steps_per_epoch} steps{resumed}")
         if self.stream.isatty():
             self._bar = tqdm(
                 total=event.epochs * event.steps_per_epoch,
-                initial=event.first_epoch * event.steps_per_epoch,
+                initial=event.first_epoch * event.steps_per_epoch + event.first_step,
                 desc=event.stage,
                 unit="step",
                 file=self.stream,

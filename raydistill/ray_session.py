@@ -6,14 +6,19 @@ import contextlib
 import importlib
 import logging
 import os
+import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from raydistill.errors import UserError
 from raydistill.events import Listener, Note
+from raydistill.stopping import Stop, Stopped
+
+if TYPE_CHECKING:
+    from raydistill.runtime import Worker
 
 # Ray reads its environment when it is imported.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -48,13 +53,24 @@ def connected(cpus_needed: int, dashboard: bool = False, meanwhile: str = "") ->
     try:
         with _importing(meanwhile):
             address = os.environ.get("RAY_ADDRESS")
-            if address:
-                _join(address)
-            else:
-                _start_here(cpus_needed, dashboard)
+            with _own_signals():
+                if address:
+                    _join(address)
+                else:
+                    _start_here(cpus_needed, dashboard)
         yield
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """Leave the signals' handlers as they were: starting Ray takes SIGTERM for itself."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -81,7 +97,7 @@ def _join(address: str) -> None:
 
 
 def _start_here(cpus_needed: int, dashboard: bool) -> None:
-    """Start Ray on this machine. Its ports are open to the network: only who has the token may use them."""
+    """Start Ray on this machine, for this machine: its ports and its dashboard are not open to the network."""
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # nobody takes this machine away; a process less
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
@@ -89,6 +105,8 @@ def _start_here(cpus_needed: int, dashboard: bool) -> None:
             address="local",
             num_cpus=cpus_needed if cpus_needed > cores else None,  # more workers than cores is slow, not wrong
             include_dashboard=dashboard,
+            dashboard_host="127.0.0.1",
+            _node_ip_address="127.0.0.1",
             object_store_memory=_OBJECT_STORE_BYTES,
             log_to_driver=False,
             logging_level="ERROR",
@@ -132,15 +150,74 @@ def refuse_what_cannot_be_had(setting: str, num_workers: int, wanted: Mapping[st
         raise UserError(f"{setting}: must fit into the Ray cluster, got {lacking}; {advice}")
 
 
+def in_a_thread(function: Callable[[], object]) -> None:
+    """Run ``function`` to its end and raise what it raises; in the main thread Ray would take Ctrl-C for itself."""
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            function()
+        except BaseException as error:  # noqa: BLE001  (handed on)
+            raised.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(_POLL_SECONDS)
+    if raised:
+        raise raised[0]
+
+
 @contextlib.contextmanager
-def shown(board: Any, listener: Listener) -> Iterator[None]:
-    """Hand what arrives on the board to ``listener`` while the workers run."""
+def heeding(board: Any, name: str, worker: Worker) -> Iterator[None]:
+    """Let the driver's wish to stop reach a worker that works as ``name``; for the workers' side.
+
+    Once its checkpoint is written the worker waits to be ended: Ray would take a return for success, an error for a
+    failure.
+    """
+    done = threading.Event()
+
+    def follow() -> None:
+        with contextlib.suppress(ray.exceptions.RayError):  # Ray is going down
+            while not done.wait(_POLL_SECONDS):
+                if ray.get(board.stopping.remote()):
+                    worker.stop.ask()
+                    return
+
+    if worker.is_main:
+        ray.get(board.begin.remote(name))
+        threading.Thread(target=follow, daemon=True).start()
+    try:
+        yield
+    except Stopped:
+        if worker.is_main:
+            ray.get(board.leave.remote(name))
+        threading.Event().wait()
+    finally:
+        done.set()
+        if worker.is_main:
+            board.leave.remote(name)
+
+
+@contextlib.contextmanager
+def shown(board: Any, listener: Listener, stop: Stop) -> Iterator[None]:
+    """Hand what arrives on the board to ``listener`` while the workers run, and the wish to ``stop`` to the workers.
+
+    What runs inside is ended once all of them have written their checkpoint.
+    """
     done = threading.Event()
 
     def watch() -> None:
-        heard, started = False, time.monotonic()
+        heard, started, told = False, time.monotonic(), False
         while not done.wait(_POLL_SECONDS):
             heard = _show_new(board, listener) or heard
+            if told and not _at_work(board):
+                _show_new(board, listener)
+                stop.end(saved=True)
+                return
+            if stop.wanted and not told:
+                board.stop.remote()
+                told = True
             if not heard and time.monotonic() - started > _PATIENCE_SECONDS:
                 heard = True
                 listener(Note(f"no worker has begun after {_PATIENCE_SECONDS} s: is the cluster busy?", warning=True))
@@ -153,6 +230,13 @@ def shown(board: Any, listener: Listener) -> Iterator[None]:
         done.set()
         thread.join()
         _show_new(board, listener)
+
+
+def _at_work(board: Any) -> bool:
+    try:
+        return bool(ray.get(board.at_work.remote()))
+    except ray.exceptions.RayError:
+        return True  # unknown: the last checkpoint counts
 
 
 def _show_new(board: Any, listener: Listener) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from raydistill.events import Note
 from raydistill.ray_session import refuse_what_cannot_be_had, shortage
+from raydistill.stopping import Stop
 
 if TYPE_CHECKING:
     from raydistill.events import Listener
@@ -27,6 +28,7 @@ def wait_for_room(
     advice: str,
     seconds: int | Literal["auto"],
     listener: Listener,
+    stop: Stop,
 ) -> None:
     """Return once the cluster can hold the workers, busy or not; say what is waited for, and for how long.
 
@@ -37,6 +39,7 @@ def wait_for_room(
         advice: what to do where they cannot be had.
         seconds: the longest wait (``scaling.wait_seconds``).
         listener: hears what is waited for.
+        stop: ends the wait.
 
     Raises:
         UserError: when the time is over; at once where Ray runs on this machine only, as no node joins it.
@@ -51,6 +54,8 @@ def wait_for_room(
     listener(Note(f"{setting}: {lacking}; waiting up to {limit} s for nodes (scaling.wait_seconds)", warning=True))
     with _asked_for(num_workers, wanted):
         while shortage(num_workers, wanted):
+            if stop.wanted:
+                raise stop.interruption()
             if not autoscaled and _autoscaler_at_work():
                 autoscaled = True
                 limit = _FOR_AN_AUTOSCALER if seconds == "auto" else seconds

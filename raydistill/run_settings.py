@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import yaml
 
@@ -52,10 +53,10 @@ def refuse_other_settings(config: Config) -> None:
     problems = []
     for stage in planned(config):
         run = _run(config, stage)
-        if not (run.config.is_file() and (run.finished or run.checkpoint.is_file())):
+        if not _begun(run):
             continue  # nothing trained that could be lost or mixed
         before = _flat(defaults()) | _flat(_settings_then(run.config))
-        now = _flat(_settings_of(config, stage))
+        now = _flat(_settings_of(_as_begun(config, before), stage))
         differences = [
             f"{key}={_shown(before.get(key))} then, {_shown(now[key])} now"
             for key in sorted(now)
@@ -67,6 +68,28 @@ def refuse_other_settings(config: Config) -> None:
         raise one_error(
             problems, f"{config.output}: holds another run; choose another --output, or remove the directories named"
         )
+
+
+def as_begun(config: Config, stage: StageName) -> Config:
+    """Return ``config`` with what ``auto`` meant when ``stage`` was begun, maybe on another processor."""
+    run = _run(config, stage)
+    return _as_begun(config, _flat(_settings_then(run.config))) if _begun(run) else config
+
+
+def with_precision(config: Config, precision: Literal["fp32", "bf16", "fp16"]) -> Config:
+    """Return ``config`` with a teacher that answers in ``precision``."""
+    distillation = config.distillation.model_copy(update={"teacher_precision": precision})
+    return config.model_copy(update={"distillation": distillation})
+
+
+def _as_begun(config: Config, before: Mapping[str, Any]) -> Config:
+    precision = before.get("distillation.teacher_precision", "auto")
+    undecided = config.distillation.teacher_precision == "auto"
+    return with_precision(config, precision) if undecided and precision in ("fp32", "bf16", "fp16") else config
+
+
+def _begun(run: RunDirectory) -> bool:
+    return run.config.is_file() and (run.finished or bool(run.checkpoints()))
 
 
 def _shown(value: Any) -> Any:
@@ -86,9 +109,14 @@ def write_settings(config: Config, stage: StageName) -> None:
     checkpoint.write_text(_run(config, stage).config, text)
 
 
+_held: set[IO[str]] = set()
+# A loader process outlives a killed command for some seconds; it must not hold the lock as well.
+os.register_at_fork(after_in_child=lambda: [file.close() for file in _held])
+
+
 @contextlib.contextmanager
 def locked(output: Path) -> Iterator[None]:
-    """Keep a second command away from ``output`` for as long as this one works there.
+    """Keep a second command away from ``output`` for as long as this one works there, or its process lives.
 
     Raises:
         UserError: when another command holds it, or nothing can be written there.
@@ -105,7 +133,11 @@ def locked(output: Path) -> Iterator[None]:
             raise UserError(
                 f"{output}: another command is at work there; wait for it or choose another --output"
             ) from error
-        yield
+        _held.add(file)
+        try:
+            yield
+        finally:
+            _held.discard(file)
 
 
 def _run(config: Config, stage: StageName) -> RunDirectory:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 from raydistill.checkpoint import RunDirectory
 from raydistill.errors import UserError
 from raydistill.events import EpochDone, Event, Listener
+from raydistill.files import append_line
+from raydistill.stopping import Stop
 from raydistill.structures import Target
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ class Worker:
     rank: int = 0
     world_size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    stop: Stop = field(default_factory=Stop, compare=False)
 
     @property
     def is_main(self) -> bool:
@@ -44,6 +48,25 @@ class Worker:
         values: list[Any] = [None] * self.world_size
         dist.all_gather_object(values, value)
         return values
+
+    def stop_asked(self) -> Callable[[], bool]:
+        """Ask every worker whether it was told to stop; what comes back waits for the answer, the same on all of them.
+
+        Made before a step, the question costs no time: the answer is there after it.
+        """
+        if self.world_size == 1:
+            return lambda: self.stop.wanted
+        flag = torch.full((), int(self.stop.wanted), device=self.device)
+        if self.device.type == "cuda":
+            dist.all_reduce(flag, dist.ReduceOp.MAX)
+            return arriving(flag)
+        asked = dist.all_reduce(flag, dist.ReduceOp.MAX, async_op=True)
+
+        def answer() -> bool:
+            asked.wait()
+            return bool(flag)
+
+        return answer
 
     def wait(self) -> None:
         """Return when every worker has come here."""
@@ -96,6 +119,22 @@ class Worker:
         return values
 
 
+def arriving(flag: Tensor) -> Callable[[], bool]:
+    """Start to bring ``flag`` over from its device, and return what waits for it."""
+    if flag.device.type != "cuda":
+        return lambda: bool(flag)
+    here = torch.empty((), dtype=torch.bool, pin_memory=True)
+    here.copy_(flag, non_blocking=True)
+    arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    arrived.record(torch.cuda.current_stream(flag.device))
+
+    def wait() -> bool:
+        arrived.synchronize()
+        return bool(here)
+
+    return wait
+
+
 class Reporter(Protocol):
     """What carries a stage's numbers away; every worker has one and all of them call ``report`` together."""
 
@@ -105,8 +144,8 @@ class Reporter(Protocol):
     def event(self, event: Event) -> None:
         """Tell the user."""
 
-    def resume_from(self) -> Path | None:
-        """Return the checkpoint to go on from, if there is one."""
+    def resume_from(self) -> list[Path]:
+        """Return the checkpoints to go on from, newest first; an older one is for when those before it are damaged."""
 
 
 @dataclass(frozen=True)
@@ -126,9 +165,7 @@ class FileReporter:
         """Append one line."""
         if self.worker.is_main:
             try:
-                self.run.path.mkdir(parents=True, exist_ok=True)
-                with self.run.metrics.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(metrics) + "\n")
+                append_line(self.run.metrics, json.dumps(metrics))
             except OSError as error:
                 raise UserError(
                     f"{self.run.metrics}: cannot be written ({error}); make room, then repeat the command"
@@ -143,9 +180,9 @@ class FileReporter:
             if isinstance(event, EpochDone) and event.epoch == event.epochs and self._event_file:
                 self._event_file.pop().close()
 
-    def resume_from(self) -> Path | None:
-        """Return the run directory's own checkpoint."""
-        return self.run.checkpoint if self.run.checkpoint.is_file() else None
+    def resume_from(self) -> list[Path]:
+        """Return the run directory's own checkpoints."""
+        return self.run.checkpoints()
 
     def _to_tensorboard(self, metrics: dict[str, float]) -> None:
         """Write every metric as a scalar over epochs; after a restart those of lost epochs are purged."""

@@ -27,9 +27,18 @@ from raydistill.errors import UserError
 from raydistill.events import Note
 from raydistill.preflight import preflight, rehearse
 from raydistill.report.comparison import comparison
-from raydistill.run_settings import StageName, planned, refuse_other_settings, unfinished, write_settings
+from raydistill.run_settings import (
+    StageName,
+    as_begun,
+    planned,
+    refuse_other_settings,
+    unfinished,
+    with_precision,
+    write_settings,
+)
 from raydistill.runtime import Reporter, Worker
-from raydistill.teacher import DTYPES, precision_on
+from raydistill.stopping import Stopped
+from raydistill.teacher import DTYPES, Precision, precision_on
 from raydistill.training_state import Job, export
 
 ReporterFactory = Callable[[RunDirectory], Reporter]
@@ -106,6 +115,8 @@ def run_stages(config: Config, worker: Worker, reporter_for: ReporterFactory, on
             if only == "teacher" or (missing[-1] == "distilled" and len(missing) > 1):
                 _rehearse(stages)
             for stage in missing:
+                if worker.stop_asked()():
+                    raise Stopped
                 _run_stage(stages, stage)
     worker.wait()
     if worker.is_main and only is None:
@@ -161,7 +172,10 @@ def _run_stage(stages: _Stages, stage: StageName) -> None:
     teacher = _load_teacher(stages, reporter) if stage == "distilled" else None
     if teacher is not None and config.distillation.initialize_from_teacher:
         reporter.event(_inherit(detector, teacher))
-    precision = "fp32" if teacher is None else worker.broadcast(precision_on(config, worker.device))
+    precision: Precision = "fp32"
+    if teacher is not None:
+        precision = worker.broadcast(precision_on(as_begun(config, stage), worker.device))
+        config = with_precision(config, precision)  # so that another processor goes on in the same
     distiller = Distiller(detector, teacher, config, precision)
     loader = make_loader(job, worker)
     if teacher is not None:

@@ -17,12 +17,13 @@ from raydistill.population import population_scheduler
 from raydistill.ray_session import connected, places_for, shown
 from raydistill.ray_waiting import wait_for_room
 from raydistill.search_space import AshaScheduler, LoadedSweep, MedianScheduler, PbtScheduler
+from raydistill.stopping import Stop
 from raydistill.sweep_display import SweepDisplay
 from raydistill.sweep_plan import Plan
 from raydistill.trial_workers import EPOCH, SCORE, flat_trial, group_trial
 
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # every number is in the run directories
-os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C ends the sweep at once; its files are its state
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C is ours; the files are the state
 os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")  # a trial that failed has no score
 
 import ray
@@ -38,7 +39,7 @@ _OF_A_GROUPS_DRIVER = {"memory": 1024**2}
 _FOR_EVER = 10**9  # Ray's number of samples; the plan says when it is enough
 
 
-def run_sweep_on_ray(plan: Plan, display: SweepDisplay) -> None:
+def run_sweep_on_ray(plan: Plan, display: SweepDisplay, stop: Stop) -> None:
     """Train the shared teacher if it is missing, then run every trial that is left.
 
     Raises:
@@ -51,12 +52,12 @@ def run_sweep_on_ray(plan: Plan, display: SweepDisplay) -> None:
     with connected(cpus, groups, meanwhile="ray.train.torch"):
         wanted = _wanted(loaded)
         advice = "lower resources.num_workers or cpus_per_worker, or add nodes"
-        wait_for_room("resources", resources.num_workers, wanted, advice, config.scaling.wait_seconds, display)
+        wait_for_room("resources", resources.num_workers, wanted, advice, config.scaling.wait_seconds, display, stop)
         if groups:
             _refuse_without_dashboard()
         if not plan.directory.teacher.finished:
-            run_on_workers(config, display, only="teacher")
-        _run_trials(plan, display, wanted)
+            run_on_workers(config, display, stop, only="teacher")
+        _run_trials(plan, display, wanted, stop)
 
 
 def _wanted(loaded: LoadedSweep) -> dict[str, float]:
@@ -79,7 +80,7 @@ def _refuse_without_dashboard() -> None:
         ) from error
 
 
-def _run_trials(plan: Plan, display: SweepDisplay, wanted: dict[str, float]) -> None:
+def _run_trials(plan: Plan, display: SweepDisplay, wanted: dict[str, float], stop: Stop) -> None:
     board = ray.remote(num_cpus=0)(Board).remote()
     sweep, config = plan.loaded.sweep, plan.loaded.config
     shared = {
@@ -89,11 +90,12 @@ def _run_trials(plan: Plan, display: SweepDisplay, wanted: dict[str, float]) -> 
         "wanted": wanted,
         "num_workers": sweep.resources.num_workers,
         "max_failures": config.scaling.max_failures,
+        "hang_seconds": config.scaling.hang_seconds,
         "storage": str(plan.directory.path / "ray" / "groups"),
         "population": isinstance(sweep.scheduler, PbtScheduler),
     }
     try:
-        with shown(board, display):
+        with shown(board, display, stop):
             if shared["population"]:
                 _fit(plan, display, {**shared, "population": False}, _Round.CONTROLS)
                 _fit(plan, display, shared, _Round.POPULATION)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from raydistill.config import RECIPES, Config, dump, load_config
 from raydistill.errors import UserError
+from raydistill.stopping import Stop, Stopped, stoppable
 
 if TYPE_CHECKING:
     from raydistill.events import Listener
@@ -23,18 +24,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.print_config:
             sys.stdout.write(dump(config))
             return 0
-        train(config, options.local)
+        with stoppable() as stop:
+            train(config, options.local, stop)
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    except Stopped:
+        sys.stderr.write("interrupted; the same command goes on where it stopped\n")
+        return 130
     except (KeyboardInterrupt, SystemExit):
         sys.stderr.write("interrupted; the same command goes on after the last finished epoch\n")
         return 130
     return 0
 
 
-def train(config: Config, local: bool) -> None:
-    """Run what is missing of ``config``, in this process or on Ray workers, and print the comparison."""
+def train(config: Config, local: bool, stop: Stop) -> None:
+    """Run what is missing of ``config``, in this process or on Ray workers, and print the comparison.
+
+    Raises:
+        Stopped: when ``stop`` was asked for and a checkpoint is written.
+    """
     from raydistill.checkpoint import RunDirectory
     from raydistill.progress import Display
     from raydistill.report import write_report
@@ -51,11 +60,11 @@ def train(config: Config, local: bool) -> None:
         listener = tracked(config, display)
         try:
             if local or not unfinished(config):  # Ray takes half a minute to start: not for nothing
-                _run_here(config, listener)
+                _run_here(config, listener, stop)
             else:
                 from raydistill.launch import run_on_ray
 
-                run_on_ray(config, listener)
+                run_on_ray(config, listener, stop)
         finally:
             display.close()
     table = comparison(output)
@@ -68,7 +77,7 @@ def train(config: Config, local: bool) -> None:
     sys.stdout.write(f"Report: {output / 'report' / 'report.html'}\n")
 
 
-def _run_here(config: Config, listener: Listener) -> None:
+def _run_here(config: Config, listener: Listener, stop: Stop) -> None:
     """Run the stages in this process, without Ray."""
     import torch
 
@@ -83,7 +92,7 @@ def _run_here(config: Config, listener: Listener) -> None:
     if config.scaling.num_workers > 1 and to_do:
         listener(Note(f"--local: one process instead of scaling.num_workers={config.scaling.num_workers}"))
     use_gpu = config.scaling.use_gpu and there
-    worker = Worker(device=torch.device("cuda", 0) if use_gpu else torch.device("cpu"))
+    worker = Worker(device=torch.device("cuda", 0) if use_gpu else torch.device("cpu"), stop=stop)
     run_stages(config, worker, lambda run: FileReporter(run, worker, listener, config.logging.tensorboard))
 
 

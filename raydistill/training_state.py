@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +21,12 @@ from raydistill.detectors.base import Detector
 from raydistill.distiller import Distiller
 from raydistill.errors import UserError
 from raydistill.events import Note
-from raydistill.optimization import FiniteWatch, build_optimizer
+from raydistill.optimization import FiniteWatch, MetricSums, SavedSums, build_optimizer
 from raydistill.run_settings import StageName
 from raydistill.runtime import Reporter, Worker
+from raydistill.stopping import Stopped
+
+_NEEDED = {"epoch", "world_size", "distiller", "optimizer", "scaler", "best", "random"}
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,9 @@ class TrainingState:
     scaler: torch.amp.GradScaler
     loader: TrainingLoader
     epoch: int = 0  # finished ones
+    step: int = 0  # optimizer steps taken of the epoch after those
+    sums: MetricSums = field(default_factory=MetricSums)  # over these steps
+    diagnosis: dict[str, float] = field(default_factory=dict)  # as that epoch began, where it is asked for
     best: dict[str, float] | None = None  # metrics of the best evaluation
     watch: FiniteWatch = field(default_factory=FiniteWatch)
 
@@ -65,6 +71,22 @@ class TrainingState:
     def student(self) -> Detector:
         """The net that is trained here: the student, or the teacher in its own stage."""
         return self.distiller.student
+
+    def end_epoch(self) -> None:
+        """Count the epoch whose steps were taken among the finished ones."""
+        self.epoch, self.step, self.sums, self.diagnosis = self.epoch + 1, 0, MetricSums(), {}
+
+
+class RankState(TypedDict):
+    """What a worker has of its own; weights, optimizer and scaler are the same on all of them.
+
+    Batch norm statistics differ too, but only the main worker's are ever used. Python's and numpy's random numbers are
+    not here: nothing in training draws from the global ones, and the order and augmentation of images follow from
+    (seed, epoch, step).
+    """
+
+    random: dict[str, Tensor]
+    sums: SavedSums
 
 
 def export(job: Job, detector: Detector, path: Path) -> None:
@@ -89,39 +111,93 @@ def start(job: Job, distiller: Distiller, loader: TrainingLoader, worker: Worker
     optimizer = build_optimizer(job.config.training.optimizer, distiller)
     state = TrainingState(job, worker, reporter, distiller, wrapped, optimizer, scaler, loader)
     torch.manual_seed(job.config.seed + 1 + worker.rank)  # sampling of anchors and regions differs between workers
-    path = reporter.resume_from()
-    saved = checkpoint.load(path) if path is not None else None
-    if len(set(worker.gather(saved["epoch"] if saved else 0))) > 1:
+    saved, damaged = _newest(job, reporter.resume_from())
+    if len(set(worker.gather((saved["epoch"], saved.get("step", 0)) if saved else (0, 0)))) > 1:
         raise UserError(f"{job.run.path}: every worker must see the same files; choose an --output on shared storage")
     if saved is not None:
         _resume(state, saved)
+    for path, problem in damaged.items():
+        reporter.event(Note(f"{job.stage}: {problem}; goes on from an earlier one, {path.name} is put aside", True))
     if worker.is_main:
+        for path in damaged:
+            path.replace(path.with_name(f"{path.name}.damaged"))
+        job.run.remove_leftovers()
         _drop_later_lines(job.run.metrics, state.epoch)
     return state
 
 
-def save(state: TrainingState) -> None:
-    """Write what the next epoch depends on, and the current weights."""
-    random_states = state.worker.gather(_random_state(state.worker.device))
+def of_all_ranks(state: TrainingState) -> list[RankState]:
+    """Return what every worker has of its own, by rank, on the main worker; every worker calls it."""
+    random, device = {"cpu": torch.get_rng_state()}, state.worker.device
+    if device.type == "cuda":
+        random["cuda"] = torch.cuda.get_rng_state(device)
+    return state.worker.gather_on_main({"random": random, "sums": state.sums.saved()})
+
+
+def save(state: TrainingState, ranks: list[RankState] | None = None) -> None:
+    """Write what the next step depends on, and after an epoch the weights.
+
+    Every worker calls it, or the main one alone with ``ranks`` that came from ``of_all_ranks`` after the last step.
+    """
+    state.watch.check()  # on a GPU the last loss has not been looked at
+    ranks = of_all_ranks(state) if ranks is None else ranks
     if not state.worker.is_main:
         return
+    if state.step == 0:  # before the checkpoint: what is written after the last one would never be written again
+        export(state.job, state.student, state.job.run.last)
     checkpoint.save(
         state.job.run.checkpoint,
         {
             "epoch": state.epoch,
+            "step": state.step,
             "world_size": state.worker.world_size,
             "distiller": state.distiller.state_dict(),
             "optimizer": state.optimizer.state_dict(),
             "scaler": state.scaler.state_dict(),
             "best": state.best,
-            "random": random_states,
+            "random": [rank["random"] for rank in ranks],
+            "sums": [rank["sums"] for rank in ranks],
+            "diagnosis": state.diagnosis,
         },
+        state.job.config.checkpoint.keep,
     )
-    export(state.job, state.student, state.job.run.last)
+
+
+def stop(state: TrainingState, ranks: list[RankState] | None = None) -> NoReturn:
+    """Save, called as ``save`` is, and end the run as its user wished."""
+    save(state, ranks)
+    where = f"in epoch {state.epoch + 1} after step {state.step} of {state.loader.steps_per_epoch}"
+    state.reporter.event(Note(f"{state.job.stage}: stopped {where}; its checkpoint is written"))
+    raise Stopped
+
+
+def _newest(job: Job, paths: list[Path]) -> tuple[dict[str, Any] | None, dict[Path, UserError]]:
+    """Return the newest checkpoint of ``paths`` that can be read, if there is any, and what is wrong with later ones.
+
+    Raises:
+        UserError: when there are some and none can be read.
+    """
+    damaged: dict[Path, UserError] = {}
+    for path in paths:
+        try:
+            saved = checkpoint.load(path)
+            if lacking := _NEEDED - saved.keys():
+                raise UserError(f"{path}: must be a checkpoint of a stage, lacks {', '.join(sorted(lacking))}")
+        except UserError as error:
+            damaged[path] = error
+        else:
+            return saved, damaged
+    if damaged:
+        problem = next(iter(damaged.values()))
+        raise UserError(f"{problem}; no earlier one can be read either: remove {job.run.path} to train it anew")
+    return None, {}
 
 
 def _resume(state: TrainingState, saved: dict[str, Any]) -> None:
-    state.epoch, state.best = saved["epoch"], saved["best"]
+    state.epoch, state.step, state.best = saved["epoch"], saved.get("step", 0), saved["best"]
+    if state.step:
+        state.sums = MetricSums.restored(saved["sums"], state.worker)
+        state.diagnosis = saved.get("diagnosis", {})
     state.distiller.load_state_dict(saved["distiller"])
     state.optimizer.load_state_dict(saved["optimizer"])
     state.scaler.load_state_dict(saved["scaler"])
@@ -144,13 +220,6 @@ def _drop_later_lines(path: Path, epoch: int) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
     kept = [line for line in lines if line.endswith("}") and json.loads(line)["epoch"] <= epoch]
     checkpoint.write_atomically(path, lambda file: file.writelines(f"{line}\n".encode() for line in kept))
-
-
-def _random_state(device: torch.device) -> dict[str, Tensor]:
-    states = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(device)
-    return states
 
 
 def _set_random_state(states: dict[str, Tensor], device: torch.device) -> None:

@@ -117,6 +117,6 @@ class _TrialReporter:
         if isinstance(event, EpochDone):
             self.on_epoch(event)
 
-    def resume_from(self) -> Path | None:
-        """Return the run directory's own checkpoint."""
+    def resume_from(self) -> list[Path]:
+        """Return the run directory's own checkpoints."""
         return self.files.resume_from()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from raydistill.board import Board
 from raydistill.events import EpochDone
 from raydistill.population import state_of, take_over
+from raydistill.ray_session import heeding
 from raydistill.sweep_directory import SweepDirectory
 from raydistill.trackers import metric_name
 
@@ -33,7 +34,8 @@ def flat_trial(settings: dict[str, Any], shared: dict[str, Any]) -> None:
     worker = Worker(device=torch.device("cuda", 0) if "GPU" in shared["wanted"] else torch.device("cpu"))
     name = ray.tune.get_context().get_trial_name()
     if not shared["population"]:
-        _run_and_report(name, shared, worker, ray.tune.report)
+        with heeding(shared["board"], name, worker):
+            _run_and_report(name, shared, worker, ray.tune.report)
         return
     trial = SweepDirectory(Path(shared["sweep"])).trial(name)
     take_over(trial, settings["settings"])
@@ -42,7 +44,8 @@ def flat_trial(settings: dict[str, Any], shared: dict[str, Any]) -> None:
         with state_of(trial) as state:
             ray.tune.report(metrics, checkpoint=state)
 
-    _run_and_report(name, shared, worker, report, settings["settings"])
+    with heeding(shared["board"], name, worker):
+        _run_and_report(name, shared, worker, report, settings["settings"])
 
 
 def _run_and_report(
@@ -99,6 +102,7 @@ def group_trial(settings: dict[str, Any], shared: dict[str, Any]) -> None:
     trainer = ray.train.torch.TorchTrainer(
         _group_loop,
         train_loop_config={"trial": name, "shared": shared, "failures": failures},
+        torch_config=ray.train.torch.TorchConfig(timeout_s=shared["hang_seconds"]),
         scaling_config=ray.train.ScalingConfig(
             num_workers=shared["num_workers"], use_gpu="GPU" in wanted, resources_per_worker=wanted
         ),
@@ -131,7 +135,8 @@ def _group_loop(loop_config: dict[str, Any]) -> None:
     torch.set_num_threads(max(1, int(shared["wanted"]["CPU"])))
     context = ray.train.get_context()
     worker = Worker(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
-    reason = _run_and_report(loop_config["trial"], shared, worker, ray.train.report)
+    with heeding(shared["board"], loop_config["trial"], worker):
+        reason = _run_and_report(loop_config["trial"], shared, worker, ray.train.report)
     if reason:
         ray.get(failures.fail.remote(reason))
         raise RuntimeError(reason)  # the other workers may be waiting for this one: Ray ends them

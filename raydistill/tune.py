@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raydistill.errors import UserError, one_error
+from raydistill.stopping import Stop, Stopped, stoppable
 
 if TYPE_CHECKING:
     from raydistill.search_space import LoadedSweep
@@ -29,10 +30,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.print_plan:
             sys.stdout.write(plan_as_text(loaded))
             return 0
-        return tune(loaded, options.local)
+        with stoppable() as stop:
+            return tune(loaded, options.local, stop)
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    except Stopped:
+        sys.stderr.write("interrupted; the same command goes on where its trials stopped: ended ones are kept\n")
+        return 130
     except (KeyboardInterrupt, SystemExit):
         sys.stderr.write(
             "interrupted; the same command goes on: ended trials are kept, the others go on after their last epoch\n"
@@ -40,8 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def tune(loaded: LoadedSweep, local: bool) -> int:
-    """Run what is missing of a sweep, in this process or on Ray, and report; 1 when no searched trial has a result."""
+def tune(loaded: LoadedSweep, local: bool, stop: Stop) -> int:
+    """Run what is missing of a sweep, in this process or on Ray, and report; 1 when no searched trial has a result.
+
+    Raises:
+        Stopped: when ``stop`` was asked for and the checkpoints of all trials at work are written.
+    """
     from raydistill.report import write_report
     from raydistill.report.screen import as_text
     from raydistill.run_settings import locked
@@ -60,11 +69,11 @@ def tune(loaded: LoadedSweep, local: bool) -> int:
         display = SweepDisplay(loaded.sweep.metric, loaded.sweep.mode, plan.total)
         sys.stderr.write(_headline(plan))
         if local:
-            _run_here(plan, display)
+            _run_here(plan, display, stop)
         elif plan.unfinished or not plan.directory.teacher.finished:  # Ray takes a while to start: not for nothing
             from raydistill.sweep_launch import run_sweep_on_ray
 
-            run_sweep_on_ray(plan, display)
+            run_sweep_on_ray(plan, display, stop)
         report = write_report(output)
     sys.stdout.write(f"\n{as_text(report)}\n")
     return 0 if any(record.ended for record in plan.records if record.role == "searched") else 1
@@ -106,7 +115,7 @@ def _refuse_what_needs_ray(loaded: LoadedSweep) -> None:
         raise one_error(problems, "a sweep that needs Ray")
 
 
-def _run_here(plan: Plan, display: SweepDisplay) -> None:
+def _run_here(plan: Plan, display: SweepDisplay, stop: Stop) -> None:
     """Run the trials one after the other in this process, without Ray."""
     import torch
 
@@ -116,7 +125,7 @@ def _run_here(plan: Plan, display: SweepDisplay) -> None:
 
     sweep, config = plan.loaded.sweep, plan.loaded.config
     use_gpu = sweep.resources.gpus_per_worker != 0 and torch.cuda.is_available()
-    worker = Worker(device=torch.device("cuda", 0) if use_gpu else torch.device("cpu"))
+    worker = Worker(device=torch.device("cuda", 0) if use_gpu else torch.device("cpu"), stop=stop)
     try:
         if not plan.directory.teacher.finished:
             to_files = functools.partial(

@@ -131,7 +131,7 @@ class InterruptedReporter:
     def event(self, event: Event) -> None:
         self.inner.event(event)
 
-    def resume_from(self) -> Path | None:
+    def resume_from(self) -> list[Path]:
         return self.inner.resume_from()
 
 

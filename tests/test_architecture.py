@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ LAYERS: dict[str, int] = {
     **dict.fromkeys(
         ("raydistill", "errors", "structures", "events", "board", "boxes", "losses.reduction", "losses.precision"), 0
     ),
+    **dict.fromkeys(("files", "stopping"), 0),
     # settings, losses, files, data
     **dict.fromkeys(("config", "schedules", "losses", "detectors.base", "data", "checkpoint", "runtime"), 1),
     "sweep_directory": 1,
@@ -140,6 +142,31 @@ def test_only_commands_write_to_stdout_or_end_the_process(module: str) -> None:
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "sys":
             assert node.attr not in ("stdout", "exit")
         assert not (isinstance(node, ast.Name) and node.id in ("print", "exit", "quit"))
+
+
+def _loads_of_code(source: str) -> list[str]:
+    """Return the calls of ``source`` that may run code which lies in a file."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            checked = "weights_only=True" in [ast.unparse(keyword) for keyword in node.keywords]
+            unsafe = called.split(".")[0] in ("pickle", "marshal", "shelve", "cloudpickle", "joblib", "dill")
+            if (unsafe and re.search("load|open|Unpickler", called)) or (called == "torch.load" and not checked):
+                found.append(ast.unparse(node))
+    return found
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_no_file_is_loaded_that_could_run_code(module: str) -> None:
+    assert _loads_of_code(SOURCES[module]) == []
+
+
+@pytest.mark.parametrize(
+    "source", ["pickle.load(file)", "torch.load(path)", "torch.load(path, weights_only=False)", "pickle.Unpickler(f)"]
+)
+def test_the_walk_sees_loads_of_code(source: str) -> None:
+    assert _loads_of_code(source)
 
 
 # What may be divided by outside reduction.py: numbers written there, and the temperature of a softened distribution.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import pytest
@@ -104,6 +104,51 @@ def test_losses_are_averaged_over_the_workers_and_gates_summed() -> None:
     assert sums.over(_TwoAlike(0, 2)) == {"total": 3.0, "gate/box_open": 0.25}
 
 
+def test_sums_that_are_saved_and_restored_go_on_to_the_bit() -> None:
+    whole, cut = MetricSums(), MetricSums()
+    for step in range(7):
+        for sums in (whole, cut):
+            sums.add(_losses({"box_open": (0.1 * step, 1 / 3)}, total=0.1 * step) if step else _losses(total=0.7))
+        if step == 3:
+            cut = MetricSums.restored([cut.saved()], Worker())
+    assert whole.over(Worker()) == cut.over(Worker())
+
+
+@dataclass(frozen=True)
+class _OneOfTwo(Worker):
+    """A worker whose neighbour is asked for its own numbers, one call after the other."""
+
+    others: tuple[Tensor, ...] = ()
+    calls: list[int] = field(default_factory=list)
+
+    def sum(self, values: Tensor) -> Tensor:
+        self.calls.append(0)
+        return values + self.others[len(self.calls) - 1]
+
+
+def test_sums_of_one_worker_are_gone_on_with_by_two() -> None:
+    """The first step was taken by one worker, the second by two whose losses are 1 and 5."""
+    before = MetricSums()
+    before.add(_losses({"box_open": (1, 4)}, total=2.0))
+    main, other = (MetricSums.restored([before.saved()], Worker(rank, 2)) for rank in (0, 1))
+    main.add(_losses({"box_open": (1, 1)}, total=1.0))
+    other.add(_losses({"box_open": (0, 3)}, total=5.0))
+    theirs = torch.tensor([3.5], dtype=torch.float64), torch.tensor([[0.0, 3.0]])
+    assert other.saved() == {"terms": {"total": (7.0, 2)}, "gates": {"box_open": (0.0, 3.0)}}
+    assert main.over(_OneOfTwo(0, 2, others=theirs)) == {"total": 2.5, "gate/box_open": 0.25}
+
+
+def test_sums_of_two_workers_are_gone_on_with_by_one() -> None:
+    saved = []
+    for loss, opened in ((1.0, 1.0), (5.0, 0.0)):
+        sums = MetricSums()
+        sums.add(_losses({"box_open": (opened, 4)}, total=loss))
+        saved.append(sums.saved())
+    alone = MetricSums.restored(saved, Worker())
+    alone.add(_losses({"box_open": (3, 8)}, total=6.0))
+    assert alone.over(Worker()) == {"total": 4.5, "gate/box_open": 0.25}
+
+
 def test_many_small_losses_are_summed_without_losing_digits() -> None:
     sums = MetricSums()
     for _ in range(20_000):
@@ -128,7 +173,7 @@ def test_a_loss_on_a_gpu_is_looked_at_with_the_next_step(monkeypatch: pytest.Mon
     def arriving(flag: Tensor) -> Callable[[], bool]:
         return lambda: asked.append(bool(flag)) or asked[-1]
 
-    monkeypatch.setattr(optimization, "_arriving", arriving)
+    monkeypatch.setattr(optimization, "arriving", arriving)
     watch = FiniteWatch()
     watch.add(_loss_on(1.0, "cuda"), "step 1", "images [5]")
     watch.add(_loss_on(float("inf"), "cuda"), "step 2", "images [6]")
@@ -138,7 +183,7 @@ def test_a_loss_on_a_gpu_is_looked_at_with_the_next_step(monkeypatch: pytest.Mon
 
 
 def test_the_last_loss_on_a_gpu_is_looked_at_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(optimization, "_arriving", lambda flag: lambda: bool(flag))
+    monkeypatch.setattr(optimization, "arriving", lambda flag: lambda: bool(flag))
     watch = FiniteWatch()
     watch.add(_loss_on(float("nan"), "cuda"), "step 9", "images [1]")
     with pytest.raises(UserError, match="step 9"):

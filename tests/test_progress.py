@@ -92,6 +92,8 @@ def test_a_warning_is_called_one() -> None:
 
 def test_a_resumed_stage_says_where_it_goes_on() -> None:
     assert _shown(io.StringIO(), [StageStarted("teacher", 5, 7, 3)]).endswith("going on after epoch 3\n")
+    in_an_epoch = _shown(io.StringIO(), [StageStarted("teacher", 5, 7, 0, 2)])
+    assert in_an_epoch.endswith("going on in epoch 1 after step 2\n")
 
 
 def test_a_resumed_bar_begins_where_the_run_stopped() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -109,3 +110,27 @@ def test_looking_what_there_is_does_not_import_torch() -> None:
     modules = "raydistill.run_settings, raydistill.checkpoint, raydistill.launch, raydistill.scoring"
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_ray_on_this_machine_is_for_this_machine_and_leaves_the_signals_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: dict[str, object] = {}
+
+    def init(**settings: object) -> None:
+        started.update(settings)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as Ray does
+
+    (tmp_path / ".ray").mkdir()
+    token = tmp_path / ".ray" / "auth_token"
+    token.write_text("secret")
+    token.chmod(0o644)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    monkeypatch.setattr(ray_session.ray, "init", init)
+    monkeypatch.setattr(ray_session.ray, "shutdown", lambda: None)
+    before = signal.getsignal(signal.SIGTERM)
+    with ray_session.connected(1):
+        assert signal.getsignal(signal.SIGTERM) == before
+    assert (started["dashboard_host"], started["_node_ip_address"]) == ("127.0.0.1", "127.0.0.1")
+    assert token.stat().st_mode & 0o777 == 0o600

@@ -15,6 +15,7 @@ from raydistill.config import load_config
 from raydistill.errors import UserError
 from raydistill.events import Event, Note
 from raydistill.run_settings import write_settings
+from raydistill.stopping import Stop
 
 
 @dataclass
@@ -27,10 +28,11 @@ class _Cluster:
     asked: list[list[dict[str, float]]] = field(default_factory=list)
     taken_back: int = 0
     heard: list[Event] = field(default_factory=list)
+    stop: Stop = field(default_factory=Stop)
 
     def wait(self, num_workers: int, seconds: int | Literal["auto"] = "auto") -> None:
         ray_waiting.wait_for_room(
-            "resources", num_workers, {"CPU": 2, "GPU": 1}, "lower it", seconds, self.heard.append
+            "resources", num_workers, {"CPU": 2, "GPU": 1}, "lower it", seconds, self.heard.append, self.stop
         )
 
 
@@ -78,6 +80,18 @@ def test_nodes_that_join_end_the_wait(cluster: _Cluster) -> None:
     assert cluster.clock == 20
     assert cluster.asked == [[{"CPU": 2, "GPU": 1}, {"CPU": 2, "GPU": 1}]]
     assert cluster.taken_back == 1
+
+
+def test_ctrl_c_ends_the_wait(cluster: _Cluster) -> None:
+    def nodes(now: float) -> list[dict[str, float]]:
+        if now >= 3:
+            cluster.stop.ask()
+        return [{"CPU": 1.0}]
+
+    cluster.nodes = nodes
+    with pytest.raises(KeyboardInterrupt):
+        cluster.wait(1)
+    assert (cluster.clock, cluster.taken_back) == (3, 1)
 
 
 def test_what_is_asked_what_there_is_and_for_how_long_is_said_before_the_wait(cluster: _Cluster) -> None:

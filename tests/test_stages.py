@@ -120,6 +120,7 @@ def test_the_same_settings_are_never_called_different(output: Path) -> None:
     [
         *("loader.num_workers=1", "evaluation.batch_size=2", "scaling.max_failures=0"),
         *("distillation.preflight=strict", "evaluation.backend=faster_coco_eval", "loader.cache=kept"),
+        "checkpoint.every_steps=7",
     ],
 )
 def test_settings_without_influence_on_the_result_may_change(output: Path, setting: str) -> None:
@@ -164,6 +165,24 @@ def test_a_run_begun_before_a_setting_existed_goes_on_with_its_default(output: P
     refuse_other_settings(_config(output))
     with pytest.raises(UserError, match=r"feature\.levels=all then, assigned now"):
         refuse_other_settings(_config(output, "feature.levels=assigned"))
+
+
+def test_what_the_teachers_precision_was_stays_on_another_processor(
+    output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``auto`` is written down as what it meant, and holds until the stage is finished."""
+    run = RunDirectory(output / "distilled")
+    assert yaml.safe_load(run.config.read_text())["distillation"]["teacher_precision"] in ("fp32", "bf16")
+    for then, now in (("fp32", True), ("bf16", False)):
+        run.result.unlink(missing_ok=True)
+        settings = yaml.safe_load(run.config.read_text())
+        settings["distillation"]["teacher_precision"] = then
+        run.config.write_text(yaml.safe_dump(settings))
+        monkeypatch.setattr("raydistill.teacher.computes_bf16", lambda now=now: now)
+        assert f"distilled: the teacher answers in {then}" in _run(_config(output)).text
+        assert yaml.safe_load(run.config.read_text())["distillation"]["teacher_precision"] == then
+    with pytest.raises(UserError, match=r"distillation\.teacher_precision=bf16 then, fp32 now"):
+        refuse_other_settings(_config(output, "distillation.teacher_precision=fp32"))
 
 
 @pytest.mark.parametrize("damage", ["feature: [", "", "5", "feature: !!bool x"])

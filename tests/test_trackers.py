@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from raydistill import train
-from raydistill.config import Config
+from raydistill.config import Config, load_config
 from raydistill.errors import UserError
 from raydistill.events import EpochDone, Event, Note, StageStarted, StepDone
 from raydistill.trackers import require, tracked
@@ -223,3 +223,10 @@ def test_names_that_mlflow_refuses_are_changed(tmp_path: Path, mlflow: _Mlflow) 
         ("val/class/50_ off", 0.25, 1),
         ("val/class/chat-huant_2.0", 0.125, 1),
     ]
+
+
+def test_a_password_in_a_setting_is_refused_and_not_repeated() -> None:
+    with pytest.raises(UserError, match=r"logging\.mlflow\.tracking_uri: must hold no user and no password") as caught:
+        load_config("quickstart", ["logging.mlflow={tracking_uri: 'https://me:hunter2@tracking.example/path'}"])
+    assert "hunter2" not in str(caught.value)
+    load_config("quickstart", ["logging.mlflow={tracking_uri: 'https://tracking.example/path'}"])

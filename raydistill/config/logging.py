@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Self
+from urllib.parse import urlsplit
+
+from pydantic import model_validator
+
 from raydistill.config.base import Section, Text
 
 
@@ -11,6 +16,15 @@ class Mlflow(Section):
     tracking_uri: Text | None = None
     """Where it is; unset: as MLFLOW_TRACKING_URI says, else the folder ``mlruns``."""
     experiment: Text = "raydistill"
+
+    @model_validator(mode="after")
+    def _no_secret(self) -> Self:
+        if "@" in urlsplit(self.tracking_uri or "").netloc:
+            raise ValueError(
+                "tracking_uri must hold no user and no password, since settings are written into files and reports; "
+                "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            )
+        return self
 
 
 class Wandb(Section):

@@ -36,6 +36,7 @@ from raydistill.config.distillation import (
 )
 from raydistill.config.logging import Logging
 from raydistill.config.training import (
+    Checkpoint,
     Evaluation,
     Optimizer,
     Scaling,
@@ -47,6 +48,7 @@ __all__ = [
     "NAMED_WEIGHTS",
     "RESNETS",
     "Augmentation",
+    "Checkpoint",
     "Classification",
     "CocoData",
     "Config",
@@ -96,6 +98,7 @@ class Config(Section):
     decay: Decay = LinearDecay(shape="linear")
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
+    checkpoint: Checkpoint = Checkpoint()
     logging: Logging = Logging()
     scaling: Scaling = Scaling()
 

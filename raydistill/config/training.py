@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from raydistill.config.base import Count, Fraction, NonNegative, Positive, Section, WholeNumber, ascending
+from raydistill.config.base import Count, Fraction, NonNegative, Positive, Section, Whole, WholeNumber, ascending
 
 
 class Optimizer(Section):
@@ -69,6 +69,15 @@ class Training(Section):
     """Autocast type of the forward passes; weights stay fp32."""
 
 
+class Checkpoint(Section):
+    """What a run that was interrupted goes on from; written after every epoch."""
+
+    every_steps: Count | None = None
+    """Write one after every so many optimizer steps of a stage too; unset: after epochs only."""
+    keep: Annotated[Whole, Field(ge=2)] = 2
+    """How many are kept: where the last one is damaged, a run goes on from the one before."""
+
+
 Backend = Literal["pycocotools", "faster_coco_eval"]
 
 
@@ -99,6 +108,8 @@ class Scaling(Section):
     wait_seconds: WholeNumber | Literal["auto"] = "auto"
     """How long a cluster that cannot hold the workers is waited for; ``auto``: a minute for nodes that join, a quarter
     of an hour for those that its autoscaler starts. A Ray of this machine only is not waited for."""
+    hang_seconds: Count = 1200
+    """How long a worker that stands still is waited for; then Ray starts all workers of the run again."""
 
     @model_validator(mode="after")
     def _has_effect(self) -> Self:

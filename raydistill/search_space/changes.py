@@ -16,7 +16,8 @@ _SEEDS = "sweep.seeds"
 # How the trials are run and where things lie; the base's file and the changes to it show in the settings they lead to.
 _WITHOUT_INFLUENCE = (
     *("sweep.output", "sweep.max_concurrent", "sweep.resources.cpus_per_worker", "sweep.resources.gpus_per_worker"),
-    *("sweep.base", "sweep.settings", "config.output", "config.scaling", "config.logging", "config.loader.num_workers"),
+    *("sweep.base", "sweep.settings", "config.output", "config.scaling", "config.logging"),
+    *("config.checkpoint", "config.loader.num_workers"),
     *("config.evaluation.batch_size", "config.evaluation.backend", "config.loader.prefetch", "config.loader.cache"),
     *("config.distillation.baseline", "config.distillation.preflight"),
 )

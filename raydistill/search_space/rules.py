@@ -24,6 +24,7 @@ _REFUSED = {
     "seed": "use seeds: every point is trained under each of them",
     "scaling": "use resources: they are the same for every trial",
     "evaluation": "all trials are scored in the same way",
+    "checkpoint": "it has no influence on a result",
     "logging": "it has no influence on a result",
     "loader": "it has no influence on a result worth searching",
     "data": _NOT_COMPARABLE,

@@ -148,6 +148,18 @@ def test_pixels_differ_between_epochs() -> None:
     assert not any(torch.equal(one[key], other[key]) for key in one)
 
 
+def test_resuming_inside_an_epoch_decodes_nothing_of_what_is_skipped() -> None:
+    decoded: list[int] = []
+
+    def read(record: Record) -> Tensor:
+        decoded.append(record.image_id)
+        return noise(record)
+
+    loader = training(replace(make(16), read_image=read))
+    rest = ids(list(loader.epoch(5, start_step=3)))
+    assert sorted(decoded) == sorted(image for step in rest for image in step[0])
+
+
 def test_resuming_inside_an_epoch_gives_the_rest_of_it() -> None:
     loader = training(make(16))
     whole = list(loader.epoch(5))

@@ -48,6 +48,7 @@ def test_that_what_changed_is_named(tmp_path, overrides, said):
             "loader.cache=kept",
             "loader.num_workers=3",
             "scaling.num_workers=1",
+            "checkpoint.every_steps=3",
         ),
         *("settings.feature.levels=all", "distillation.preflight=warn", "logging.tensorboard=false"),
     ],

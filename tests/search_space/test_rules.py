@@ -43,6 +43,7 @@ def test_that_an_unknown_search_has_no_rules(tmp_path):
         ("scaling", {"num_workers": 2}, "use resources"),
         ("evaluation.every", 1, "scored in the same way"),
         ("loader.num_workers", 1, "no influence"),
+        ("checkpoint.every_steps", 5, "no influence"),
         ("data.num_train", 10, "could not be compared"),
         ("input.min_size", 60, "could not be compared"),
         ("teacher.epochs", 1, "one teacher is shared"),

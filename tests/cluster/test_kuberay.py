@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import yaml
 
-from raydistill import tune
 from raydistill.search_space import load_sweep
 from tests.cluster.kuberay_fields import problems
 from tests.small import REPOSITORY
@@ -139,8 +138,8 @@ def test_that_gpus_are_all_that_the_variants_differ_in(manifest: str) -> None:
 def test_that_the_jobs_command_is_a_sweep_on_the_shared_volume(kind: str) -> None:
     program, _, module, *arguments = shlex.split(MANIFESTS[f"rayjob.{kind}"]["spec"]["entrypoint"])
     assert (program, module) == ("python", "raydistill.tune")
-    options = tune._parser().parse_intermixed_args(arguments)
+    (sweep, *overrides), (_, output) = arguments[:-2], arguments[-2:]
     in_the_image = Path("/home/ray/raydistill")
-    loaded = load_sweep(str(REPOSITORY / Path(options.sweep).relative_to(in_the_image)), options.overrides)
+    loaded = load_sweep(str(REPOSITORY / Path(sweep).relative_to(in_the_image)), overrides)
     assert loaded.sweep.resources.gpus_per_worker == (1 if kind == "gpu" else "auto")
-    assert Path(options.output).is_relative_to("/mnt/shared")
+    assert Path(output).is_relative_to("/mnt/shared")

@@ -15,9 +15,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.scripts.scripts import cli
 
 from raydistill import train, tune
-from raydistill.config import load_config
 from raydistill.config.training import Scaling
-from raydistill.search_space import load_sweep
 from tests.small import REPOSITORY
 
 README = (REPOSITORY / "cluster" / "README.md").read_text(encoding="utf-8")
@@ -102,17 +100,18 @@ OURS = [
 
 
 @pytest.mark.parametrize("words", OURS, ids=lambda words: " ".join(words)[:60])
-def test_that_the_submitted_command_is_one_of_ours_with_settings_that_exist(words: tuple[str, ...]) -> None:
+def test_that_the_submitted_command_is_one_of_ours_with_settings_that_exist(
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(REPOSITORY)
     program, option, module, *arguments = words
     assert (program, option) == ("python", "-m")
-    if module == "raydistill.tune":
-        options = tune._parser().parse_intermixed_args(arguments)
-        load_sweep(str(REPOSITORY / options.sweep), options.overrides)
-    else:
-        assert module == "raydistill.train"
-        options = train._parser().parse_intermixed_args(arguments)
-        load_config(options.recipe, options.overrides)
-    assert options.output.startswith(("/mnt/shared/", "$HOME/"))
+    main, check = {
+        "raydistill.tune": (tune.main, "--print-plan"),
+        "raydistill.train": (train.main, "--print-config"),
+    }[module]
+    assert main([*arguments, check]) == 0
+    assert arguments[arguments.index("--output") + 1].startswith(("/mnt/shared/", "$HOME/"))
 
 
 def test_that_there_are_commands_of_ours() -> None:
@@ -154,8 +153,8 @@ def test_that_what_the_commands_name_is_what_the_manifests_name() -> None:
     manifests = [yaml.safe_load(path.read_text()) for path in sorted(folder.glob("*.yaml"))]
     names = {manifest["metadata"]["name"] for manifest in manifests}
     kubectl = "\n".join(LINES["Kubernetes"])
-    named = re.findall(r"(?:rayjob/|pod/|job-name=|delete pod |cp )(raydistill-[\w-]+)", kubectl)
-    assert len(named) == 5
+    named = re.findall(r"(?:rayjob/|raycluster/|pod/|job-name=|cp )(raydistill-[\w-]+)", kubectl)
+    assert len(named) == 7
     assert set(named) <= names
     (service,) = re.findall(r"service/(raydistill-[\w-]+)-head-svc", kubectl)
     assert service in names
@@ -181,7 +180,7 @@ def test_that_every_file_is_named_and_every_named_file_is_there() -> None:
     names = {name for name in names if "." in name or name == "Dockerfile"} - {"README.md", "Dockerfile.dockerignore"}
     table = "\n".join(line for line in README.splitlines() if line.startswith("| `"))
     assert set(re.findall(r"`([\w./-]+)`", table)) == names
-    for path in re.findall(r"cluster/(?!my-)[\w./-]+\w", "\n".join(COMMANDS)):
+    for path in re.findall(r"\bcluster/(?!my-)[\w./-]+\w", "\n".join(COMMANDS)):
         assert (REPOSITORY / path).is_file(), path
 
 

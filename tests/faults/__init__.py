@@ -1,0 +1,1 @@
+"""A program that disturbs runs, repeats their command and compares what comes out: ``python -m tests.faults``."""

@@ -1,0 +1,241 @@
+"""The kinds of faults that need no Ray: on the command itself, and on two ranks as Ray's workers are."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torchvision.io import write_jpeg
+
+from raydistill import files
+from raydistill.runtime import Worker
+from raydistill.stopping import END_SECONDS
+from tests.faults.runs import EVERY, Attempt, Run, equal, new_folder, undisturbed
+
+Kind = Callable[[Path, random.Random], Attempt]
+HANG_SECONDS = 15
+"""How long a rank waits for another that hangs, in these runs; ``scaling.hang_seconds`` is the setting."""
+STEPS = 9  # of a stage
+
+
+# Faults inside a process ----------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class StorageFails:
+    """From a step on, writing fails with a number of the system's, so many times."""
+
+    step: int
+    number: int
+    times: int
+
+    def __call__(self, worker: Worker, begun: int, state: Any) -> None:
+        if begun != self.step or not worker.is_main:
+            return
+        sync, left = os.fsync, [self.times]
+
+        def failing(handle: int) -> None:
+            left[0] -= 1
+            if left[0] >= 0:
+                raise OSError(self.number, os.strerror(self.number))
+            sync(handle)
+
+        os.fsync = failing  # type: ignore[assignment]
+        files.WAITS = (0.01, 0.02, 0.03, 0.04)
+
+
+@dataclass(frozen=True)
+class OutOfMemory:
+    """A rank finds no memory at a step."""
+
+    step: int
+    rank: int
+
+    def __call__(self, worker: Worker, begun: int, state: Any) -> None:
+        if (begun, worker.rank) == (self.step, self.rank):
+            raise MemoryError("DefaultCPUAllocator: can't allocate memory")
+
+
+@dataclass(frozen=True)
+class NotANumber:
+    """The loss of a rank is not a number at a step: a weight of its net is none."""
+
+    step: int
+    rank: int
+
+    def __call__(self, worker: Worker, begun: int, state: Any) -> None:
+        if (begun, worker.rank) == (self.step, self.rank):
+            with torch.no_grad():
+                next(state.student.parameters()).fill_(torch.nan)
+
+
+# Attempts -------------------------------------------------------------------------------------------------------------
+def _tried(run: Run, disturb: Callable[[], None], expected: set[int | None] | None = None) -> Attempt:
+    """Let ``disturb`` happen to a run that was started, wait for its end, and repeat the command until it ends well."""
+    whole, _ = undisturbed(run.ranks, tuple(run.settings), run.recipe)
+    disturb()
+    started = time.monotonic()
+    codes = run.end()
+    seconds = time.monotonic() - started
+    recovered = codes == [0] * run.ranks or run.finish()
+    as_expected = None not in codes and (expected is None or set(codes) <= expected)
+    said = "" if recovered and as_expected else f"{codes}: {run.said[-1500:]}"
+    return Attempt(recovered and as_expected, run.lost, recovered and equal(whole, run), seconds, said)
+
+
+def _at_random(run: Run, chance: random.Random, number: signal.Signals, ranks: list[int]) -> Callable[[], None]:
+    """Return what sends a signal at a random moment between the first step and the last."""
+    _, seconds = undisturbed(run.ranks, tuple(run.settings), run.recipe)
+
+    def disturb() -> None:
+        run.wait_for_step()
+        time.sleep(chance.uniform(0, seconds))
+        run.kill(number, ranks)
+
+    run.start(seconds=HANG_SECONDS)
+    return disturb
+
+
+def driver_killed(folder: Path, chance: random.Random) -> Attempt:
+    """SIGKILL of the command: at most ``every_steps`` steps and the one at work are lost."""
+    run = Run(folder)
+    return _tried(run, _at_random(run, chance, signal.SIGKILL, [0]))
+
+
+def driver_stopped(folder: Path, chance: random.Random) -> Attempt:
+    """SIGTERM to the command: it ends with a checkpoint, in time, and nothing is lost."""
+    run = Run(folder)
+    attempt = _tried(run, _at_random(run, chance, signal.SIGTERM, [0]), {0, 130})
+    return replace(attempt, recovered=attempt.recovered and not attempt.lost and attempt.seconds < END_SECONDS)
+
+
+def rank_killed(folder: Path, chance: random.Random) -> Attempt:
+    """SIGKILL of one of two ranks; the other one ends by itself."""
+    run = Run(folder, ranks=2)
+    return _tried(run, _at_random(run, chance, signal.SIGKILL, [chance.randrange(2)]))
+
+
+def ranks_killed(folder: Path, chance: random.Random) -> Attempt:
+    """SIGKILL of both ranks."""
+    run = Run(folder, ranks=2)
+    return _tried(run, _at_random(run, chance, signal.SIGKILL, [0, 1]))
+
+
+def rank_hangs(folder: Path, chance: random.Random) -> Attempt:
+    """One of two ranks stands still; the other one notices within ``HANG_SECONDS``."""
+    run, rank = Run(folder, ranks=2), chance.randrange(2)
+    disturb = _at_random(run, chance, signal.SIGSTOP, [rank])
+    noticed: list[float] = []
+
+    def hang() -> None:
+        disturb()
+        started = time.monotonic()
+        run.processes[1 - rank].join(4 * HANG_SECONDS)
+        noticed.append(time.monotonic() - started)
+        run.kill(signal.SIGKILL, [0, 1])
+
+    attempt = _tried(run, hang)
+    return replace(attempt, recovered=attempt.recovered and noticed[0] < 2 * HANG_SECONDS, seconds=noticed[0])
+
+
+def storage_fails_for_a_while(folder: Path, chance: random.Random) -> Attempt:
+    """Writing fails up to four times in a row: the run waits and ends well by itself."""
+    run = Run(folder)
+    run.start(StorageFails(chance.randint(1, 2 * STEPS), errno.EIO, chance.randint(1, 4)))
+    return _tried(run, lambda: None, {0})
+
+
+def storage_stays_away(folder: Path, chance: random.Random) -> Attempt:
+    """Writing fails for good: the run ends with a sentence."""
+    run = Run(folder)
+    run.start(StorageFails(chance.randint(1, 2 * STEPS - 1), errno.ESTALE, 10_000))
+    return _tried(run, lambda: None, {2})
+
+
+def disk_full(folder: Path, chance: random.Random) -> Attempt:
+    """The disk is full: the run ends with a sentence."""
+    run = Run(folder)
+    run.start(StorageFails(chance.randint(1, 2 * STEPS - 1), errno.ENOSPC, 10_000))
+    return _tried(run, lambda: None, {2})
+
+
+def rank_out_of_memory(folder: Path, chance: random.Random) -> Attempt:
+    """One of two ranks finds no memory."""
+    run = Run(folder, ranks=2)
+    run.start(OutOfMemory(chance.randint(1, 2 * STEPS), chance.randrange(2)))
+    return _tried(run, lambda: None, {1})
+
+
+def rank_not_a_number(folder: Path, chance: random.Random) -> Attempt:
+    """The loss of one of two ranks becomes NaN: a sentence, and no weight of it in any file."""
+    run = Run(folder, ranks=2)
+    run.start(NotANumber(chance.randint(1, 2 * STEPS), chance.randrange(2)))
+    return _tried(run, lambda: None, {1, 2})
+
+
+def checkpoint_damaged(folder: Path, chance: random.Random) -> Attempt:
+    """SIGKILL, and then the last checkpoint is cut off or has a wrong byte: the one before is gone on from."""
+    run = Run(folder)
+    disturb = _at_random(run, chance, signal.SIGKILL, [0])
+
+    def damage() -> None:
+        disturb()
+        run.processes[0].join()
+        found = max(run.output.glob("*/checkpoint.pt"), key=lambda path: path.stat().st_mtime_ns, default=None)
+        if found is None or not (found.parent / "checkpoint.1.pt").is_file():
+            return
+        content = bytearray(found.read_bytes())
+        content[chance.randrange(len(content) // 4, len(content) // 2)] ^= 0xFF
+        found.write_bytes(content if chance.random() < 0.5 else content[: chance.randrange(len(content))])
+
+    return _tried(run, damage)
+
+
+def rank_without_images(folder: Path, chance: random.Random) -> Attempt:
+    """SIGKILL of one of two ranks where there is one image to train on and one to score."""
+    run = Run(folder, ranks=2, settings=("data.num_train=1", "data.num_val=1"))
+    return _tried(run, _at_random(run, chance, signal.SIGKILL, [chance.randrange(2)]))
+
+
+def no_object(folder: Path, chance: random.Random) -> Attempt:
+    """SIGKILL of a run on images without any object."""
+    run = Run(folder, recipe=str(_without_objects()))
+    return _tried(run, _at_random(run, chance, signal.SIGKILL, [0]))
+
+
+@functools.cache
+def _without_objects() -> Path:
+    """Write a recipe whose images hold nothing, and return its file."""
+    folder = new_folder("without-objects")
+    recipe = folder / "nothing.yaml"
+    names = {number: f"{number}.jpg" for number in range(1, 13)}
+    for number, name in names.items():
+        write_jpeg(torch.full((3, 64, 64), 9 * number, dtype=torch.uint8), str(folder / name))
+    images = [{"id": number, "file_name": name, "width": 64, "height": 64} for number, name in names.items()]
+    content = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "thing"}]}
+    (folder / "all.json").write_text(json.dumps(content))
+    data = {"format": "coco", "root": str(folder), "train_annotations": "all.json", "val_annotations": "all.json"}
+    data |= {"train_images": ".", "val_images": "."}
+    recipe.write_text(yaml.safe_dump({"base": "quickstart", "data": data}))
+    return recipe
+
+
+KINDS: dict[str, Kind] = {
+    function.__name__.replace("_", "-"): function
+    for function in (
+        *(driver_killed, driver_stopped, rank_killed, ranks_killed, rank_hangs, storage_fails_for_a_while),
+        *(storage_stays_away, disk_full, rank_out_of_memory, rank_not_a_number, checkpoint_damaged),
+        *(rank_without_images, no_object),
+    )
+}
+MOST_LOST = 2 * EVERY
+"""Steps that may have to be taken again: those since the last checkpoint, or the one before where that is damaged."""

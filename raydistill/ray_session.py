@@ -97,7 +97,11 @@ def _join(address: str) -> None:
 
 
 def _start_here(cpus_needed: int, dashboard: bool) -> None:
-    """Start Ray on this machine, for this machine: its ports and its dashboard are not open to the network."""
+    """Start Ray on this machine, its dashboard for this machine only.
+
+    The ports of Ray itself are open to the network, since it binds them to the machine's address whatever it is told:
+    only who has the token may use them.
+    """
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # nobody takes this machine away; a process less
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
@@ -106,7 +110,6 @@ def _start_here(cpus_needed: int, dashboard: bool) -> None:
             num_cpus=cpus_needed if cpus_needed > cores else None,  # more workers than cores is slow, not wrong
             include_dashboard=dashboard,
             dashboard_host="127.0.0.1",
-            _node_ip_address="127.0.0.1",
             object_store_memory=_OBJECT_STORE_BYTES,
             log_to_driver=False,
             logging_level="ERROR",

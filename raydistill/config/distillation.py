@@ -1,7 +1,8 @@
 """What the student learns from the teacher, METHOD sections 2 to 7.
 
 Why a default is what it is stands beside it: "measured" means tests/results/ablation.csv, where each setting was
-changed alone on generated images; what was not measured is METHOD's choice.
+changed alone on generated images, under one seed: there a difference below two or three points says nothing, and the
+default is METHOD's choice.
 """
 
 from __future__ import annotations
@@ -34,15 +35,15 @@ class Regions(Section):
     """Region proposal sharing (METHOD section 2)."""
 
     source: Literal["student", "teacher", "both"] = "both"
-    """Whose sampled proposals carry the head terms. Measured: ``student`` alone loses, ``teacher`` is as good as
-    ``both``."""
+    """Whose sampled proposals carry the head terms. Measured: ``student`` is 3.6 points below ``both``, ``teacher`` 1.3
+    above."""
 
 
 class Feature(Section):
     """The feature backbone level (METHOD section 3)."""
 
     weight: NonNegative = 3.0
-    """Measured: the best of 0, 0.3, 1, 3 and 10."""
+    """Measured: 3 is the best of 0, 0.3, 1, 3 and 10, by 1.7 to 4.5 points."""
     mask: Literal["gaussian", "box", "full"] = "gaussian"
     sigma_squared: Positive = 2.0
     """Width of the Gaussian: 2 makes the standard deviation half the side of the box."""
@@ -71,7 +72,7 @@ class Classification(Section):
     """The classification head level (METHOD section 4)."""
 
     weight: NonNegative = 1.0
-    """Measured: the term that matters most; 3 is no better."""
+    """Measured: the term that matters most, 0 loses 14 points; 3 is no better."""
     gate: Literal["teacher_better", "teacher_better_all", "foreground", "all"] = "teacher_better"
     """Which regions count: foreground ones where the teacher gives the true class a higher probability;
     ``teacher_better_all``: background ones too, where it is surer of the background; ``foreground``: every foreground
@@ -93,7 +94,7 @@ class Regression(Section):
     """The box regression head level (METHOD section 5)."""
 
     weight: NonNegative = 1.0
-    """Measured: of little effect, as the ground truth pulls the same way; 3 is no better."""
+    """Measured: 0 loses 0.9 points, 3 loses 2.2: of little effect, as the ground truth pulls the same way."""
     reference: Literal["student", "proposal", "none"] = "student"
     """The teacher's box must beat this one for the region to count; ``none``: every foreground region counts."""
 
@@ -102,7 +103,7 @@ class Rpn(Section):
     """The region proposal network (METHOD section 6)."""
 
     weight: NonNegative = 1.0
-    """Measured: 0 loses, 3 is no better."""
+    """Measured: 0 loses 4.4 points, 3 is no better."""
     gate: Literal["teacher_better", "foreground"] = "teacher_better"
     reference: Literal["student", "proposal", "none"] = "student"
 

@@ -169,7 +169,7 @@ def test_an_interrupted_wait_leaves_no_demand_behind(cluster: _Cluster) -> None:
 def test_an_equal_share_of_the_cpus_is_that_of_the_nodes_that_came(cluster: _Cluster) -> None:
     config = load_config("quickstart", ["scaling.num_workers=2", "scaling.use_gpu=true"])
     cluster.nodes = lambda now: [{"CPU": 0.0}, *[{"CPU": 4.0, "GPU": 2.0}] * (now >= 5)]
-    assert launch._had_by_each(config, cluster.heard.append) == {"CPU": 2, "GPU": 1}
+    assert launch._had_by_each(config, cluster.heard.append, cluster.stop) == {"CPU": 2, "GPU": 1}
     assert cluster.asked == [[{"CPU": 1, "GPU": 1}, {"CPU": 1, "GPU": 1}]]
 
 

@@ -362,4 +362,7 @@ def test_that_aliases_are_counted_as_if_they_were_written_out(written):
 
 
 def test_that_a_setting_that_is_new_has_its_default_in_older_runs():
-    assert defaults()["data"] == {"on_bad_image": "error"}
+    data = defaults()["data"]
+    new = {"on_bad_image": "error", "test_images": None, "test_annotations": None, "test_split": None, "num_test": 0}
+    assert {name: data[name] for name in new} == new
+    assert not {"format", "root"} & data.keys()  # must be given

@@ -302,10 +302,10 @@ def test_a_changed_sweep_is_refused_with_the_difference(
 ) -> None:
     before = _files(undisturbed)
     monkeypatch.setitem(sys.modules, "raydistill.sweep_launch", None)  # importing it would fail
-    assert main([str(undisturbed / "small.yaml"), "data.num_train=6", "seeds=2"]) == 2
+    assert main([str(undisturbed / "small.yaml"), "data.num_train=6", "seeds=[1, 2]"]) == 2
     captured = capsys.readouterr()
     assert "data.num_train: 4 then, 6 now" in captured.err
-    assert "seeds: [0] then, [0, 1] now" in captured.err
+    assert "seeds: [0] then, [1, 2] now" in captured.err
     assert captured.out == ""
     assert _files(undisturbed) == before
 

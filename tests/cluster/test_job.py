@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -200,7 +201,8 @@ def test_a_job_is_stopped_with_its_workers_and_the_next_one_goes_on(head: _Head,
     assert second.finish() == 0, second.log.read_text()
     assert second.facts()["driver_exit_code"] == 0
     assert [line["epoch"] for line in metrics_of(run)] == list(range(1, 21))
-    assert "baseline: 20 epochs of 2 steps, going on after epoch" in second.log.read_text()
+    # where the stop came within an epoch its driver had a checkpoint written there
+    assert re.search(r"baseline: 20 epochs of 2 steps, going on (after|in) epoch", second.log.read_text())
     assert "student alone" in second.log.read_text()
 
 

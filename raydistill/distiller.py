@@ -149,6 +149,11 @@ class Distiller(nn.Module):
         return self.weights["classification"] > 0 or self.weights["regression"] > 0
 
     @property
+    def _compares_background(self) -> bool:
+        """Whether the class term may count background regions too."""
+        return self._config.classification.gate in ("all", "teacher_better_all")
+
+    @property
     def _source(self) -> str:
         return self._config.regions.source
 
@@ -170,8 +175,7 @@ class Distiller(nn.Module):
 
     def _carrying(self, regions: Regions) -> _Shared:
         """Choose the regions that the teacher's head has to answer at all."""
-        everything = self._config.classification.gate in ("all", "teacher_better_all")
-        if everything and self.weights["classification"]:
+        if self._compares_background and self.weights["classification"]:
             return _Shared(regions, torch.arange(len(regions.labels), device=regions.labels.device))
         return _Shared(*regions.select(regions.foreground))
 
@@ -211,8 +215,7 @@ class Distiller(nn.Module):
             divergence = bce_divergence(student.class_logits, teacher.class_logits)
         else:
             divergence = kl_divergence(student.class_logits, teacher.class_logits, settings.temperature)
-        with_background = settings.gate in ("all", "teacher_better_all")
-        class_open = torch.ones_like(regions.foreground) if with_background else regions.foreground
+        class_open = torch.ones_like(regions.foreground) if self._compares_background else regions.foreground
         if settings.gate in ("teacher_better", "teacher_better_all"):
             class_open = class_open & teacher_better_gate(student.class_logits, teacher.class_logits, regions.labels)
         student_deltas = student.true_class_deltas(regions.labels)

@@ -227,7 +227,10 @@ def _keep_best(state: TrainingState, epoch: int, evaluation: EvaluationResult) -
 
 
 def finish(job: Job, detector: Detector, best: dict[str, float], worker: Worker) -> dict[str, Any]:
-    """Write and return the stage's row of the comparison; ``detector`` is left with its best weights."""
+    """Write and return the stage's row of the comparison.
+
+    Where there is a test split, ``detector`` is left with the weights that were scored on it: the best ones.
+    """
     result = {
         "stage": job.stage,
         "epochs": job.epochs,

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from raydistill.data.dataset import AnnotatedImage, AnnotatedObject, DetectionDa
 from raydistill.data.shape_layout import CLASSES, Layout, Points, draw_blob, draw_layout, draw_stroke
 
 Split = Literal["train", "val", "test"]
-_SPLITS = ("train", "val", "test")
+_SPLITS: tuple[Split, ...] = get_args(Split)
 Color = tuple[int, int, int]
 
 _SUPERSAMPLING = 4  # per side, for smooth edges

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import IO
 
 import pandas as pd
-import pyarrow  # type: ignore[import-untyped]
-import pyarrow.csv  # type: ignore[import-untyped]
+import pyarrow
+import pyarrow.csv
 
 from raydistill.checkpoint import write_atomically
 from raydistill.report.best_recipe import best_recipe

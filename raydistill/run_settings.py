@@ -15,7 +15,7 @@ from raydistill import checkpoint
 from raydistill.checkpoint import RunDirectory
 from raydistill.config import Config, yaml_text
 from raydistill.config.loader import read_text
-from raydistill.config.sections import defaults
+from raydistill.config.sections import WITHOUT_INFLUENCE, defaults
 from raydistill.errors import UserError, one_error
 
 StageName = Literal["teacher", "baseline", "distilled"]
@@ -29,11 +29,6 @@ _SECTIONS: dict[StageName, tuple[str, ...]] = {
         *("feature", "classification", "regression", "rpn", "decay"),
     ),
 }
-# Settings that change how a result is reached, not the result.
-_WITHOUT_INFLUENCE = (
-    *("evaluation.batch_size", "evaluation.backend", "loader.num_workers", "loader.prefetch", "loader.cache"),
-    *("distillation.baseline", "distillation.preflight"),
-)
 
 
 def planned(config: Config) -> list[StageName]:
@@ -154,6 +149,6 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
             flat |= _flat(value, f"{name}.")
-        elif name not in _WITHOUT_INFLUENCE:
+        elif name not in WITHOUT_INFLUENCE:
             flat[name] = value
     return flat

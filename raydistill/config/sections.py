@@ -108,6 +108,13 @@ class Config(Section):
         return any(section.weight > 0 for section in (self.feature, self.classification, self.regression, self.rpn))
 
 
+WITHOUT_INFLUENCE = (
+    *("evaluation.batch_size", "evaluation.backend", "loader.num_workers", "loader.prefetch", "loader.cache"),
+    *("distillation.baseline", "distillation.preflight"),
+)
+"""Settings of the sections which a result depends on that change how it is reached, not the result."""
+
+
 def defaults() -> dict[str, Any]:
     """Return what a setting was before it existed: its default, also in ``data``, which must be given itself."""
     fields = Config.model_fields.items()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from raydistill.config.sections import WITHOUT_INFLUENCE
 from raydistill.report.reading import Source, Trial
 
 MISSING = object()
@@ -16,11 +17,6 @@ MISSING = object()
 # A student alone is trained without these: their values say nothing of it, but for the weights, which are 0.
 _OF_DISTILLATION = ("distillation", "regions", "feature", "classification", "regression", "rpn", "decay")
 _NOT_A_SETTING = ("seed", "output")
-# Do not change a result, or lie elsewhere for every run.
-_WITHOUT_INFLUENCE = (
-    *("distillation.baseline", "distillation.preflight", "evaluation.batch_size", "evaluation.backend"),
-    *("loader.num_workers", "loader.prefetch", "loader.cache"),
-)
 
 
 def searched(sources: Sequence[Source]) -> list[str]:
@@ -52,7 +48,7 @@ def differing(sources: Sequence[Source]) -> list[str]:
     return [
         name
         for name in names
-        if name not in (*_NOT_A_SETTING, *_WITHOUT_INFLUENCE) and len({flat.get(name) for flat in flats}) > 1
+        if name not in (*_NOT_A_SETTING, *WITHOUT_INFLUENCE) and len({flat.get(name) for flat in flats}) > 1
     ]
 
 

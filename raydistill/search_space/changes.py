@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from raydistill.config import yaml_text
-from raydistill.config.sections import defaults
+from raydistill.config.sections import WITHOUT_INFLUENCE, defaults
 from raydistill.errors import UserError
 from raydistill.search_space.loader import dump_sweep
 from raydistill.search_space.trials import LoadedSweep
@@ -17,9 +17,8 @@ _SEEDS = "sweep.seeds"
 _WITHOUT_INFLUENCE = (
     *("sweep.output", "sweep.max_concurrent", "sweep.resources.cpus_per_worker", "sweep.resources.gpus_per_worker"),
     *("sweep.base", "sweep.settings", "config.output", "config.scaling", "config.logging"),
-    *("config.checkpoint", "config.loader.num_workers"),
-    *("config.evaluation.batch_size", "config.evaluation.backend", "config.loader.prefetch", "config.loader.cache"),
-    *("config.distillation.baseline", "config.distillation.preflight"),
+    "config.checkpoint",
+    *(f"config.{name}" for name in WITHOUT_INFLUENCE),
 )
 
 

@@ -113,10 +113,6 @@ def _train_loop(loop_config: dict[str, Any]) -> None:
         ray.get(board.fail.remote(str(error)))
         if worker.world_size > 1:
             raise  # the other workers may be waiting for this one: Ray ends them
-    except torch.cuda.OutOfMemoryError as error:
-        advice = "lower training.batch_size, or raise training.accumulation by as much"
-        ray.get(board.fail.remote(f"training.batch_size: must fit into the GPU's memory ({error}); {advice}"))
-        raise
     except Exception as error:
         text = f"worker {worker.rank} failed: {type(error).__name__}: {first_line(error)}; Ray starts the workers again"
         ray.get(board.put.remote(Note(text, warning=True)))

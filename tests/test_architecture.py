@@ -19,7 +19,7 @@ LAYERS: dict[str, int] = {
     ),
     **dict.fromkeys(("files", "stopping"), 0),
     # settings, losses, files, data
-    **dict.fromkeys(("config", "schedules", "losses", "detectors.base", "data", "checkpoint", "runtime"), 1),
+    **dict.fromkeys(("config", "schedules", "losses", "detectors.base", "data", "checkpoint", "runtime", "memory"), 1),
     "sweep_directory": 1,
     # nets, one forward pass, scores, what is shown
     **dict.fromkeys(("detectors", "distiller", "evaluation", "coco_files", "optimization", "progress", "report"), 2),

@@ -210,7 +210,7 @@ def _score_only(job: Job, detector: FasterRCNNDetector, report: LoadReport, work
     evaluation = evaluate_on_val(job, detector, worker)
     if worker.is_main:
         write_settings(job.config, job.stage)
-        export(job, detector, job.run.best)
+        export(job, detector, job.run.best, epoch=0)
     best = {"epoch": 0, "images_per_second": evaluation.images_per_second, **evaluation.scores.summary}
     finish(job, detector, best, worker)
 

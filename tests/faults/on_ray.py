@@ -41,7 +41,7 @@ class Command:
         folder = self.run.folder
         folder.mkdir(parents=True, exist_ok=True)
         here = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-        here |= {"OMP_NUM_THREADS": "1", "FAULTS_FOLDER": str(folder)}
+        here |= {"OMP_NUM_THREADS": "1", "FAULTS_FOLDER": str(folder), "RAY_worker_niceness": "0"}
         here["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY / "tests" / "faults" / "site"), str(REPOSITORY)])
         with (folder / "said.txt").open("ab") as said:
             process = subprocess.Popen(

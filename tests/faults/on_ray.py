@@ -34,10 +34,11 @@ class Command:
 
     run: Run
     sweep: bool = False
+    environment: dict[str, str] = field(default_factory=dict)  # faults of its workers (see ``site``)
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    def start(self, **environment: str) -> None:
-        """Start it, or repeat it; ``environment`` holds faults of its workers (see ``site``)."""
+    def start(self) -> None:
+        """Start it, or repeat it."""
         folder = self.run.folder
         folder.mkdir(parents=True, exist_ok=True)
         here = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
@@ -49,7 +50,7 @@ class Command:
                 cwd=REPOSITORY,
                 stdout=said,
                 stderr=said,
-                env=here | environment,
+                env=here | self.environment,
             )
         self.processes.append(process)
 
@@ -63,18 +64,26 @@ class Command:
 
     @property
     def ended(self) -> bool:
-        """Whether the command has come to its end."""
-        return self.processes[-1].poll() is not None
+        """Whether the command has come to its end; where Ray did not even start it is repeated."""
+        if self.processes[-1].poll() is None:
+            return False
+        last_words = self.run.said.rstrip().rpartition("\n")[2]
+        if last_words.startswith("Ray did not start within its own limit"):
+            self.start()
+            return False
+        return True
 
     def wait(self) -> int | None:
         """Return the exit code; None, and it is killed, when it hangs."""
-        try:
-            return self.processes[-1].wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            for pid in self.family():
-                _send(signal.SIGKILL, pid)
-            self.processes[-1].wait()
-            return None
+        deadline = time.monotonic() + PATIENCE
+        while not self.ended:
+            if time.monotonic() > deadline:
+                for pid in self.family():
+                    _send(signal.SIGKILL, pid)
+                self.processes[-1].wait()
+                return None
+            time.sleep(0.2)
+        return self.processes[-1].returncode
 
     def wait_for(self, condition: Callable[[], object]) -> float:
         """Return the time when a condition holds, or the command has ended."""
@@ -222,9 +231,12 @@ def _disturb_now(command: Command, chance: random.Random) -> list[int]:
 
 def _out_of_memory(folder: Path, chance: random.Random) -> Attempt:
     """A worker finds no memory: a sentence, and the same command goes on."""
-    command = Command(Run(folder))
-    command.start(FAULTS_OUT_OF_MEMORY=f"{chance.randint(1, STEPS)} {chance.randrange(2)}")
+    command = Command(
+        Run(folder), environment={"FAULTS_OUT_OF_MEMORY": f"{chance.randint(1, STEPS)} {chance.randrange(2)}"}
+    )
+    command.start()
     code = command.wait()
+    command.environment.clear()
     attempt = _finish(command, code, {2}, 0.0)
     told = "training.batch_size: must fit into memory" in command.run.said
     return Attempt(attempt.recovered and told, attempt.lost, attempt.equal, 0.0, attempt.said)

@@ -185,10 +185,19 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def save_weights(
-    path: Path, model: dict[str, Tensor], classes: tuple[str, ...], detector: dict[str, Any], image: dict[str, Any]
+    path: Path,
+    model: dict[str, Tensor],
+    classes: tuple[str, ...],
+    detector: dict[str, Any],
+    image: dict[str, Any],
+    epoch: int = 0,
+    keep: int = 1,
 ) -> None:
-    """Write a net for deployment: torchvision's state dict under ``model``, and what it takes to build and read it."""
-    save(path, {"model": model, "classes": list(classes), "detector": detector, "input": image})
+    """Write a net for deployment: torchvision's state dict under ``model``, and what it takes to build and read it.
+
+    ``epoch`` is the one that the weights are of, ``keep`` as in ``write_atomically``.
+    """
+    save(path, {"model": model, "classes": list(classes), "detector": detector, "input": image, "epoch": epoch}, keep)
 
 
 def load_weights(path: Path) -> Weights:

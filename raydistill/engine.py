@@ -20,11 +20,12 @@ from raydistill.diagnosis import first_batch_diagnosis, mean_metrics
 from raydistill.distiller import Distiller
 from raydistill.evaluation import EvaluationResult, evaluate
 from raydistill.events import EpochDone, Evaluating, StageStarted, StepDone
+from raydistill.files import versions
 from raydistill.optimization import MetricSums
 from raydistill.runtime import Reporter, Worker
 from raydistill.schedules import decay_at, learning_rate_factor
 from raydistill.structures import StepLosses, Target
-from raydistill.training_state import Job, TrainingState, export, of_all_ranks, save, start, stop
+from raydistill.training_state import Job, TrainingState, export_best, of_all_ranks, save, start, stop
 
 _SECONDS_BETWEEN_EVENTS = 1.0
 
@@ -223,7 +224,7 @@ def _keep_best(state: TrainingState, epoch: int, evaluation: EvaluationResult) -
         return
     state.best = {"epoch": epoch, "images_per_second": evaluation.images_per_second, **summary}
     if state.worker.is_main:
-        export(state.job, state.student, state.job.run.best)
+        export_best(state.job, state.student, epoch)
 
 
 def finish(job: Job, detector: Detector, best: dict[str, float], worker: Worker) -> dict[str, Any]:
@@ -239,5 +240,7 @@ def finish(job: Job, detector: Detector, best: dict[str, float], worker: Worker)
         **_test_scores(job, detector, worker),
     }
     if worker.is_main:
+        for earlier in versions(job.run.best)[1:]:
+            earlier.unlink()
         checkpoint.write_json(job.run.result, result)
     return result

@@ -13,7 +13,16 @@ from raydistill.board import Board
 from raydistill.config import Config
 from raydistill.errors import UserError, first_line
 from raydistill.events import Event, Listener, Note
-from raydistill.ray_session import connected, heeding, in_a_thread, nodes, refuse_what_cannot_be_had, shown
+from raydistill.ray_session import (
+    TerminatedError,
+    connected,
+    heed_sigterm,
+    heeding,
+    in_a_thread,
+    nodes,
+    refuse_what_cannot_be_had,
+    shown,
+)
 from raydistill.ray_waiting import wait_for_room
 from raydistill.run_settings import StageName
 from raydistill.stopping import Stop
@@ -49,6 +58,8 @@ def run_on_workers(config: Config, listener: Listener, stop: Stop, only: StageNa
     """
     import ray.train.torch
 
+    from raydistill.ray_losses import LossTeller, lost_workers
+
     wanted = _had_by_each(config, listener, stop)
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(config.scaling.hang_seconds)  # for Ray itself
     board = ray.remote(num_cpus=0)(Board).remote()
@@ -69,6 +80,7 @@ def run_on_workers(config: Config, listener: Listener, stop: Stop, only: StageNa
             name=f"launch-{uuid.uuid4().hex[:8]}",
             storage_path=str(storage),
             failure_config=ray.train.FailureConfig(max_failures=config.scaling.max_failures),
+            callbacks=[LossTeller(board)],
             worker_runtime_env={"env_vars": {"PYTHONWARNINGS": "ignore"}},
             logging_config=ray.train.LoggingConfig(log_level="ERROR"),
         ),
@@ -76,8 +88,13 @@ def run_on_workers(config: Config, listener: Listener, stop: Stop, only: StageNa
     try:
         with shown(board, listener, stop):
             in_a_thread(trainer.fit)
-    except ray.train.TrainingFailedError:
+    except ray.train.TrainingFailedError as error:
         _raise_users_error(board)
+        if lost := lost_workers(error):
+            raise UserError(
+                f"scaling.max_failures: {config.scaling.max_failures} losses of workers were survived, then "
+                f"{'; '.join(lost)}; find the cause, then the same command goes on after the last checkpoint"
+            ) from error
         raise
     except ray.exceptions.ActorDiedError as error:
         raise UserError(
@@ -107,20 +124,23 @@ def _train_loop(loop_config: dict[str, Any]) -> None:
         return _RayReporter(FileReporter(run, worker, board.put.remote, config.logging.tensorboard), run.path.name)
 
     try:
+        heed_sigterm()
         with heeding(board, "run", worker):
             run_stages(config, worker, reporter_for, loop_config["only"])
     except UserError as error:
         ray.get(board.fail.remote(str(error)))
         if worker.world_size > 1:
             raise  # the other workers may be waiting for this one: Ray ends them
-    except torch.cuda.OutOfMemoryError as error:
-        advice = "lower training.batch_size, or raise training.accumulation by as much"
-        ray.get(board.fail.remote(f"training.batch_size: must fit into the GPU's memory ({error}); {advice}"))
+    except TerminatedError:
+        _tell(board, f"worker {worker.rank} was told to end (SIGTERM); its checkpoint is written")
         raise
     except Exception as error:
-        text = f"worker {worker.rank} failed: {type(error).__name__}: {first_line(error)}; Ray starts the workers again"
-        ray.get(board.put.remote(Note(text, warning=True)))
+        _tell(board, f"worker {worker.rank} failed: {type(error).__name__}: {first_line(error)}")
         raise
+
+
+def _tell(board: Any, text: str) -> None:
+    ray.get(board.put.remote(Note(f"{text}; Ray starts the workers again", warning=True)))
 
 
 @dataclass(frozen=True)

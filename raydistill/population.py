@@ -13,6 +13,7 @@ from typing import Any
 import ray.tune
 import ray.tune.schedulers
 
+from raydistill.files import versions
 from raydistill.search_space import LoadedSweep, PbtScheduler
 from raydistill.sweep_directory import TrialDirectory
 
@@ -68,7 +69,11 @@ def take_over(trial: TrialDirectory, settings: dict[str, Any]) -> None:
             return
         run = trial.run
         run.path.mkdir(parents=True, exist_ok=True)
-        for old in (run.result, *run.checkpoints()):  # earlier ones of its own are of another training
+        for old in (
+            run.result,
+            *run.checkpoints(),
+            *versions(run.best),
+        ):  # earlier ones of its own are of another training
             old.unlink(missing_ok=True)
         for name in _FILES:
             (run.path / name).unlink(missing_ok=True)

@@ -171,28 +171,54 @@ def in_a_thread(function: Callable[[], object]) -> None:
         raise raised[0]
 
 
+class TerminatedError(Exception):
+    """Somebody ended this worker's process with SIGTERM, and it wrote a checkpoint; Ray is to start the group again."""
+
+
+_terminated = threading.Event()  # SIGTERM came to this process
+
+
+def heed_sigterm() -> None:
+    """Let SIGTERM to this process, a worker of Ray Train, be a wish to stop that ``heeding`` sees.
+
+    So end containers and machines that are taken away. Handlers can only be set in the main thread: Ray, which keeps it
+    for itself, calls what its actor is asked to.
+    """
+    own = ray.get_runtime_context().current_actor
+    ray.get(own.__ray_call__.remote(_take_sigterm))
+
+
+def _take_sigterm(_: Any) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: _terminated.set())
+
+
 @contextlib.contextmanager
 def heeding(board: Any, name: str, worker: Worker) -> Iterator[None]:
-    """Let the driver's wish to stop reach a worker that works as ``name``; for the workers' side.
+    """Let the driver's wish to stop, or SIGTERM, reach a worker that works as ``name``; for the workers' side.
 
     Once its checkpoint is written the worker waits to be ended: Ray would take a return for success, an error for a
     failure.
+
+    Raises:
+        TerminatedError: when its checkpoint is written after SIGTERM to this process.
     """
     done = threading.Event()
 
     def follow() -> None:
         with contextlib.suppress(ray.exceptions.RayError):  # Ray is going down
             while not done.wait(_POLL_SECONDS):
-                if ray.get(board.stopping.remote()):
+                if _terminated.is_set() or (worker.is_main and ray.get(board.stopping.remote())):
                     worker.stop.ask()
                     return
 
     if worker.is_main:
         ray.get(board.begin.remote(name))
-        threading.Thread(target=follow, daemon=True).start()
+    threading.Thread(target=follow, daemon=True).start()
     try:
         yield
-    except Stopped:
+    except Stopped as stopped:
+        if _terminated.is_set() and not ray.get(board.stopping.remote()):
+            raise TerminatedError from stopped
         if worker.is_main:
             ray.get(board.leave.remote(name))
         threading.Event().wait()

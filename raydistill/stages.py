@@ -25,6 +25,7 @@ from raydistill.distiller import Distiller
 from raydistill.engine import evaluate_on_val, finish, fit, make_loader
 from raydistill.errors import UserError
 from raydistill.events import Note
+from raydistill.memory import memory_explained
 from raydistill.preflight import preflight, rehearse
 from raydistill.report.comparison import comparison
 from raydistill.run_settings import (
@@ -101,7 +102,7 @@ def run_stages(config: Config, worker: Worker, reporter_for: ReporterFactory, on
     # one decides: the others may see the files later
     missing = [stage for stage in worker.broadcast(unfinished(config)) if stage in wanted]
     notify = reporter_for(RunDirectory(output / wanted[0])).event
-    with _warnings_to(notify, worker):
+    with _warnings_to(notify, worker), memory_explained(config):
         for stage in wanted:
             if stage not in missing:
                 notify(Note(f"{stage}: finished before, not trained again"))
@@ -209,7 +210,7 @@ def _score_only(job: Job, detector: FasterRCNNDetector, report: LoadReport, work
     evaluation = evaluate_on_val(job, detector, worker)
     if worker.is_main:
         write_settings(job.config, job.stage)
-        export(job, detector, job.run.best)
+        export(job, detector, job.run.best, epoch=0)
     best = {"epoch": 0, "images_per_second": evaluation.images_per_second, **evaluation.scores.summary}
     finish(job, detector, best, worker)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from raydistill.detectors.base import Detector
 from raydistill.distiller import Distiller
 from raydistill.errors import UserError
 from raydistill.events import Note
+from raydistill.files import versions
 from raydistill.optimization import FiniteWatch, MetricSums, SavedSums, build_optimizer
 from raydistill.run_settings import StageName
 from raydistill.runtime import Reporter, Worker
@@ -89,15 +91,25 @@ class RankState(TypedDict):
     sums: SavedSums
 
 
-def export(job: Job, detector: Detector, path: Path) -> None:
-    """Write the plain torchvision weights with what it takes to build the net and to read its labels."""
+def export(job: Job, detector: Detector, path: Path, epoch: int, keep: int = 1) -> None:
+    """Write the plain torchvision weights after ``epoch`` with what it takes to build the net and to read its labels.
+
+    With ``keep`` that many versions stay, see ``files.versions``.
+    """
     checkpoint.save_weights(
         path,
         {key: value.detach().cpu() for key, value in detector.exported().state_dict().items()},
         detector.classes,
         job.settings.model_dump(mode="json", include=set(DetectorSettings.model_fields)),
         job.config.input.model_dump(mode="json"),
+        epoch,
+        keep,
     )
+
+
+def export_best(job: Job, detector: Detector, epoch: int) -> None:
+    """Write the weights that are best so far; those before stay as long as a checkpoint may need them."""
+    export(job, detector, job.run.best, epoch, job.config.checkpoint.keep + 1)
 
 
 def start(job: Job, distiller: Distiller, loader: TrainingLoader, worker: Worker, reporter: Reporter) -> TrainingState:
@@ -123,6 +135,7 @@ def start(job: Job, distiller: Distiller, loader: TrainingLoader, worker: Worker
             path.replace(path.with_name(f"{path.name}.damaged"))
         job.run.remove_leftovers()
         _drop_later_lines(job.run.metrics, state.epoch)
+        _drop_later_weights(job.run.best, int(state.best["epoch"]) if state.best else 0)
     return state
 
 
@@ -144,7 +157,7 @@ def save(state: TrainingState, ranks: list[RankState] | None = None) -> None:
     if not state.worker.is_main:
         return
     if state.step == 0:  # before the checkpoint: what is written after the last one would never be written again
-        export(state.job, state.student, state.job.run.last)
+        export(state.job, state.student, state.job.run.last, state.epoch)
     checkpoint.save(
         state.job.run.checkpoint,
         {
@@ -220,6 +233,27 @@ def _drop_later_lines(path: Path, epoch: int) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
     kept = [line for line in lines if line.endswith("}") and json.loads(line)["epoch"] <= epoch]
     checkpoint.write_atomically(path, lambda file: file.writelines(f"{line}\n".encode() for line in kept))
+
+
+def _drop_later_weights(path: Path, epoch: int) -> None:
+    """Put those weights in place that were best when the checkpoint was written, in the epoch given; 0: none yet.
+
+    Later ones are of steps that are taken again: with other hardware or workers they would not come out the same.
+    """
+    found = versions(path)
+    later = [*itertools.takewhile(lambda file: _epoch_of(file) > epoch, found)]
+    for file in later:
+        file.unlink()
+    if later and len(later) < len(found):
+        found[len(later)].replace(path)
+
+
+def _epoch_of(weights: Path) -> int:
+    """Return the epoch that weights are of; 0 where their file does not say, or cannot be read."""
+    try:
+        return int(checkpoint.load(weights).get("epoch", 0))
+    except UserError:
+        return 0
 
 
 def _set_random_state(states: dict[str, Tensor], device: torch.device) -> None:

@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from raydistill.checkpoint import RunDirectory
 from raydistill.config import load_config
 from raydistill.config.sections import Data
 from raydistill.data.build import Splits, build_splits
 from raydistill.errors import UserError, first_line
 from raydistill.events import EpochDone, Event, Note, TrialEvent
+from raydistill.memory import memory_explained
 from raydistill.runtime import FileReporter, Worker
 from raydistill.stages import run_student
 from raydistill.sweep_directory import SweepDirectory, TrialDirectory
@@ -60,11 +59,10 @@ def run_trial(
             files = FileReporter(run, worker, _Listener(trial, tell), config.logging.tensorboard)
             return _TrialReporter(files, on_epoch)
 
-        run_student(config, worker, reporter_for, _datasets(config.data), sweep.teacher)
+        with memory_explained(config):
+            run_student(config, worker, reporter_for, _datasets(config.data), sweep.teacher)
     except UserError as error:
         return _failed(trial, worker, str(error))
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        return _failed(trial, worker, f"out of memory ({first_line(error)}); lower training.batch_size")
     except Exception as error:
         if worker.world_size > 1:
             raise  # another worker may have been lost: Ray starts the group again

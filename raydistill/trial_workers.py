@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from raydistill.board import Board
 from raydistill.events import EpochDone
 from raydistill.population import state_of, take_over
-from raydistill.ray_session import heeding
+from raydistill.ray_session import heed_sigterm, heeding
 from raydistill.sweep_directory import SweepDirectory
 from raydistill.trackers import metric_name
 
@@ -135,6 +135,7 @@ def _group_loop(loop_config: dict[str, Any]) -> None:
     torch.set_num_threads(max(1, int(shared["wanted"]["CPU"])))
     context = ray.train.get_context()
     worker = Worker(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
+    heed_sigterm()
     with heeding(shared["board"], loop_config["trial"], worker):
         reason = _run_and_report(loop_config["trial"], shared, worker, ray.train.report)
     if reason:

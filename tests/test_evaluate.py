@@ -177,7 +177,7 @@ class _Trained:
         self.stage = Stage(small_run(folder / "run", "data.num_val=5", "student.box_score_thresh=0"))
         self.run = self.stage.run.path
         self.detector = self.stage.detector()
-        export(self.stage.job, self.detector, self.stage.run.best)
+        export(self.stage.job, self.detector, self.stage.run.best, epoch=1)
         self.data = folder / "data"
         self.truth = json.loads(json.dumps(self.stage.job.val.ground_truth))
         (self.data / "val").mkdir(parents=True)

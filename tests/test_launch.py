@@ -114,22 +114,30 @@ def test_repeating_the_command_of_a_finished_run_trains_nothing(two_workers: _Co
     assert again.err.count("finished before, not trained again") == 3
 
 
-def test_a_run_survives_the_loss_of_a_worker_and_has_every_epoch_once(tmp_path: Path) -> None:
-    command = _Command(tmp_path / "run", "training.epochs=6", "distillation.baseline=false")
+def _disturb_after(command: _Command, epochs: int, number: signal.Signals) -> None:
+    """Send a signal to the worker once the teacher has so many epochs."""
     teacher = RunDirectory(command.output / "teacher")
     deadline = time.monotonic() + TIMEOUT
-    while not (teacher.metrics.is_file() and teacher.checkpoint.is_file() and len(metrics_of(teacher)) >= 2):
+    while not (teacher.checkpoint.is_file() and len(teacher.lines()) >= epochs):
         assert command.process.poll() is None, command.err
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    workers = command.training_workers()
-    assert len(workers) == 1
-    os.kill(workers[0], signal.SIGKILL)
+    (worker,) = command.training_workers()
+    os.kill(worker, number)
     assert not teacher.finished
+
+
+def test_a_run_survives_workers_that_are_told_to_end_or_killed_and_has_every_epoch_once(tmp_path: Path) -> None:
+    command = _Command(tmp_path / "run", "training.epochs=8", "distillation.baseline=false")
+    _disturb_after(command, 2, signal.SIGTERM)
+    _disturb_after(command, 5, signal.SIGKILL)
     assert command.finish() == 0, command.err
     for stage in ("teacher", "distilled"):
-        assert [line["epoch"] for line in metrics_of(RunDirectory(command.output / stage))] == [1, 2, 3, 4, 5, 6]
-    assert "teacher: 6 epochs of 2 steps, going on after epoch" in command.err
+        assert [line["epoch"] for line in metrics_of(RunDirectory(command.output / stage))] == [*range(1, 9)]
+    told = "worker 0 was told to end (SIGTERM); its checkpoint is written; Ray starts the workers again"
+    killed = "worker 0 was lost: its process was killed"
+    assert command.err.index(told) < command.err.index(killed)
+    assert command.err.count("teacher: 8 epochs of 2 steps, going on ") == 2
     assert "student distilled" in command.out
 
 

@@ -304,3 +304,61 @@ def test_what_a_killed_writer_left_is_removed(cut: Stage) -> None:
 
 def _off() -> list[str]:
     return [f"{level}.weight=0" for level in ("feature", "classification", "regression", "rpn")]
+
+
+# The best weights -----------------------------------------------------------------------------------------------------
+def _scored(stage: Stage, scores: list[float], patch: pytest.MonkeyPatch) -> None:
+    """Let the evaluations of ``stage`` give these AP, one after the other."""
+    original, left = engine.evaluate, iter(scores)
+
+    def evaluate(*given: Any, **named: Any) -> Any:
+        result = original(*given, **named)
+        result.scores.summary["AP"] = next(left)
+        return result
+
+    patch.setattr(engine, "evaluate", evaluate)
+
+
+def test_the_best_weights_are_those_of_the_checkpoint_gone_on_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Epoch 2 is the best at first; taken again, as another machine might, it is not."""
+    stage = _stage(tmp_path, "checkpoint.every_steps=1", "training.epochs=3")
+    _scored(stage, [0.3, 0.5], monkeypatch)
+    _cut(stage, 6)
+    assert checkpoint.load(stage.run.best)["epoch"] == 2
+    for path in stage.run.checkpoints()[:1]:
+        path.unlink()
+    monkeypatch.undo()
+    again = _stage(tmp_path, "checkpoint.every_steps=1", "training.epochs=3")
+    _scored(again, [0.2, 0.1], monkeypatch)
+    again.fit()
+    assert _started(again) == (1, 3)
+    assert checkpoint.load(again.run.best)["epoch"] == 1
+    assert [line["epoch"] for line in again.lines()] == [1, 2, 3]
+    assert sorted(path.name for path in again.run.path.glob("best*")) == ["best.pt"]
+
+
+def test_best_weights_that_no_checkpoint_knows_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = _stage(tmp_path)
+    _scored(stage, [0.9, 0.0], monkeypatch)
+    monkeypatch.setattr(checkpoint, "save", _ending_at(checkpoint.save, "checkpoint.pt", epoch=1))
+    with pytest.raises(ProcessEndedError):
+        stage.fit()
+    monkeypatch.undo()
+    again = _stage(tmp_path)
+    _scored(again, [0.1, 0.2], monkeypatch)
+    again.fit()
+    assert checkpoint.load(again.run.best)["epoch"] == 2
+
+
+def test_every_checkpoint_kept_finds_its_best_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The most that can happen: each epoch is better, and the newest weights have no checkpoint yet."""
+    stage = _stage(tmp_path, "training.epochs=4")
+    _scored(stage, [0.1, 0.2, 0.3, 0.4], monkeypatch)
+    monkeypatch.setattr(checkpoint, "save", _ending_at(checkpoint.save, "checkpoint.pt", epoch=4))
+    with pytest.raises(ProcessEndedError):
+        stage.fit()
+    kept = {checkpoint.load(path)["best"]["epoch"] for path in stage.run.checkpoints()}
+    there = {checkpoint.load(path)["epoch"] for path in stage.run.path.glob("best*.pt")}
+    assert (kept, there) == ({2, 3}, {2, 3, 4})

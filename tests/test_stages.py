@@ -257,7 +257,7 @@ def test_a_given_teacher_of_other_classes_is_refused(output: Path, tmp_path: Pat
     train, val, _ = build_splits(config.data)
     detector = build_detector(config.teacher, config.input, ("wolf", *train.classes[1:]))
     run = RunDirectory(tmp_path / "wolves")
-    export(Job("teacher", config, config.teacher, 1, run, train, val), detector, run.best)
+    export(Job("teacher", config, config.teacher, 1, run, train, val), detector, run.best, epoch=1)
     with pytest.raises(UserError, match="wolf"):
         _run(_config(tmp_path / "new", f"teacher.weights={run.path}"))
 

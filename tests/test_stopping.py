@@ -257,6 +257,47 @@ def test_a_worker_that_ends_is_not_waited_for(board: Any) -> None:
     assert not board.at_work.remote()
 
 
+@pytest.fixture
+def terminated(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Whether SIGTERM came to this process, which heeds it as a worker of Ray does."""
+    event, before = threading.Event(), signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(ray_session, "_terminated", event)
+    ray_session._take_sigterm(None)
+    yield event
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_sigterm_to_a_worker_asks_for_a_checkpoint_and_then_ray_is_to_start_another(
+    rank: int, board: Any, terminated: threading.Event
+) -> None:
+    worker = Worker(rank, 2)
+    with pytest.raises(ray_session.TerminatedError), ray_session.heeding(board, "run", worker):
+        os.kill(os.getpid(), signal.SIGTERM)
+        deadline = time.monotonic() + 10
+        while not worker.stop.wanted:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        raise Stopped
+    assert terminated.is_set()
+    assert not board.at_work.remote()
+
+
+def test_a_worker_whose_driver_is_stopped_too_waits_for_the_end(board: Any, terminated: threading.Event) -> None:
+    """As where everything gets SIGTERM: an error would start the workers again."""
+    terminated.set()
+    board.stop.remote()
+
+    def work() -> None:
+        with ray_session.heeding(board, "run", Worker()):
+            raise Stopped
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(0.3)
+    assert thread.is_alive()
+
+
 def test_what_is_run_in_a_thread_raises_here() -> None:
     with pytest.raises(ZeroDivisionError):
         ray_session.in_a_thread(lambda: 1 / 0)

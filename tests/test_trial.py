@@ -198,14 +198,11 @@ def test_a_loss_that_is_not_finite_is_a_sentence(sweep: SweepDirectory) -> None:
     assert not trial.run.finished
 
 
-@pytest.mark.parametrize("error", [MemoryError("no more\nof it"), torch.OutOfMemoryError("no more\nof it")])
-def test_too_little_memory_is_a_sentence_with_advice(
-    error: Exception, sweep: SweepDirectory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(trial_module, "run_student", _raising(error))
+def test_too_little_memory_is_a_sentence_with_advice(sweep: SweepDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial_module, "run_student", _raising(MemoryError("no more\nof it")))
     ran = _Ran(sweep)
-    assert ran.reason == "out of memory (no more); lower training.batch_size"
-    assert ran.trial.failure.read_text() == "out of memory (no more); lower training.batch_size\n"
+    assert ran.reason.startswith("training.batch_size: must fit into memory, got 4 (no more); lower it or raise")
+    assert ran.trial.failure.read_text() == f"{ran.reason}\n"
 
 
 def test_an_unexpected_error_is_a_sentence_and_its_traceback_lies_there(
@@ -272,7 +269,8 @@ def test_of_several_workers_any_may_tell_why_the_trial_failed(
 ) -> None:
     monkeypatch.setattr(trial_module, "run_student", _raising(MemoryError("full")))
     ran = _Ran(sweep, worker=Worker(1, 2))
-    assert ran.reason == "out of memory (full); lower training.batch_size (worker 1)"
+    assert ran.reason.startswith("training.batch_size: must fit into memory, got 4 (full)")
+    assert ran.reason.endswith(" (worker 1)")
     assert ran.trial.failure.read_text() == f"{ran.reason}\n"
 
 

@@ -12,9 +12,12 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.faults.kinds import KINDS, Attempt, Kind
+from tests.faults.kinds import KINDS, Kind
+from tests.faults.on_ray import RAY_KINDS
+from tests.faults.runs import Attempt
 
 COLUMNS = ("kind", "times", "recovered", "equal", "lost_mean", "lost_most", "seconds_most")
+ALL_KINDS: dict[str, Kind] = KINDS | RAY_KINDS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             writer.writeheader()
         rows = []
         for kind in options.kinds:
-            rows.append(_row(kind, [*attempts(kind, KINDS[kind], options.times, options.seed)]))
+            rows.append(_row(kind, [*attempts(kind, ALL_KINDS[kind], options.times, options.seed)]))
             for writer in writers:
                 writer.writerow(rows[-1])
             sys.stdout.flush()
@@ -65,8 +68,10 @@ def _row(name: str, tried: list[Attempt]) -> dict[str, object]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--times", type=int, default=5, metavar="N", help="tries of each kind (default: 5)")
-    known = ", ".join(KINDS)
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=[*KINDS], metavar="KIND", help=f"of {known}")
+    known = ", ".join(ALL_KINDS)
+    parser.add_argument(
+        "--kinds", nargs="+", choices=ALL_KINDS, default=[*ALL_KINDS], metavar="KIND", help=f"of {known}"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the random moments")
     parser.add_argument("--csv", metavar="FILE", help="where the table is written too")
     return parser

@@ -5,22 +5,19 @@ from __future__ import annotations
 import errno
 import functools
 import json
-import os
 import random
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
 from torchvision.io import write_jpeg
 
-from raydistill import files
-from raydistill.runtime import Worker
 from raydistill.stopping import END_SECONDS
+from tests.faults.inside import KilledWriting, NotANumber, OutOfMemory, StorageFails
 from tests.faults.runs import EVERY, Attempt, Run, equal, new_folder, undisturbed
 
 Kind = Callable[[Path, random.Random], Attempt]
@@ -29,59 +26,10 @@ HANG_SECONDS = 15
 STEPS = 9  # of a stage
 
 
-# Faults inside a process ----------------------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class StorageFails:
-    """From a step on, writing fails with a number of the system's, so many times."""
-
-    step: int
-    number: int
-    times: int
-
-    def __call__(self, worker: Worker, begun: int, state: Any) -> None:
-        if begun != self.step or not worker.is_main:
-            return
-        sync, left = os.fsync, [self.times]
-
-        def failing(handle: int) -> None:
-            left[0] -= 1
-            if left[0] >= 0:
-                raise OSError(self.number, os.strerror(self.number))
-            sync(handle)
-
-        os.fsync = failing  # type: ignore[assignment]
-        files.WAITS = (0.01, 0.02, 0.03, 0.04)
-
-
-@dataclass(frozen=True)
-class OutOfMemory:
-    """A rank finds no memory at a step."""
-
-    step: int
-    rank: int
-
-    def __call__(self, worker: Worker, begun: int, state: Any) -> None:
-        if (begun, worker.rank) == (self.step, self.rank):
-            raise MemoryError("DefaultCPUAllocator: can't allocate memory")
-
-
-@dataclass(frozen=True)
-class NotANumber:
-    """The loss of a rank is not a number at a step: a weight of its net is none."""
-
-    step: int
-    rank: int
-
-    def __call__(self, worker: Worker, begun: int, state: Any) -> None:
-        if (begun, worker.rank) == (self.step, self.rank):
-            with torch.no_grad():
-                next(state.student.parameters()).fill_(torch.nan)
-
-
 # Attempts -------------------------------------------------------------------------------------------------------------
 def _tried(run: Run, disturb: Callable[[], None], expected: set[int | None] | None = None) -> Attempt:
     """Let ``disturb`` happen to a run that was started, wait for its end, and repeat the command until it ends well."""
-    whole, _ = undisturbed(run.ranks, tuple(run.settings), run.recipe)
+    whole = undisturbed(run.ranks, tuple(run.settings), run.recipe)
     disturb()
     started = time.monotonic()
     codes = run.end()
@@ -89,16 +37,19 @@ def _tried(run: Run, disturb: Callable[[], None], expected: set[int | None] | No
     recovered = codes == [0] * run.ranks or run.finish()
     as_expected = None not in codes and (expected is None or set(codes) <= expected)
     said = "" if recovered and as_expected else f"{codes}: {run.said[-1500:]}"
-    return Attempt(recovered and as_expected, run.lost, recovered and equal(whole, run), seconds, said)
+    return Attempt(recovered and as_expected, run.lost, recovered and equal(whole.run, run), seconds, said)
 
 
 def _at_random(run: Run, chance: random.Random, number: signal.Signals, ranks: list[int]) -> Callable[[], None]:
-    """Return what sends a signal at a random moment between the first step and the last."""
-    _, seconds = undisturbed(run.ranks, tuple(run.settings), run.recipe)
+    """Return what sends a signal at a random moment: one in four while the run starts, else until its end."""
+    whole = undisturbed(run.ranks, tuple(run.settings), run.recipe)
+    starting = chance.random() < 0.25
+    after = chance.uniform(0, whole.to_first_step if starting else whole.from_first_step)
 
     def disturb() -> None:
-        run.wait_for_step()
-        time.sleep(chance.uniform(0, seconds))
+        if not starting:
+            run.wait_for_step()
+        time.sleep(after)
         run.kill(number, ranks)
 
     run.start(seconds=HANG_SECONDS)
@@ -114,8 +65,31 @@ def driver_killed(folder: Path, chance: random.Random) -> Attempt:
 def driver_stopped(folder: Path, chance: random.Random) -> Attempt:
     """SIGTERM to the command: it ends with a checkpoint, in time, and nothing is lost."""
     run = Run(folder)
-    attempt = _tried(run, _at_random(run, chance, signal.SIGTERM, [0]), {0, 130})
+    as_begun = -signal.SIGTERM  # before there is anything that could be lost
+    attempt = _tried(run, _at_random(run, chance, signal.SIGTERM, [0]), {0, 130, as_begun})
     return replace(attempt, recovered=attempt.recovered and not attempt.lost and attempt.seconds < END_SECONDS)
+
+
+def killed_writing(folder: Path, chance: random.Random) -> Attempt:
+    """SIGKILL of one process, or of the main one of two ranks, just before a file is made durable, renamed or removed.
+
+    The moment is one of all that an undisturbed run has.
+    """
+    run = Run(folder, ranks=chance.choice([1, 2]))
+    run.start(
+        KilledWriting(chance.randint(1, _moments_of_writing(run.ranks)), str(folder / "writes.txt")), HANG_SECONDS
+    )
+    return _tried(run, lambda: None)
+
+
+@functools.cache
+def _moments_of_writing(ranks: int) -> int:
+    run = Run(new_folder("writing"), ranks)
+    note = run.folder / "writes.txt"
+    run.start(KilledWriting(0, str(note)))
+    if run.end() != [0] * ranks:
+        raise RuntimeError(f"the run whose files are counted did not end well:\n{run.said}")
+    return len(note.read_text(encoding="utf-8").splitlines())
 
 
 def rank_killed(folder: Path, chance: random.Random) -> Attempt:
@@ -169,10 +143,10 @@ def disk_full(folder: Path, chance: random.Random) -> Attempt:
 
 
 def rank_out_of_memory(folder: Path, chance: random.Random) -> Attempt:
-    """One of two ranks finds no memory."""
+    """One of two ranks finds no memory: a sentence."""
     run = Run(folder, ranks=2)
     run.start(OutOfMemory(chance.randint(1, 2 * STEPS), chance.randrange(2)))
-    return _tried(run, lambda: None, {1})
+    return _tried(run, lambda: None, {1, 2})
 
 
 def rank_not_a_number(folder: Path, chance: random.Random) -> Attempt:
@@ -232,7 +206,15 @@ def _without_objects() -> Path:
 KINDS: dict[str, Kind] = {
     function.__name__.replace("_", "-"): function
     for function in (
-        *(driver_killed, driver_stopped, rank_killed, ranks_killed, rank_hangs, storage_fails_for_a_while),
+        *(
+            driver_killed,
+            driver_stopped,
+            killed_writing,
+            rank_killed,
+            ranks_killed,
+            rank_hangs,
+            storage_fails_for_a_while,
+        ),
         *(storage_stays_away, disk_full, rank_out_of_memory, rank_not_a_number, checkpoint_damaged),
         *(rank_without_images, no_object),
     )

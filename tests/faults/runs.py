@@ -13,11 +13,10 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
 
 from raydistill import engine, report, train
 from raydistill.checkpoint import RunDirectory
@@ -26,6 +25,7 @@ from raydistill.errors import UserError
 from raydistill.progress import Display
 from raydistill.runtime import FileReporter, Worker
 from raydistill.stages import run_stages
+from tests.faults.inside import Fault, take_counted_steps
 from tests.ranks import PROCESSES, start_ranks
 from tests.small import SMALL_RUN, metrics_of, repeatable, same_weights, weights_of
 
@@ -39,8 +39,6 @@ SETTINGS = (
 """A teacher and a distilled student of nine steps each; detections of a new net count, so that scores can differ."""
 PATIENCE = 240
 """Seconds after which a run that neither ends nor goes on has hung."""
-Fault = Callable[[Worker, int, Any], None]
-"""Called on every rank before each step: the worker, how many steps its process has begun, the training's state."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +136,9 @@ def new_folder(name: str) -> Path:
 
 def equal(one: Run, other: Run) -> bool:
     """Return whether two runs have the same metrics and the same weights to the bit, apart from times."""
-    stages = [sorted(path.parent.name for path in run.output.glob("*/result.json")) for run in (one, other)]
+    stages = [
+        sorted(path.parent.relative_to(run.output) for path in run.output.rglob("result.json")) for run in (one, other)
+    ]
     if not stages[0] or stages[0] != stages[1]:
         return False
     return all(_same(RunDirectory(one.output / stage), RunDirectory(other.output / stage)) for stage in stages[0])
@@ -151,22 +151,32 @@ def _same(one: RunDirectory, other: RunDirectory) -> bool:
     )
 
 
+@dataclass(frozen=True)
+class Whole:
+    """A run that nothing disturbed, and how long it took."""
+
+    run: Run
+    to_first_step: float  # seconds
+    from_first_step: float
+
+
 @functools.cache
-def undisturbed(ranks: int = 1, settings: tuple[str, ...] = (), recipe: str = "quickstart") -> tuple[Run, float]:
-    """Return a run that nothing disturbed, and the seconds from its first step to its end."""
+def undisturbed(ranks: int = 1, settings: tuple[str, ...] = (), recipe: str = "quickstart") -> Whole:
+    """Return a run that nothing disturbed."""
     run = Run(new_folder("undisturbed"), ranks, settings, recipe)
+    started = time.monotonic()
     run.start()
     run.wait_for_step()
-    started = time.monotonic()
+    first_step = time.monotonic()
     codes = run.end()
     if codes != [0] * ranks:
         raise RuntimeError(f"the undisturbed run ended with {codes}:\n{run.said}")
-    return run, time.monotonic() - started
+    return Whole(run, first_step - started, time.monotonic() - first_step)
 
 
 def _command(recipe: str, settings: list[str], output: str, folder: str, fault: Fault | None) -> None:
     """Be ``python -m raydistill.train --local``; a report would take longer than the training."""
-    _take_counted_steps(Worker(), folder, fault)
+    _disturb(Worker(), folder, fault)
     report.write_report = lambda *_, **__: None
     with Path(folder, "said.txt").open("a", encoding="utf-8", buffering=1) as said:
         sys.stdout = sys.stderr = said
@@ -176,7 +186,7 @@ def _command(recipe: str, settings: list[str], output: str, folder: str, fault: 
 
 def _on_rank(worker: Worker, recipe: str, settings: list[str], output: str, folder: str, fault: Fault | None) -> None:
     """Be one of Ray's workers."""
-    _take_counted_steps(worker, folder, fault)
+    _disturb(worker, folder, fault)
     config = load_config(recipe, [*settings, f"output={output}", f"scaling.num_workers={worker.world_size}"])
     with Path(folder, "said.txt").open("a", encoding="utf-8", buffering=1) as said:
         display = Display(said)
@@ -190,18 +200,8 @@ def _on_rank(worker: Worker, recipe: str, settings: list[str], output: str, fold
             os._exit(1)  # without waiting for the others, as when Ray ends the group
 
 
-def _take_counted_steps(worker: Worker, folder: str, fault: Fault | None) -> None:
-    """Note every step that the main rank takes, and let the fault come before it."""
-    original, begun = engine.take_step, [0]
-
-    def step(state: Any, parts: Any, decay: float, global_step: int, sums: Any) -> Any:
-        begun[0] += 1
-        if fault is not None:
-            fault(worker, begun[0], state)
-        losses = original(state, parts, decay, global_step, sums)
-        if worker.is_main:
-            with Path(folder, "steps.txt").open("a", encoding="utf-8") as file:
-                file.write(f"{state.job.stage} {global_step}\n")
-        return losses
-
-    engine.take_step = step
+def _disturb(worker: Worker, folder: str, fault: Fault | None) -> None:
+    """Count this process's steps, and let the fault come."""
+    take_counted_steps(engine, Path(folder), fault)
+    if fault is not None:
+        fault(worker, 0, None)

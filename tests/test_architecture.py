@@ -17,7 +17,7 @@ LAYERS: dict[str, int] = {
     **dict.fromkeys(
         ("raydistill", "errors", "structures", "events", "board", "boxes", "losses.reduction", "losses.precision"), 0
     ),
-    **dict.fromkeys(("files", "stopping", "object_store"), 0),
+    **dict.fromkeys(("files", "stopping", "object_store", "object_cache", "remote_path", "shipped"), 0),
     # settings, losses, files, data
     **dict.fromkeys(("config", "schedules", "losses", "detectors.base", "data", "checkpoint", "runtime"), 1),
     "sweep_directory": 1,
@@ -32,10 +32,12 @@ LAYERS: dict[str, int] = {
     # what is measured of all that
     "bench": 4,
     # the command lines, and Ray
-    **dict.fromkeys(("ray_session", "ray_waiting", "launch", "population", "trial_workers", "sweep_launch"), 4),
+    **dict.fromkeys(
+        ("ray_session", "ray_waiting", "ray_shipping", "launch", "population", "trial_workers", "sweep_launch"), 4
+    ),
     **dict.fromkeys(("train", "evaluate", "tune", "__main__"), 5),
 }
-USES_RAY = {"ray_session", "ray_waiting", "launch", "population", "trial_workers", "sweep_launch"}
+USES_RAY = {"ray_session", "ray_waiting", "ray_shipping", "launch", "population", "trial_workers", "sweep_launch"}
 COMMANDS = {"__main__", "train", "evaluate", "tune", "report.__main__", "bench.__main__"}
 
 

@@ -19,7 +19,7 @@ _NOT_A_SETTING = ("seed", "output")
 # Do not change a result, or lie elsewhere for every run.
 _WITHOUT_INFLUENCE = (
     *("distillation.baseline", "distillation.preflight", "evaluation.batch_size", "evaluation.backend"),
-    *("loader.num_workers", "loader.prefetch", "loader.cache"),
+    *("loader.num_workers", "loader.prefetch", "loader.cache", "downloads.folder", "downloads.max_gb"),
 )
 
 

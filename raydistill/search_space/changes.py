@@ -17,7 +17,7 @@ _SEEDS = "sweep.seeds"
 _WITHOUT_INFLUENCE = (
     *("sweep.output", "sweep.max_concurrent", "sweep.resources.cpus_per_worker", "sweep.resources.gpus_per_worker"),
     *("sweep.base", "sweep.settings", "config.output", "config.scaling", "config.logging"),
-    *("config.checkpoint", "config.loader.num_workers"),
+    *("config.checkpoint", "config.loader.num_workers", "config.downloads"),
     *("config.evaluation.batch_size", "config.evaluation.backend", "config.loader.prefetch", "config.loader.cache"),
     *("config.distillation.baseline", "config.distillation.preflight"),
 )

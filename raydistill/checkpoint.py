@@ -23,6 +23,9 @@ from raydistill.files import make_way, patiently, sync_folder, versions
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from raydistill.remote_path import Place
+    from raydistill.shipped import ShippedFile
+
 # What zipfile and torch.load raise for a file that is truncated, altered or something else altogether.
 _DAMAGED = (
     pickle.UnpicklingError,
@@ -39,6 +42,7 @@ _DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
 )
+_BEST, _LAST = "best.pt", "last.pt"
 _PART = ".part"  # how files end that are being written
 
 
@@ -66,12 +70,12 @@ class RunDirectory:
     @property
     def last(self) -> Path:
         """The weights after the last epoch."""
-        return self.path / "last.pt"
+        return self.path / _LAST
 
     @property
     def best(self) -> Path:
         """The weights of the best evaluation."""
-        return self.path / "best.pt"
+        return self.path / _BEST
 
     @property
     def result(self) -> Path:
@@ -162,7 +166,7 @@ def save(path: Path, state: dict[str, Any], keep: int = 1) -> None:
     write_atomically(path, lambda file: torch.save(state, file), keep)
 
 
-def load(path: Path) -> dict[str, Any]:
+def load(path: Place | ShippedFile) -> dict[str, Any]:
     """Read what ``save`` wrote; tensors arrive on the CPU. Never runs code from the file.
 
     Raises:
@@ -171,10 +175,12 @@ def load(path: Path) -> dict[str, Any]:
     import torch
 
     try:
-        damaged = _damaged_entry(path)
-        if damaged is not None:
-            raise ValueError(f"it is damaged: the checksum of {damaged} does not fit")
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:
+            damaged = _damaged_entry(file)
+            if damaged is not None:
+                raise ValueError(f"it is damaged: the checksum of {damaged} does not fit")
+            file.seek(0)
+            state = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except _DAMAGED as error:
@@ -200,11 +206,13 @@ def save_weights(
     save(path, {"model": model, "classes": list(classes), "detector": detector, "input": image, "epoch": epoch}, keep)
 
 
-def load_weights(path: Path) -> Weights:
+def load_weights(path: Place | ShippedFile) -> Weights:
     """Read a weights file of ours, a run directory, or a state dict of torchvision's (bare or under ``model``)."""
     from torch import Tensor
 
-    state = load(weights_file(path))
+    from raydistill.shipped import ShippedFile
+
+    state = load(path if isinstance(path, ShippedFile) else weights_file(path))
     model = state.get("model", state)
     if not isinstance(model, dict) or not model or not all(isinstance(value, Tensor) for value in model.values()):
         raise UserError(f"{path}: must hold a state dict (tensors by name), alone or under 'model'")
@@ -217,16 +225,15 @@ def load_weights(path: Path) -> Weights:
     )
 
 
-def weights_file(path: Path) -> Path:
+def weights_file(path: Place) -> Place:
     """Return the weights file that ``path`` means: itself, or the best (else the last) of a run directory."""
     if not path.exists():
         raise UserError(f"{path}: must be a weights file or a run directory, there is no such file")
     if not path.is_dir():
         return path
-    run = RunDirectory(path)
-    for file in (run.best, run.last):
-        if file.is_file():
-            return file
+    for name in (_BEST, _LAST):
+        if (path / name).is_file():
+            return path / name
     stages = sorted(inner.parent.name for inner in path.glob("*/best.pt"))
     if stages:
         raise UserError(
@@ -237,11 +244,11 @@ def weights_file(path: Path) -> Path:
     )
 
 
-def _damaged_entry(path: Path) -> str | None:
+def _damaged_entry(file: IO[bytes]) -> str | None:
     """Return the first entry that is not as it was written; torch writes checksums (CRC-32) and does not read them."""
-    if not zipfile.is_zipfile(path):
+    if not zipfile.is_zipfile(file):
         return None  # torch's old format has none
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(file) as archive:
         return archive.testzip()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,8 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with_files = options.annotations is not None and options.detections is not None
     if with_weights == with_files or (with_files and options.weights is not None):
         parser.error("give either WEIGHTS and DATA, or --annotations and --detections")
-    if options.batch_size < 1 or options.num_workers < 0:
-        parser.error("--batch-size must be at least 1 and --num-workers at least 0")
+    if options.batch_size < 1 or options.num_workers < 0 or not options.download_gb > 0:
+        parser.error("--batch-size must be at least 1, --num-workers at least 0 and --download-gb above 0")
     try:
         _check_backend(options.backend)
         scores, detections = (_score_files(options), None) if with_files else _score_weights(options)
@@ -77,7 +78,7 @@ def _score_weights(options: argparse.Namespace) -> tuple[Scores, Detections]:
     """Run the net that the weights file describes on the data."""
     import torch
 
-    from raydistill.config import Loader
+    from raydistill.config import Downloads, Loader
     from raydistill.config.sections import Input
     from raydistill.data.build import open_dataset
     from raydistill.data.checks import check_sides
@@ -86,10 +87,18 @@ def _score_weights(options: argparse.Namespace) -> tuple[Scores, Detections]:
     from raydistill.evaluation import evaluate
     from raydistill.runtime import Worker
 
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("raydistill").setLevel(logging.INFO)
     weights = Path(options.weights)
     detector = restore_detector(weights)
     dataset = open_dataset(
-        options.data, options.split, options.images, detector.classes, options.difficult, options.coordinates
+        options.data,
+        options.split,
+        options.images,
+        detector.classes,
+        options.difficult,
+        options.coordinates,
+        Downloads(folder=options.download_folder, max_gb=options.download_gb),
     )
     _check_classes(dataset, detector.classes, weights)
     resizing = detector.model.transform
@@ -131,7 +140,12 @@ def _parser() -> argparse.ArgumentParser:
         description="Score weights on a data set and write the detections in COCO's format, or score such detections.",
     )
     parser.add_argument("weights", nargs="?", metavar="WEIGHTS_OR_RUN", help="weights file or run directory")
-    parser.add_argument("data", nargs="?", metavar="DATA", help="COCO annotations.json, COCO folder, or VOC folder")
+    parser.add_argument(
+        "data",
+        nargs="?",
+        metavar="DATA",
+        help="COCO annotations.json, COCO folder or VOC folder, also on an object store",
+    )
     parser.add_argument("--split", help="split of a folder (default: val)")
     parser.add_argument("--images", metavar="DIR", help="where the images of an annotations.json lie")
     parser.add_argument("--difficult", choices=["ignore", "include"], default="ignore", help="VOC: as data.difficult")
@@ -148,6 +162,8 @@ def _parser() -> argparse.ArgumentParser:
         default="pycocotools",
         help="who computes the numbers (default: pycocotools)",
     )
+    parser.add_argument("--download-folder", metavar="DIR", help="as downloads.folder, for data on an object store")
+    parser.add_argument("--download-gb", type=float, default=50, metavar="N", help="as downloads.max_gb (default: 50)")
     parser.add_argument("--batch-size", type=int, default=4, metavar="N")
     parser.add_argument("--num-workers", type=int, default=2, metavar="N", help="loader processes")
     return parser

@@ -6,7 +6,7 @@ import errno
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,7 +21,16 @@ _CAN_PASS = {
 }
 
 
-def patiently(attempt: Callable[[], T], path: Path) -> T:
+def _system_error_can_pass(error: BaseException) -> bool:
+    return error_number(error) in _CAN_PASS
+
+
+def patiently(
+    attempt: Callable[[], T],
+    place: Path | str,
+    can_pass: Callable[[BaseException], bool] = _system_error_can_pass,
+    waits: Sequence[float] = WAITS,
+) -> T:
     """Return what ``attempt`` returns; it is made again where storage fails in a way that can pass.
 
     An attempt that fails must leave everything as it was.
@@ -29,13 +38,13 @@ def patiently(attempt: Callable[[], T], path: Path) -> T:
     Raises:
         OSError: when storage fails in another way (a full disk, a place that must not be written), or still does.
     """
-    for wait in WAITS:
+    for wait in waits:
         try:
             return attempt()
         except (OSError, RuntimeError) as error:
-            if error_number(error) not in _CAN_PASS:
+            if not can_pass(error):
                 raise
-            _log.warning("%s: storage fails (%s); tried again in %g s", path, error, wait)
+            _log.warning("%s: storage fails (%s); tried again in %g s", place, error, wait)
             time.sleep(wait)
     return attempt()
 

@@ -23,6 +23,7 @@ from raydistill.ray_session import (
     refuse_what_cannot_be_had,
     shown,
 )
+from raydistill.ray_shipping import ship
 from raydistill.ray_waiting import wait_for_room
 from raydistill.run_settings import StageName
 from raydistill.stopping import Stop
@@ -71,6 +72,7 @@ def run_on_workers(config: Config, listener: Listener, stop: Stop, only: StageNa
             "board": board,
             "threads": wanted["CPU"],
             "only": only,
+            "shipped": ship([config.teacher.weights, config.student.weights]),
         },
         torch_config=ray.train.torch.TorchConfig(timeout_s=config.scaling.hang_seconds),  # for the other workers
         scaling_config=ray.train.ScalingConfig(
@@ -126,7 +128,7 @@ def _train_loop(loop_config: dict[str, Any]) -> None:
     try:
         heed_sigterm()
         with heeding(board, "run", worker):
-            run_stages(config, worker, reporter_for, loop_config["only"])
+            run_stages(config, worker, reporter_for, loop_config["only"], loop_config["shipped"])
     except UserError as error:
         ray.get(board.fail.remote(str(error)))
         if worker.world_size > 1:

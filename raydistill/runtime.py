@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from tensorboardX import SummaryWriter
 
 T = TypeVar("T")
+_SIGN_OF_LIFE_SECONDS = 1.0
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -79,6 +81,22 @@ class Worker:
         values: list[Any] = [None] * self.world_size if self.is_main else []
         dist.gather_object(value, values if self.is_main else None, dst=0)
         return values
+
+    def made_by_main(self, make: Callable[[], T]) -> T:
+        """Return what ``make`` returns on the main worker (picklable), on every worker.
+
+        The others wait however long it takes: they are told all the while that it is at work.
+        """
+        if self.world_size == 1:
+            return make()
+        with ThreadPoolExecutor(1) as pool:
+            making = pool.submit(make) if self.is_main else None
+            made = False
+            while not made:
+                if making is not None:
+                    wait([making], _SIGN_OF_LIFE_SECONDS)
+                made = self.broadcast(making is not None and making.done())
+            return self.broadcast(cast(T, making.result() if making is not None else None))
 
     def broadcast(self, value: T) -> T:
         """Return the main worker's ``value`` (picklable) on every worker."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ from raydistill.run_settings import (
     write_settings,
 )
 from raydistill.runtime import Reporter, Worker
+from raydistill.shipped import NOTHING, Shipped, find
 from raydistill.stopping import Stopped
 from raydistill.teacher import DTYPES, Precision, precision_on
 from raydistill.training_state import Job, export
@@ -54,6 +56,7 @@ class _Stages:
     worker: Worker
     reporter_for: ReporterFactory
     data: Splits
+    shipped: Shipped = NOTHING
     teacher: RunDirectory | None = None  # trained elsewhere
 
     def run_directory(self, stage: StageName) -> RunDirectory:
@@ -77,7 +80,8 @@ class _Stages:
         torch.manual_seed(self.config.seed)
         settings = self.settings(stage)
         detector = build_detector(settings, self.config.input, self.data.train.classes)
-        return detector, load_into(detector, settings, "teacher" if stage == "teacher" else "student")
+        weights_at = functools.partial(find, shipped=self.shipped, cache=self.config.downloads.cache)
+        return detector, load_into(detector, settings, "teacher" if stage == "teacher" else "student", weights_at)
 
 
 def _at_the_teachers_pace(config: Config) -> Config:
@@ -88,7 +92,13 @@ def _at_the_teachers_pace(config: Config) -> Config:
     return config.model_copy(update={"training": config.training.model_copy(update={"optimizer": optimizer})})
 
 
-def run_stages(config: Config, worker: Worker, reporter_for: ReporterFactory, only: StageName | None = None) -> None:
+def run_stages(
+    config: Config,
+    worker: Worker,
+    reporter_for: ReporterFactory,
+    only: StageName | None = None,
+    shipped: Shipped = NOTHING,
+) -> None:
     """Run every planned stage that is not finished yet, and write ``comparison.csv``; every worker calls it.
 
     With ``only`` that stage alone is run, after a look whether the others will fit to it.
@@ -112,7 +122,7 @@ def run_stages(config: Config, worker: Worker, reporter_for: ReporterFactory, on
                 check_compiler(worker.device)
             data = _datasets(config, worker)
             notify(_contents(data))
-            stages = _Stages(config, worker, reporter_for, data)
+            stages = _Stages(config, worker, reporter_for, data, shipped)
             if only == "teacher" or (missing[-1] == "distilled" and len(missing) > 1):
                 _rehearse(stages)
             for stage in missing:
@@ -128,23 +138,30 @@ def run_stages(config: Config, worker: Worker, reporter_for: ReporterFactory, on
 
 def _datasets(config: Config, worker: Worker) -> Splits:
     """Read and check the data on the main worker, for all: a hundred thousand image headers take half a minute."""
-    built: Splits | UserError | None = None
-    if worker.is_main:
+
+    def build() -> Splits | UserError:
         try:
-            built = build_splits(config.data)
+            built = build_splits(config.data, config.downloads)
             for split in built:
                 if split is not None:
                     check_sides(split, config.input)
         except UserError as error:
-            built = error
-    built = worker.broadcast(built)
-    if not isinstance(built, tuple):
-        raise built or RuntimeError("the main worker sent no data")
+            return error
+        return built
+
+    built = worker.made_by_main(build)
+    if isinstance(built, UserError):
+        raise built
     return built
 
 
 def run_student(
-    config: Config, worker: Worker, reporter_for: ReporterFactory, data: Splits, teacher: RunDirectory
+    config: Config,
+    worker: Worker,
+    reporter_for: ReporterFactory,
+    data: Splits,
+    teacher: RunDirectory,
+    shipped: Shipped = NOTHING,
 ) -> None:
     """Train one student below ``config.output``, distilled from a teacher that lies elsewhere, or alone.
 
@@ -158,7 +175,7 @@ def run_student(
     if worker.broadcast(run.finished):
         return
     with _warnings_to(reporter_for(run).event, worker):
-        _run_stage(_Stages(config, worker, reporter_for, data, teacher), stage)
+        _run_stage(_Stages(config, worker, reporter_for, data, shipped, teacher), stage)
     worker.wait()
 
 
@@ -275,12 +292,14 @@ def _warnings_to(notify: Callable[[Note], None], worker: Worker) -> Iterator[Non
     handler = _Handler(notify) if worker.is_main else logging.NullHandler()
     logger = logging.getLogger("raydistill")
     logger.addHandler(handler)
-    logger.propagate = False
+    logger.propagate, level = False, logger.level
+    logger.setLevel(logging.INFO)
     try:
         yield
     finally:
         logger.removeHandler(handler)
         logger.propagate = True
+        logger.setLevel(level)
 
 
 class _Handler(logging.Handler):

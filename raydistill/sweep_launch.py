@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from raydistill.board import Board
+from raydistill.config.loader import absolute
+from raydistill.config.sections import NAMED_WEIGHTS
 from raydistill.errors import UserError
 from raydistill.launch import cpus_of, run_on_workers
 from raydistill.population import population_scheduler
 from raydistill.ray_session import connected, places_for, shown
+from raydistill.ray_shipping import ship
 from raydistill.ray_waiting import wait_for_room
 from raydistill.search_space import AshaScheduler, LoadedSweep, MedianScheduler, PbtScheduler
 from raydistill.stopping import Stop
@@ -93,6 +96,7 @@ def _run_trials(plan: Plan, display: SweepDisplay, wanted: dict[str, float], sto
         "hang_seconds": config.scaling.hang_seconds,
         "storage": str(plan.directory.path / "ray" / "groups"),
         "population": isinstance(sweep.scheduler, PbtScheduler),
+        "shipped": ship(_students_weights(plan.loaded)),
     }
     try:
         with shown(board, display, stop):
@@ -104,6 +108,13 @@ def _run_trials(plan: Plan, display: SweepDisplay, wanted: dict[str, float], sto
     finally:
         display.close()
     shutil.rmtree(plan.directory.path / "ray", ignore_errors=True)
+
+
+def _students_weights(loaded: LoadedSweep) -> set[str]:
+    """Return what ``student.weights`` is in any trial, as their settings have it."""
+    name = "student.weights"
+    searched = loaded.sweep.space[name].values if name in loaded.sweep.space else ()
+    return {loaded.config.student.weights, *(absolute(value, name) for value in searched if value not in NAMED_WEIGHTS)}
 
 
 class _Round(Enum):

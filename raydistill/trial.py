@@ -12,12 +12,13 @@ from typing import Any
 
 from raydistill.checkpoint import RunDirectory
 from raydistill.config import load_config
-from raydistill.config.sections import Data
+from raydistill.config.sections import Data, Downloads
 from raydistill.data.build import Splits, build_splits
 from raydistill.errors import UserError, first_line
 from raydistill.events import EpochDone, Event, Note, TrialEvent
 from raydistill.memory import memory_explained
 from raydistill.runtime import FileReporter, Worker
+from raydistill.shipped import NOTHING, Shipped
 from raydistill.stages import run_student
 from raydistill.sweep_directory import SweepDirectory, TrialDirectory
 
@@ -33,6 +34,7 @@ def run_trial(
     tell: Tell,
     on_epoch: OnEpoch,
     changed: Mapping[str, Any] | None = None,
+    shipped: Shipped = NOTHING,
 ) -> str:
     """Train the student of one trial from where it stands; every worker of the trial calls it.
 
@@ -43,6 +45,7 @@ def run_trial(
         tell: hears of epochs and steps; what else the trial says is left in its log.
         on_epoch: is asked after each epoch whether to go on; it may raise SystemExit.
         changed: settings that are others now than in the trial's recipe, by dotted name.
+        shipped: weights of the command's machine, by their names in the settings.
 
     Returns:
         What made the trial fail, in a sentence that is also left in its directory; empty when it is finished.
@@ -60,7 +63,8 @@ def run_trial(
             return _TrialReporter(files, on_epoch)
 
         with memory_explained(config):
-            run_student(config, worker, reporter_for, _datasets(config.data), sweep.teacher)
+            data = _datasets(config.data, config.downloads)
+            run_student(config, worker, reporter_for, data, sweep.teacher, shipped)
     except UserError as error:
         return _failed(trial, worker, str(error))
     except Exception as error:
@@ -78,9 +82,9 @@ def _failed(trial: TrialDirectory, worker: Worker, reason: str, details: str = "
 
 
 @functools.lru_cache(maxsize=1)
-def _datasets(data: Data) -> Splits:
+def _datasets(data: Data, downloads: Downloads) -> Splits:
     """Return the data, read once for all trials of this process."""
-    return build_splits(data)
+    return build_splits(data, downloads)
 
 
 @dataclass(frozen=True)

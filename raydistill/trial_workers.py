@@ -73,7 +73,8 @@ def _run_and_report(
             report(_for_ray(event.metrics, event.epoch, metric))
 
     if not record.ended:
-        reason = run_trial(sweep, name, worker, lambda event: board.put.remote(event), on_epoch, changed)
+        tell, shipped = (lambda event: board.put.remote(event)), shared["shipped"]
+        reason = run_trial(sweep, name, worker, tell, on_epoch, changed, shipped)
         if reason:
             return reason
     evaluations = [line for line in trial.run.lines() if f"val/{metric}" in line]

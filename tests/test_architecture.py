@@ -10,6 +10,11 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "raydistill"
 
+USES_RAY = {
+    *("ray_session", "ray_waiting", "ray_losses", "ray_shipping"),
+    *("launch", "population", "trial_workers", "sweep_launch"),
+}
+
 # A package stands for the modules in it that are not named themselves. No arrow points to a higher number, and those
 # within a layer make no circle.
 LAYERS: dict[str, int] = {
@@ -17,7 +22,7 @@ LAYERS: dict[str, int] = {
     **dict.fromkeys(
         ("raydistill", "errors", "structures", "events", "board", "boxes", "losses.reduction", "losses.precision"), 0
     ),
-    **dict.fromkeys(("files", "stopping", "object_store"), 0),
+    **dict.fromkeys(("files", "stopping", "object_store", "object_cache", "remote_path", "shipped"), 0),
     # settings, losses, files, data
     **dict.fromkeys(("config", "schedules", "losses", "detectors.base", "data", "checkpoint", "runtime", "memory"), 1),
     "sweep_directory": 1,
@@ -32,12 +37,9 @@ LAYERS: dict[str, int] = {
     # what is measured of all that
     "bench": 4,
     # the command lines, and Ray
-    **dict.fromkeys(
-        ("ray_session", "ray_waiting", "ray_losses", "launch", "population", "trial_workers", "sweep_launch"), 4
-    ),
+    **dict.fromkeys(USES_RAY, 4),
     **dict.fromkeys(("train", "evaluate", "tune", "__main__"), 5),
 }
-USES_RAY = {"ray_session", "ray_waiting", "ray_losses", "launch", "population", "trial_workers", "sweep_launch"}
 COMMANDS = {"__main__", "train", "evaluate", "tune", "report.__main__", "bench.__main__"}
 
 

@@ -47,7 +47,7 @@ def measure_data(config: Config, seconds: float = 2.0, rounds: int = 3) -> dict[
     Raises:
         UserError: where the data cannot be read or the folder has no room for the cache.
     """
-    train, _ = build_datasets(config.data)
+    train, _ = build_datasets(config.data, config.downloads)
     with tempfile.TemporaryDirectory() as folder:
         warm = _cached(train, config, Path(folder) / "warm")
         sizes = [list(warm.load(index)[0].shape[:0:-1]) for index in range(len(warm))]

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from raydistill.config.base import Count, Fraction, Positive, Section, Text, Whole, WholeNumber
+from raydistill.object_cache import ObjectCache
 
 _LARGEST_SHAPE = 0.8
 
@@ -19,7 +20,7 @@ class CocoData(Section):
 
     format: Literal["coco"]
     root: Text
-    """Folder that the four paths below are relative to."""
+    """Folder that the paths below are relative to; also on an object store (``s3://``, ``gs://``)."""
     train_images: str = "train"
     train_annotations: str = "annotations/train.json"
     val_images: str = "val"
@@ -50,6 +51,7 @@ class VocData(Section):
 
     format: Literal["voc"]
     root: Text
+    """As for COCO data."""
     train_split: str = "train"
     val_split: str = "val"
     test_split: Text | None = None
@@ -132,6 +134,28 @@ class Augmentation(Section):
         low, high = self.scale_jitter
         if low > high:
             raise ValueError(f"scale_jitter must be [low, high] with low <= high, got [{low}, {high}]")
+        return self
+
+
+class Downloads(Section):
+    """What is fetched from an object store is kept on each machine as it is, for later epochs, runs and trials."""
+
+    folder: Text | None = None
+    """Folder on a disk of each machine, which its processes share; unset: ``$RAYDISTILL_CACHE``, else
+    ``~/.cache/raydistill``."""
+    max_gb: Positive = 50
+    """Size of the folder, in 10^9 bytes: what has not been used for longest goes first. Best more than the images have;
+    with less they are fetched again and again."""
+
+    @property
+    def cache(self) -> ObjectCache:
+        """What this describes."""
+        return ObjectCache(self.folder, int(self.max_gb * 10**9))
+
+    @model_validator(mode="after")
+    def _on_the_machine(self) -> Self:
+        if self.folder is not None and "://" in self.folder:
+            raise ValueError(f"folder must be a folder of each machine, got {self.folder}")
         return self
 
 

@@ -20,7 +20,8 @@ class Detector(Section):
         "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "mobilenet_v3_large", "mobilenet_v3_small"
     ]
     weights: Text = "imagenet"
-    """``random``, ``imagenet`` (torchvision's backbone), ``coco`` (its detector), or a file or run of ours."""
+    """``random``, ``imagenet`` (torchvision's backbone), ``coco`` (its detector), or a file or run of ours, also
+    on an object store; a local one reaches the machines of a Ray cluster by itself."""
     norm: Literal["batch", "frozen", "group"]
     """Normalisation of the backbone. Unset: ``frozen`` with pretrained weights, else ``batch``."""
     trainable_layers: WholeNumber

@@ -137,6 +137,9 @@ def with_absolute_paths(config: Config) -> Config:
     if config.loader.cache is not None:
         cache = absolute(config.loader.cache, "loader.cache")
         updates["loader"] = config.loader.model_copy(update={"cache": cache})
+    if config.downloads.folder is not None:
+        folder = absolute(config.downloads.folder, "downloads.folder")
+        updates["downloads"] = config.downloads.model_copy(update={"folder": folder})
     for name in ("teacher", "student"):
         detector = getattr(config, name)
         if detector.weights not in NAMED_WEIGHTS:

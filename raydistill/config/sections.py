@@ -13,6 +13,7 @@ from raydistill.config.data import (
     Augmentation,
     CocoData,
     Data,
+    Downloads,
     Input,
     Loader,
     ShapesData,
@@ -43,6 +44,7 @@ from raydistill.config.training import (
     Schedule,
     Training,
 )
+from raydistill.object_store import problem_with
 
 __all__ = [
     "NAMED_WEIGHTS",
@@ -56,6 +58,7 @@ __all__ = [
     "Decay",
     "Detector",
     "Distillation",
+    "Downloads",
     "Evaluation",
     "Feature",
     "Input",
@@ -87,6 +90,7 @@ class Config(Section):
     input: Input = Input()
     augmentation: Augmentation = Augmentation()
     loader: Loader = Loader()
+    downloads: Downloads = Downloads()
     teacher: Teacher
     student: Detector
     distillation: Distillation = Distillation()
@@ -110,9 +114,9 @@ class Config(Section):
 
 WITHOUT_INFLUENCE = (
     *("evaluation.batch_size", "evaluation.backend", "loader.num_workers", "loader.prefetch", "loader.cache"),
-    *("distillation.baseline", "distillation.preflight"),
+    *("distillation.baseline", "distillation.preflight", "downloads.folder", "downloads.max_gb"),
 )
-"""Settings of the sections which a result depends on that change how it is reached, not the result."""
+"""Settings that change how a result is reached, not the result."""
 
 
 def defaults() -> dict[str, Any]:
@@ -132,15 +136,19 @@ def defaults() -> dict[str, Any]:
 
 def conflicts(config: Config) -> list[str]:
     """Say what does not fit together between sections, as ``section.key: what must hold, got value``."""
-    problems = [
-        f"{where}: must be a path that all workers share, got {path}; object stores cannot be used directly"
+    problems = []
+    if "://" in config.output:
+        problems.append(
+            f"output: must be a path that all workers share, got {config.output}; object stores cannot be used directly"
+        )
+    problems += [
+        f"{where}: {problem_with(path)}, got {path}; or a path"
         for where, path in (
-            ("output", config.output),
             ("data.root", getattr(config.data, "root", "")),
             ("teacher.weights", config.teacher.weights),
             ("student.weights", config.student.weights),
         )
-        if "://" in path
+        if "://" in path and problem_with(path)
     ]
     if config.distillation.initialize_from_teacher and not config.distills:
         problems.append("distillation.initialize_from_teacher: has no effect when every distillation weight is 0")

@@ -6,15 +6,16 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
 from raydistill.config.sections import Input
 from raydistill.data.dataset import DetectionDataset, Record, Records
+from raydistill.data.fetching import read_each
 from raydistill.data.images import UnreadableImageError, header_size, read_image, unreadable
 from raydistill.errors import UserError, one_error
+from raydistill.remote_path import Place
 
 Box = tuple[float, float, float, float]
 
@@ -22,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 _MOST_PROBLEMS = 20
 _MOST_DROPPED = 10
-_HEADER_THREADS = 8
+_STATE_THREADS = 8
 _STATE_CHUNK = 200  # files; asking for one takes less than handing it to a thread
 
 
@@ -30,7 +31,7 @@ _STATE_CHUNK = 200  # files; asking for one takes less than handing it to a thre
 class ImageFolder:
     """Reads the images of records whose ``file`` is relative to ``folder``."""
 
-    folder: str
+    folder: Place
 
     def __call__(self, record: Record) -> Tensor:
         """Decode the image of ``record``: uint8 [3, H, W], RGB.
@@ -39,7 +40,7 @@ class ImageFolder:
             UnreadableImageError: where the file is missing or broken.
             UserError: where the image has another size than ``record``.
         """
-        path = Path(self.folder) / record.file
+        path = self.folder / record.file
         try:
             image = read_image(path)
         except UnreadableImageError as error:
@@ -57,14 +58,14 @@ class ImageFolder:
         """
         names = [records.file(index) for index in range(len(records))]
         chunks = [names[start : start + _STATE_CHUNK] for start in range(0, len(names), _STATE_CHUNK)]
-        with ThreadPoolExecutor(_HEADER_THREADS) as pool:
-            return "\n".join([self.folder, *pool.map(self._states, chunks)])
+        with ThreadPoolExecutor(_STATE_THREADS) as pool:
+            return "\n".join([str(self.folder), *pool.map(self._states, chunks)])
 
     def _states(self, names: Sequence[str]) -> str:
         """Return size in bytes and time of the last change in nanoseconds of each file, a line each."""
         lines = []
         for name in names:
-            path = Path(self.folder, name)
+            path = self.folder / name
             try:
                 state = path.stat()
             except OSError as error:
@@ -95,13 +96,12 @@ class Header:
         return f"{sizes}; correct the size, or put the annotated image in its place"
 
 
-def read_headers(paths: Sequence[Path]) -> list[Header]:
+def read_headers(paths: Sequence[Place]) -> list[Header]:
     """Read the headers of many image files, several at a time; in the order of ``paths``."""
-    with ThreadPoolExecutor(_HEADER_THREADS) as pool:
-        return list(pool.map(_read_header, paths))
+    return read_each(_read_header, paths, "images")
 
 
-def _read_header(path: Path) -> Header:
+def _read_header(path: Place) -> Header:
     try:
         (width, height), turned = header_size(path)
     except UnreadableImageError as error:
@@ -124,7 +124,7 @@ def clip_box(box: Box, width: int, height: int) -> Box | None:
     return box if has_extent and min(box[2:]) > 0 else None
 
 
-def warn_dropped(source: Path, dropped: Sequence[str]) -> None:
+def warn_dropped(source: Place, dropped: Sequence[str]) -> None:
     """Log one warning that counts and names the boxes dropped while reading ``source``."""
     if not dropped:
         return
@@ -134,7 +134,7 @@ def warn_dropped(source: Path, dropped: Sequence[str]) -> None:
     _log.warning("%s: dropped %s without width or height inside the image: %s", source, boxes, names)
 
 
-def warn_skipped(source: Path, skipped: Sequence[str], problems: Sequence[str], total: int) -> None:
+def warn_skipped(source: Place, skipped: Sequence[str], problems: Sequence[str], total: int) -> None:
     """Log one warning that counts and names the images left out as unreadable while reading ``source``.
 
     Args:

@@ -23,12 +23,13 @@ from raydistill.data.checks import (
 from raydistill.data.dataset import AnnotatedImage, AnnotatedObject, DetectionDataset, Records
 from raydistill.data.json_text import is_text, parse_json, shown
 from raydistill.errors import UserError
+from raydistill.remote_path import Place
 
 _SECTIONS = ("images", "annotations", "categories")
 _TOO_LARGE = 1e15  # no coordinate and no area; NaN and infinity fail the comparison too
 
 
-def read_coco(images: Path, annotations: Path, on_bad_image: OnBadImage = "error") -> DetectionDataset:
+def read_coco(images: Place, annotations: Place, on_bad_image: OnBadImage = "error") -> DetectionDataset:
     """Read the COCO file ``annotations``, whose images lie in the folder ``images``.
 
     Labels are 1 to K in the order of the category ids. Crowds are left out of training and are neither hit nor
@@ -42,7 +43,7 @@ def read_coco(images: Path, annotations: Path, on_bad_image: OnBadImage = "error
     return dataset_from(load_annotations(annotations), images, annotations, on_bad_image)
 
 
-def load_annotations(path: Path) -> dict[str, Any]:
+def load_annotations(path: Place) -> dict[str, Any]:
     """Parse a COCO file and check that it has its three lists.
 
     Raises:
@@ -77,7 +78,7 @@ def load_annotations(path: Path) -> dict[str, Any]:
 
 
 def dataset_from(
-    raw: dict[str, Any], images: Path, annotations: Path, on_bad_image: OnBadImage = "error"
+    raw: dict[str, Any], images: Place, annotations: Place, on_bad_image: OnBadImage = "error"
 ) -> DetectionDataset:
     """Make the dataset of a parsed COCO file; arguments and errors as in `read_coco`."""
     if not images.is_dir():
@@ -93,7 +94,7 @@ def dataset_from(
         classes=tuple(reading.categories[category_id] for category_id in reading.labels),
         category_ids=tuple(reading.labels),
         records=Records.build(reading.images.values()),
-        read_image=ImageFolder(str(images)),
+        read_image=ImageFolder(images),
     )
 
 
@@ -101,7 +102,7 @@ def dataset_from(
 class _Reading:
     """A COCO file while it is read: what was found so far, and what is wrong with it."""
 
-    source: Path
+    source: Place
     on_bad_image: OnBadImage
     problems: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
@@ -128,7 +129,7 @@ class _Reading:
             self.problems.append(f"{self.source}: categories must name at least one class, got none; add them")
         self.labels = {category_id: label for label, category_id in enumerate(sorted(self.categories), 1)}
 
-    def read_images(self, entries: list[Any], folder: Path) -> None:
+    def read_images(self, entries: list[Any], folder: Place) -> None:
         sound: list[dict[str, Any]] = []
         names: set[str] = set()
         for place, entry in enumerate(entries):
@@ -256,7 +257,7 @@ def _faults(entry: Any, checks: dict[str, Any]) -> list[str]:
     return faults
 
 
-def _json_files_near(path: Path) -> list[str]:
+def _json_files_near(path: Place) -> list[str]:
     """Name the JSON files in the nearest folder above ``path`` that exists and in its subfolders."""
-    folder = next((parent for parent in path.parents if parent.is_dir()), Path())
-    return [str(found) for found in sorted([*folder.glob("*.json"), *folder.glob("*/*.json")])]
+    folder: Place = next((parent for parent in path.parents if parent.is_dir()), Path())
+    return sorted(str(found) for pattern in ("*.json", "*/*.json") for found in folder.glob(pattern))

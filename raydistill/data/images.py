@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 import zlib
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
 from raydistill.errors import UserError
+from raydistill.remote_path import Place
 
 # EXIF orientation -> what turns the stored pixels upright; 1 is upright already.
 _TURNS = {
@@ -45,7 +45,7 @@ class UnreadableImageError(UserError):
     """An image file that is missing, broken or no image."""
 
 
-def read_image(path: str | Path) -> Tensor:
+def read_image(path: Place) -> Tensor:
     """Decode an image file to RGB, uint8 [3, H, W].
 
     Grey, 16-bit grey (by its full range), palette, 1-bit and CMYK images are converted, transparent ones are laid over
@@ -56,7 +56,7 @@ def read_image(path: str | Path) -> Tensor:
     """
     try:
         # Through a file object: Pillow 13 maps uncompressed TIFFs given by name, and garbles those with an orientation.
-        with Path(path).open("rb") as file, Image.open(file) as image:
+        with path.open("rb") as file, Image.open(file) as image:
             turn = _TURNS.get(_orientation(image))
             rgb = _to_rgb(image)
             upright = rgb if turn is None else rgb.transpose(turn)
@@ -66,7 +66,7 @@ def read_image(path: str | Path) -> Tensor:
         raise UnreadableImageError(unreadable(path, error)) from error
 
 
-def image_size(path: str | Path) -> tuple[int, int]:
+def image_size(path: Place) -> tuple[int, int]:
     """Return (width, height) in pixels of the image that `read_image` gives, from the file's header alone.
 
     Raises:
@@ -76,20 +76,20 @@ def image_size(path: str | Path) -> tuple[int, int]:
     return (size[1], size[0]) if swapped else size
 
 
-def header_size(path: str | Path) -> tuple[tuple[int, int], bool]:
+def header_size(path: Place) -> tuple[tuple[int, int], bool]:
     """Return (width, height) of the stored pixels, and whether the EXIF orientation swaps the two for the viewer.
 
     Raises:
         UnreadableImageError: where the file is missing or no image.
     """
     try:
-        with Image.open(path) as image:
+        with path.open("rb") as file, Image.open(file) as image:
             return image.size, _orientation(image) in _SWAPS_SIDES
     except _DECODING_ERRORS as error:
         raise UnreadableImageError(unreadable(path, error)) from error
 
 
-def unreadable(path: str | Path, error: BaseException) -> str:
+def unreadable(path: Place, error: BaseException) -> str:
     """Say in one sentence what is wrong with an image file and what to do about it."""
     if isinstance(error, FileNotFoundError):
         return f"{path}: the image file must exist; put it there or correct its name in the annotations"

@@ -263,6 +263,14 @@ def _unpacked(collated: PackedBatch | UserError) -> MicroBatch:
     return collated.unpack()
 
 
+def _to_stderr(_: int) -> None:
+    """Let a loader process, forked from one with a display, log to its own stderr."""
+    logger = logging.getLogger("raydistill")
+    for handler in [*logger.handlers]:
+        logger.removeHandler(handler)
+    logger.propagate = True
+
+
 def _data_loader(items: _Items, sampler: _Sampler, config: Loader) -> DataLoader[PackedBatch]:
     """Build torch's loader. Its processes have one torch thread each, which is torch's default for them."""
     return DataLoader(
@@ -273,5 +281,6 @@ def _data_loader(items: _Items, sampler: _Sampler, config: Loader) -> DataLoader
         pin_memory=torch.cuda.is_available(),
         persistent_workers=config.num_workers > 0,
         prefetch_factor=config.prefetch,
+        worker_init_fn=_to_stderr,
         generator=torch.Generator(),  # its own: otherwise each epoch would draw from the global random numbers
     )

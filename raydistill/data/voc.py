@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 from raydistill.config.data import OnBadImage
@@ -19,14 +18,16 @@ from raydistill.data.checks import (
     warn_skipped,
 )
 from raydistill.data.dataset import AnnotatedImage, AnnotatedObject, DetectionDataset, Records
+from raydistill.data.fetching import read_each
 from raydistill.data.voc_xml import VocContent, parse_annotation
 from raydistill.errors import UserError
+from raydistill.remote_path import Place
 
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def read_voc(
-    root: Path,
+    root: Place,
     split: str,
     classes: Sequence[str] | None = None,
     difficult: Literal["ignore", "include"] = "ignore",
@@ -52,7 +53,10 @@ def read_voc(
     problems: list[str] = []
     source = root / "ImageSets" / "Main" / f"{split}.txt"
     pairs = _find_files(root, _read_list(root, split), source, on_bad_image, problems)
-    parsed = [parse_annotation(annotation, problems) for annotation, _ in pairs]
+    parsed = []
+    for content, faults in read_each(parse_annotation, [annotation for annotation, _ in pairs], "annotations"):
+        parsed.append(content)
+        problems += faults
     names = sorted({found.name for objects in parsed for found in objects.objects}) if classes is None else classes
     labels = {name: label for label, name in enumerate(names, 1)}
     headers = read_headers([image for _, image in pairs])
@@ -85,11 +89,11 @@ def read_voc(
         classes=tuple(labels),
         category_ids=tuple(labels.values()),
         records=Records.build(images),
-        read_image=ImageFolder(str(root / "JPEGImages")),
+        read_image=ImageFolder(root / "JPEGImages"),
     )
 
 
-def _read_list(root: Path, split: str) -> list[str]:
+def _read_list(root: Place, split: str) -> list[str]:
     """Names of the images of a split: the first column; lines of class lists with -1 (class absent) are left out."""
     missing = [name for name in ("JPEGImages", "Annotations", "ImageSets/Main") if not (root / name).is_dir()]
     if missing:
@@ -116,8 +120,8 @@ def _read_list(root: Path, split: str) -> list[str]:
 
 
 def _find_files(
-    root: Path, stems: list[str], source: Path, on_bad_image: OnBadImage, problems: list[str]
-) -> list[tuple[Path, Path]]:
+    root: Place, stems: list[str], source: Place, on_bad_image: OnBadImage, problems: list[str]
+) -> list[tuple[Place, Place]]:
     """Find (annotation, image) of each name, without those where one is missing; skipped images count as there."""
     pairs = []
     for stem in stems:
@@ -137,7 +141,7 @@ def _find_files(
     return pairs
 
 
-def _unknown_names(annotation: Path, content: VocContent, labels: dict[str, int]) -> list[str]:
+def _unknown_names(annotation: Place, content: VocContent, labels: dict[str, int]) -> list[str]:
     """Say which objects have a name that is no class."""
     return [
         f"{annotation}, object {place}: name must be one of {listed(list(labels))}, got '{found.name}'; "

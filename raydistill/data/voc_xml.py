@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from xml.etree import ElementTree
 from xml.parsers import expat
 
 from raydistill.data.checks import Box
+from raydistill.remote_path import Place
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,13 @@ class VocContent:
     objects: tuple[VocObject, ...] = ()
 
 
-def parse_annotation(path: Path, problems: list[str]) -> VocContent:
-    """Read an annotation; what is wrong is appended to ``problems``, and what can be read comes back."""
+def parse_annotation(path: Place) -> tuple[VocContent, list[str]]:
+    """Return what can be read of an annotation, and what is wrong with it."""
+    problems: list[str] = []
+    return _parse(path, problems), problems
+
+
+def _parse(path: Place, problems: list[str]) -> VocContent:
     try:
         raw = path.read_bytes()
         _refuse_doctype(raw)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -20,7 +21,11 @@ from raydistill.checkpoint import Weights, load_weights
 from raydistill.config.sections import Detector as DetectorSettings
 from raydistill.detectors.faster_rcnn import FasterRCNNDetector
 from raydistill.errors import UserError
+from raydistill.remote_path import Place
+from raydistill.shipped import ShippedFile
 
+Finder = Callable[[str], Place | ShippedFile]
+"""From the name of a file or run directory, as settings have it, to where it is read from on this machine."""
 _COCO_DETECTORS = {
     "resnet50": FasterRCNN_ResNet50_FPN_Weights.COCO_V1,
     "mobilenet_v3_large": FasterRCNN_MobileNet_V3_Large_FPN_Weights.COCO_V1,
@@ -48,13 +53,14 @@ class LoadReport:
         return f"{text}, {len(self.fresh)} random ({_some(self.fresh)})" if self.fresh else text
 
 
-def load_into(detector: FasterRCNNDetector, settings: DetectorSettings, where: str) -> LoadReport:
+def load_into(detector: FasterRCNNDetector, settings: DetectorSettings, where: str, find: Finder = Path) -> LoadReport:
     """Fill ``detector`` with the weights that ``settings.weights`` names.
 
     Args:
         detector: freshly built from ``settings``.
         settings: its section of the config.
         where: path of that section, for messages (``teacher`` or ``student``).
+        find: where a file of weights is read from.
 
     Raises:
         UserError: naming the classes, keys or shapes that do not fit.
@@ -65,15 +71,15 @@ def load_into(detector: FasterRCNNDetector, settings: DetectorSettings, where: s
         return _load_imagenet(detector, settings, where)
     if settings.weights == "coco":
         return _load_coco(detector, settings, where)
-    return load_file(detector, Path(settings.weights), f"{where}.weights")
+    return load_file(detector, find(settings.weights), f"{where}.weights")
 
 
-def load_file(detector: FasterRCNNDetector, path: Path, where: str) -> LoadReport:
+def load_file(detector: FasterRCNNDetector, path: Place | ShippedFile, where: str) -> LoadReport:
     """Fill ``detector`` from a weights file or run directory; everything must fit, classes included."""
     return fill(detector, load_weights(path), path, where)
 
 
-def fill(detector: FasterRCNNDetector, weights: Weights, path: Path, where: str) -> LoadReport:
+def fill(detector: FasterRCNNDetector, weights: Weights, path: Place | ShippedFile, where: str) -> LoadReport:
     """Fill ``detector`` with ``weights`` that were read from ``path``; everything must fit, classes included."""
     check_content(weights, path)
     if weights.classes is not None and weights.classes != detector.classes:
@@ -85,7 +91,7 @@ def fill(detector: FasterRCNNDetector, weights: Weights, path: Path, where: str)
     return _report(detector.model, f"{path}{known}", set(weights.model))
 
 
-def check_content(weights: Weights, path: Path) -> None:
+def check_content(weights: Weights, path: Place | ShippedFile) -> None:
     """Make sure that what was read from ``path`` is of the kind that a weights file holds.
 
     Raises:

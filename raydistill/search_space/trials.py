@@ -21,7 +21,7 @@ WEIGHTS = ("feature.weight", "classification.weight", "regression.weight", "rpn.
 _OF_DISTILLATION = ("teacher", "distillation", "regions", "feature", "classification", "regression", "rpn", "decay")
 # Given by the sweep or the trial, or without influence on a result.
 _NO_PART_OF_A_POINT: dict[str, Any] = {
-    **dict.fromkeys(("output", "seed", "checkpoint", "scaling", "logging"), True),
+    **dict.fromkeys(("output", "seed", "checkpoint", "scaling", "logging", "downloads"), True),
     "distillation": {"baseline", "preflight"},
 }
 

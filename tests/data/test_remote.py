@@ -1,0 +1,239 @@
+"""Data on an object store, on a real S3 server on this machine."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from raydistill import files
+from raydistill.config import Downloads, Loader, load_config
+from raydistill.data.augmentation import build_augmentation
+from raydistill.data.build import Splits, build_splits, open_dataset
+from raydistill.data.checks import ImageFolder
+from raydistill.data.dataset import DetectionDataset
+from raydistill.data.images import UnreadableImageError
+from raydistill.data.loaders import TrainingLoader
+from raydistill.errors import UserError
+from raydistill.object_store import Store, store
+from raydistill.remote_path import RemotePath
+from tests.object_store import BUCKET, S3Server, s3_server
+from tests.store_proxy import Proxy, proxy_of
+
+from .conftest import CocoFolder
+from .test_voc import SIZE, thing, write_image
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[S3Server]:
+    with s3_server() as running:
+        yield running
+
+
+@pytest.fixture
+def proxy(server: S3Server) -> Iterator[Proxy]:
+    with proxy_of(server.url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def place(server: S3Server, request: pytest.FixtureRequest) -> Store:
+    return store(f"s3://{BUCKET}/{request.function.__name__}")
+
+
+@pytest.fixture
+def downloads(tmp_path: Path) -> Downloads:
+    return Downloads(folder=str(tmp_path / "downloads"))
+
+
+def upload(folder: Path, place: Store) -> None:
+    for file in folder.rglob("*"):
+        if file.is_file():
+            place.put(file, str(file.relative_to(folder)))
+
+
+@pytest.fixture
+def coco(tmp_path: Path, place: Store) -> Path:
+    """A COCO folder of two images that was uploaded; its one split serves for training and validation."""
+    CocoFolder(tmp_path / "coco").write()
+    upload(tmp_path / "coco", place)
+    return tmp_path / "coco"
+
+
+def coco_splits(root: object, downloads: Downloads, **changes: Any) -> Splits:
+    paths = {"train_images": "val", "train_annotations": "annotations/val.json"}
+    data = {"format": "coco", "root": str(root), **paths, **changes}
+    return build_splits(load_config("quickstart", [f"data={json.dumps(data)}"]).data, downloads)
+
+
+def pixels(dataset: DetectionDataset) -> list[torch.Tensor]:
+    return [dataset.load(index)[0] for index in range(len(dataset))]
+
+
+def same(dataset: DetectionDataset, other: DetectionDataset) -> bool:
+    images = zip(pixels(dataset), pixels(other), strict=True)
+    return dataset.ground_truth == other.ground_truth and all(torch.equal(ours, theirs) for ours, theirs in images)
+
+
+def test_coco_from_a_store_is_what_the_folder_gives(place: Store, coco: Path, downloads: Downloads) -> None:
+    for theirs, ours in zip(coco_splits(place.uri, downloads), coco_splits(coco, downloads), strict=True):
+        assert (theirs is None) == (ours is None)
+        assert ours is None or theirs is None or same(theirs, ours)
+
+
+def test_voc_from_a_store_is_what_the_folder_gives(tmp_path: Path, place: Store, downloads: Downloads) -> None:
+    root = tmp_path / "voc"
+    write_image(root, "one", SIZE + thing("dog", (5, 6, 15, 16)))
+    write_image(root, "two", SIZE + thing("cat", (5, 6, 15, 16)), suffix=".png")
+    upload(root, place)
+    data = {"format": "voc", "train_split": "train", "val_split": "train"}
+    there, here = (
+        build_splits(load_config("quickstart", [f"data={json.dumps({**data, 'root': str(folder)})}"]).data, downloads)
+        for folder in (place.uri, root)
+    )
+    assert there.train.classes == ("cat", "dog")
+    assert same(there.train, here.train)
+    assert same(there.val, here.val)
+
+
+@pytest.mark.parametrize("address", ["", "/", "/annotations/val.json"])
+def test_evaluation_opens_a_folder_or_an_annotations_file_on_a_store(
+    place: Store, coco: Path, downloads: Downloads, address: str
+) -> None:
+    assert same(open_dataset(f"{place.uri}{address}", downloads=downloads), open_dataset(str(coco)))
+
+
+def test_the_second_start_costs_two_listings_and_no_image(
+    proxy: Proxy, place: Store, coco: Path, downloads: Downloads
+) -> None:
+    coco_splits(place.uri, downloads)
+    assert len(proxy.requests) >= 3 * 2  # an image, or the annotations: asked for, then fetched
+    proxy.requests.clear()
+    pixels(coco_splits(place.uri, downloads).train)
+    assert [request for request in proxy.requests if ".png" in request or ".json" in request] == []
+    assert len(proxy.requests) <= 4
+
+
+def test_of_what_changed_only_that_is_fetched_again(
+    proxy: Proxy, place: Store, coco: Path, downloads: Downloads
+) -> None:
+    before = coco_splits(place.uri, downloads).train
+    Image.new("RGB", (40, 30), "red").save(coco / "val" / "a.png", compress_level=0)
+    place.put(coco / "val" / "a.png", "val/a.png")
+    proxy.requests.clear()
+    after = coco_splits(place.uri, downloads).train
+    fetched = [request for request in proxy.requests if request.startswith("GET") and ".png" in request]
+    assert len(fetched) == 1
+    assert pixels(after)[0][:, 0, 0].tolist() == [255, 0, 0]
+    assert isinstance(before.read_image, ImageFolder)
+    assert isinstance(after.read_image, ImageFolder)
+    assert before.read_image.fingerprint(before.records) != after.read_image.fingerprint(after.records)
+
+
+def test_the_size_of_what_is_fetched_is_told(
+    place: Store, coco: Path, downloads: Downloads, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        coco_splits(place.uri, downloads)
+    assert caplog.messages == ["data: fetching 2 images (1 kB)"]
+
+
+def test_a_missing_object_is_told_like_a_missing_file(place: Store, coco: Path, downloads: Downloads) -> None:
+    place.delete("val/a.png")
+    name = f"{place.uri}/val/a.png"
+    with pytest.raises(UserError, match=rf"image 3 \(a\.png\): {name}: the image file must exist; put it there"):
+        coco_splits(place.uri, downloads)
+
+
+def test_a_missing_object_can_be_skipped(
+    place: Store, coco: Path, downloads: Downloads, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.delete("val/a.png")
+    assert len(coco_splits(place.uri, downloads, on_bad_image="skip").train) == 1
+    assert "left out 1 of 2 images that cannot be read (data.on_bad_image=skip): a.png" in caplog.text
+
+
+def test_an_object_that_vanishes_after_the_start_is_an_unreadable_image(
+    place: Store, coco: Path, downloads: Downloads
+) -> None:
+    train = coco_splits(place.uri, downloads).train
+    place.delete("val/a.png")
+    pixels(train)  # this machine has it
+    shutil.rmtree(str(downloads.folder))
+    with pytest.raises(UnreadableImageError, match=rf"image 3, {place.uri}/val/a\.png: the image file must exist"):
+        train.load(0)
+
+
+def test_annotations_that_are_not_there_are_told_with_those_that_are(
+    place: Store, coco: Path, downloads: Downloads
+) -> None:
+    with pytest.raises(UserError) as caught:
+        coco_splits(place.uri, downloads, val_annotations="annotations/test.json")
+    there = f"{place.uri}/annotations/val.json"
+    assert str(caught.value).endswith(f"annotations file must exist; JSON files near it: {there}")
+
+
+def test_a_place_without_objects_and_a_missing_bucket_are_sentences(place: Store, downloads: Downloads) -> None:
+    with pytest.raises(UserError, match=rf"^{place.uri}: must be a file or folder on the object store, got nothing"):
+        coco_splits(place.uri, downloads)
+    with pytest.raises(UserError, match=r"^s3://nobodys/coco: must be on an object store .* no bucket nobodys$"):
+        coco_splits("s3://nobodys/coco", downloads)
+
+
+def test_data_larger_than_the_limit_is_fetched_again_with_a_warning(
+    place: Store, coco: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    small = Downloads(folder=str(tmp_path / "small"), max_gb=100e-9)
+    train = coco_splits(place.uri, small).train
+    assert "downloads.max_gb=1e-07 keeps less: they are fetched again and again; raise it" in caplog.text
+    for _ in range(2):
+        assert all(map(torch.equal, pixels(train), pixels(coco_splits(coco, small).train)))
+    assert sum(file.stat().st_size for file in (tmp_path / "small").glob("*/*")) < 200
+
+
+def test_a_loader_process_waits_for_a_store_that_fails_for_a_while(
+    proxy: Proxy, place: Store, coco: Path, downloads: Downloads
+) -> None:
+    train = coco_splits(place.uri, downloads).train
+    shutil.rmtree(str(downloads.folder))
+    loader = TrainingLoader(
+        train, 2, 0, build_augmentation(load_config("quickstart").augmentation), Loader(num_workers=1)
+    )
+    proxy.failures = 1
+    started = time.monotonic()
+    ((images, _),) = next(loader.epoch(0))
+    assert time.monotonic() - started >= files.WAITS[0]
+    assert proxy.failures == 0
+    assert sorted(image.shape[1] for image in images) == [30, 50]
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_a_store_that_does_not_come_back_is_a_sentence_and_no_broken_image(
+    proxy: Proxy, place: Store, coco: Path, downloads: Downloads, monkeypatch: pytest.MonkeyPatch, skip: bool
+) -> None:
+    train = coco_splits(place.uri, downloads, on_bad_image="skip" if skip else "error").train
+    shutil.rmtree(str(downloads.folder))
+    monkeypatch.setattr(files, "time", SimpleNamespace(sleep=lambda _: None))
+    proxy.failures = 10**6
+    with pytest.raises(UserError, match=r"a\.png: must be on an object store that can be reached") as caught:
+        train.load(0)
+    assert not isinstance(caught.value, UnreadableImageError)
+
+
+def test_a_folder_on_a_store_globs_like_one_here(place: Store, coco: Path, downloads: Downloads) -> None:
+    read_image = coco_splits(place.uri, downloads).train.read_image
+    assert isinstance(read_image, ImageFolder)
+    assert isinstance(read_image.folder, RemotePath)
+    root = read_image.folder.parent
+    for pattern in ("*", "*.json", "*/*.json", "*/", "*/*", "v*/", "annotations/*.json"):
+        here = {str(found.relative_to(coco)) for found in coco.glob(pattern) if pattern[-1] == "/" or found.is_file()}
+        assert {str(found).removeprefix(f"{place.uri}/") for found in root.glob(pattern)} == here, pattern

@@ -59,7 +59,7 @@ def run_on_workers(config: Config, listener: Listener, stop: Stop, only: StageNa
     """
     import ray.train.torch
 
-    from raydistill.ray_losses import LossTeller, lost_workers
+    from raydistill.ray_losses import LossTeller, explained
 
     wanted = _had_by_each(config, listener, stop)
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(config.scaling.hang_seconds)  # for Ray itself
@@ -90,20 +90,13 @@ def run_on_workers(config: Config, listener: Listener, stop: Stop, only: StageNa
     try:
         with shown(board, listener, stop):
             in_a_thread(trainer.fit)
-    except ray.train.TrainingFailedError as error:
-        _raise_users_error(board)
-        if lost := lost_workers(error):
-            raise UserError(
-                f"scaling.max_failures: {config.scaling.max_failures} losses of workers were survived, then "
-                f"{'; '.join(lost)}; find the cause, then the same command goes on after the last checkpoint"
-            ) from error
-        raise
-    except ray.exceptions.ActorDiedError as error:
-        raise UserError(
-            f"Ray's controller of the run died ({str(error).splitlines()[0]}); the same command goes on after the "
-            "last finished epoch"
-        ) from error
-    _raise_users_error(board)
+    except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
+        end = explained(error, stop, config.scaling.max_failures, _told(board))
+        if end is None:
+            raise
+        raise end from error
+    if told := _told(board):
+        raise UserError(told)
     shutil.rmtree(storage, ignore_errors=True)  # Ray's own notes; every result is in the run directories
 
 
@@ -198,7 +191,10 @@ def _cpus_per_worker(config: Config) -> int:
     return max(1, int(min(cpus, default=1) // per_node))
 
 
-def _raise_users_error(board: Any) -> None:
-    message = ray.get(board.error.remote())
-    if message is not None:
-        raise UserError(message)
+def _told(board: Any) -> str | None:
+    """Return the error of the user's that a worker has told the board, if it has and the board is still there."""
+    try:
+        message: str | None = ray.get(board.error.remote())
+    except ray.exceptions.RayError:
+        return None
+    return message

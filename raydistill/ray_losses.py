@@ -8,7 +8,9 @@ import ray
 import ray.train
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError
 
+from raydistill.errors import UserError, first_line
 from raydistill.events import Note
+from raydistill.stopping import Stop
 
 
 class LossTeller(ray.train.UserCallback):  # type: ignore[misc]
@@ -23,9 +25,30 @@ class LossTeller(ray.train.UserCallback):  # type: ignore[misc]
             self._board.put.remote(Note(f"{text}; Ray starts the workers again", warning=True))
 
 
-def lost_workers(error: Exception) -> list[str]:
-    """Return how the workers were lost that made a run fail; nothing where the workers raised what made it fail."""
-    return _losses(error.worker_failures) if isinstance(error, ray.train.WorkerGroupError) else []
+def explained(error: Exception, stop: Stop, max_failures: int, told: str | None = None) -> BaseException | None:
+    """Return what a run ends with that Ray let fail; None where it is a mistake in code, which needs its traceback.
+
+    Args:
+        error: what Ray raised.
+        stop: whether the run was to end anyway, as where everything on a machine is told to end.
+        max_failures: how many losses were survived.
+        told: what a worker has told of the user's making.
+    """
+    if stop.wanted:
+        return stop.interruption()
+    sentence = told or _sentence(error, max_failures)
+    return UserError(sentence) if sentence else None
+
+
+def _sentence(error: Exception, max_failures: int) -> str:
+    again = "the same command goes on after the last checkpoint"
+    lost = _losses(error.worker_failures) if isinstance(error, ray.train.WorkerGroupError) else []
+    if lost:
+        number = "1 loss" if max_failures == 1 else f"{max_failures} losses"
+        return f"scaling.max_failures: {number} of workers survived, then {'; '.join(lost)}; mend that, and {again}"
+    if isinstance(error, ray.exceptions.RayError) and not isinstance(error, ray.exceptions.RayTaskError):
+        return f"Ray, or its controller of the run, was lost ({first_line(error)}); {again}"
+    return ""
 
 
 def _losses(failures: dict[int, Exception]) -> list[str]:

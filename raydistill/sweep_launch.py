@@ -16,6 +16,7 @@ from raydistill.config.sections import NAMED_WEIGHTS
 from raydistill.errors import UserError
 from raydistill.launch import cpus_of, run_on_workers
 from raydistill.population import population_scheduler
+from raydistill.ray_losses import explained
 from raydistill.ray_session import connected, places_for, shown
 from raydistill.ray_shipping import ship
 from raydistill.ray_waiting import wait_for_room
@@ -105,6 +106,11 @@ def _run_trials(plan: Plan, display: SweepDisplay, wanted: dict[str, float], sto
                 _fit(plan, display, shared, _Round.POPULATION)
             else:
                 _fit(plan, display, shared, _Round.EVERYTHING)
+    except ray.exceptions.RayError as error:
+        end = explained(error, stop, config.scaling.max_failures)
+        if end is None:
+            raise
+        raise end from error
     finally:
         display.close()
     shutil.rmtree(plan.directory.path / "ray", ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -100,6 +101,7 @@ def group_trial(settings: dict[str, Any], shared: dict[str, Any]) -> None:
     name, wanted = settings["trial"], shared["wanted"]
     trial = SweepDirectory(Path(shared["sweep"])).trial(name)
     failures = ray.remote(num_cpus=0)(Board).remote()
+    os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(shared["hang_seconds"])  # for Ray itself
     trainer = ray.train.torch.TorchTrainer(
         _group_loop,
         train_loop_config={"trial": name, "shared": shared, "failures": failures},

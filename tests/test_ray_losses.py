@@ -10,8 +10,10 @@ import ray
 import ray.train
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError
 
+from raydistill.errors import UserError
 from raydistill.events import Note
-from raydistill.ray_losses import LossTeller, lost_workers
+from raydistill.ray_losses import LossTeller, explained
+from raydistill.stopping import Stop, Stopped
 
 DEAD = WorkerHealthCheckFailedError("failed", ray.exceptions.ActorDiedError())
 OUT_OF_MEMORY = WorkerHealthCheckFailedError("failed", ray.exceptions.OutOfMemoryError("the node ran low on memory"))
@@ -28,13 +30,46 @@ OURS = RuntimeError("connection closed by peer")
     ],
 )
 def test_each_way_to_lose_a_worker_has_its_words(failure: Exception, said: str) -> None:
-    (text,) = lost_workers(ray.train.WorkerGroupError("failed", {1: failure, 0: OURS}))
-    assert text.startswith(f"worker 1 {said}")
+    sentence = _sentence(ray.train.WorkerGroupError("failed", {1: failure, 0: OURS}))
+    assert sentence.startswith(f"scaling.max_failures: 3 losses of workers survived, then worker 1 {said}")
+    assert sentence.endswith("the same command goes on after the last checkpoint")
 
 
-def test_what_workers_raise_is_no_loss() -> None:
-    assert lost_workers(ray.train.WorkerGroupError("failed", {0: OURS})) == []
-    assert lost_workers(ray.train.ControllerError(OURS)) == []
+def _sentence(error: Exception, told: str | None = None) -> str:
+    end = explained(error, Stop(), 3, told)
+    assert isinstance(end, UserError)
+    return str(end)
+
+
+def test_a_ray_that_is_gone_is_a_sentence() -> None:
+    assert _sentence(ray.exceptions.RpcError("failed to connect\nmore")) == (
+        "Ray, or its controller of the run, was lost (failed to connect); the same command goes on after the last "
+        "checkpoint"
+    )
+
+
+def test_what_a_worker_told_says_more_than_its_loss() -> None:
+    assert _sentence(ray.train.WorkerGroupError("failed", {0: DEAD}), "the disk is full") == "the disk is full"
+
+
+def test_a_run_that_was_to_end_anyway_ends_as_its_user_wished() -> None:
+    stop = Stop()
+    stop.ask()
+    end = explained(ray.train.WorkerGroupError("failed", {0: DEAD}), stop, 3)
+    assert isinstance(end, KeyboardInterrupt)
+    assert not isinstance(end, Stopped)  # nobody knows whether a checkpoint was written
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ray.train.WorkerGroupError("failed", {0: OURS}),
+        ray.train.ControllerError(OURS),
+        ray.exceptions.RayTaskError("run", "Traceback", OURS),
+    ],
+)
+def test_a_mistake_in_code_keeps_its_traceback(error: Exception) -> None:
+    assert explained(error, Stop(), 3) is None
 
 
 def test_the_board_hears_of_losses_and_of_nothing_else() -> None:

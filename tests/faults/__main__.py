@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TextIO
 
 from tests.faults.kinds import KINDS, Kind
 from tests.faults.on_ray import RAY_KINDS
@@ -23,11 +24,11 @@ ALL_KINDS: dict[str, Kind] = KINDS | RAY_KINDS
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; 0 when every run recovered with an equal result."""
     options = _parser().parse_args(arguments)
-    writers = [csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n")]
+    streams: list[TextIO] = [sys.stdout]
     with contextlib.ExitStack() as files:
         if options.csv:
-            file = files.enter_context(Path(options.csv).open("w", newline="", encoding="utf-8"))
-            writers.append(csv.DictWriter(file, COLUMNS, lineterminator="\n"))
+            streams.append(files.enter_context(Path(options.csv).open("w", newline="", encoding="utf-8")))
+        writers = [csv.DictWriter(stream, COLUMNS, lineterminator="\n") for stream in streams]
         for writer in writers:
             writer.writeheader()
         rows = []
@@ -35,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             rows.append(_row(kind, [*attempts(kind, ALL_KINDS[kind], options.times, options.seed)]))
             for writer in writers:
                 writer.writerow(rows[-1])
-            sys.stdout.flush()
+            for stream in streams:
+                stream.flush()
     return 0 if all(row["times"] == row["recovered"] == row["equal"] for row in rows) else 1
 
 

@@ -205,28 +205,24 @@ def _stopped(folder: Path, chance: random.Random, sweep: bool = False) -> Attemp
 
 
 def _hangs(folder: Path, chance: random.Random) -> Attempt:
-    """A worker stands still: Ray starts the group again, the process is gone within ``hang_seconds`` and a few more."""
+    """A worker stands still: it is noticed within ``hang_seconds`` and a few more, and Ray starts the group again."""
     command = Command(Run(folder))
     _undisturbed(False)
     command.start()
     command.wait_for(command.run.steps)
     time.sleep(chance.uniform(0, 3))
-    stood = _disturb_now(command, chance)
-    since = time.monotonic()
-    gone = command.wait_for(lambda: not set(stood) & set(command.workers())) - since
-    for pid in stood:
-        _send(signal.SIGKILL, pid)  # a stopped process that Ray left would stay for ever
-    attempt = _finish(command, command.wait(), {0}, gone)
-    in_time = gone < HANG_SECONDS + 15
-    said = attempt.said if in_time else f"noticed after {gone:.0f} s: {command.run.said[-3000:]}"
-    return Attempt(attempt.recovered and in_time, attempt.lost, attempt.equal, gone, said)
-
-
-def _disturb_now(command: Command, chance: random.Random) -> list[int]:
     stood = chance.sample(workers, 1) if (workers := command.workers()) else []
     for pid in stood:
         _send(signal.SIGSTOP, pid)
-    return stood
+    since = time.monotonic()
+    noticed = command.wait_for(lambda: "Ray starts the workers again" in command.run.said) - since
+    attempt = _finish(command, command.wait(), {0}, noticed)
+    left = [pid for pid in stood if Path(f"/proc/{pid}").exists()]
+    for pid in left:
+        _send(signal.SIGKILL, pid)
+    well = noticed < HANG_SECONDS + 15 and not left
+    said = attempt.said if well else f"noticed after {noticed:.0f} s, left {left}: {command.run.said[-3000:]}"
+    return Attempt(attempt.recovered and well, attempt.lost, attempt.equal, noticed, said)
 
 
 def _out_of_memory(folder: Path, chance: random.Random) -> Attempt:

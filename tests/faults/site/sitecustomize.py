@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
@@ -19,7 +20,11 @@ class _Disturb(MetaPathFinder):
     """Changes modules of raydistill as they are imported."""
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        changes = {"raydistill.engine": _count, "raydistill.report": _write_no_report}
+        changes = {
+            "raydistill.engine": _count,
+            "raydistill.report": _write_no_report,
+            "ray._private.services": _start_patiently,
+        }
         spec = PathFinder.find_spec(name, path) if name in changes else None
         if spec is None or spec.loader is None:
             return None
@@ -45,6 +50,22 @@ def _count(engine: ModuleType) -> None:
 def _write_no_report(report: ModuleType) -> None:
     """Only read: writing takes longer than the training."""
     report.write_report = report.load  # type: ignore[attr-defined]
+
+
+def _start_patiently(services: ModuleType) -> None:
+    """Let Ray's own processes take their time to start where the machine is busy: Ray would give up after 30 s."""
+    original = services.get_node
+
+    def get_node(*given: object) -> object:
+        deadline = time.monotonic() + 300
+        while True:
+            try:
+                return original(*given)
+            except RuntimeError:
+                if time.monotonic() > deadline:
+                    raise
+
+    services.get_node = get_node  # type: ignore[attr-defined]
 
 
 if "FAULTS_FOLDER" in os.environ:

@@ -55,7 +55,7 @@ class _Stages:
     worker: Worker
     reporter_for: ReporterFactory
     data: Splits
-    shipped: Shipped = NOTHING
+    shipped: Shipped
     teacher: RunDirectory | None = None  # trained elsewhere
 
     def run_directory(self, stage: StageName) -> RunDirectory:

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -56,7 +56,7 @@ class _Stages:
     worker: Worker
     reporter_for: ReporterFactory
     data: Splits
-    shipped: Shipped = field(default_factory=dict)
+    shipped: Shipped
     teacher: RunDirectory | None = None  # trained elsewhere
 
     def run_directory(self, stage: StageName) -> RunDirectory:

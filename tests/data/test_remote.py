@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -40,14 +41,16 @@ def server() -> Iterator[S3Server]:
 
 
 @pytest.fixture
-def proxy(server: S3Server) -> Iterator[Proxy]:
-    with proxy_of(server.url) as proxy:
-        yield proxy
+def place(server: S3Server, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """A place of the test's own, written to without the proxy."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+    return store(f"s3://{BUCKET}/{re.sub('[^a-z0-9]', '-', request.node.name)}")
 
 
 @pytest.fixture
-def place(server: S3Server, request: pytest.FixtureRequest) -> Store:
-    return store(f"s3://{BUCKET}/{request.function.__name__}")
+def proxy(server: S3Server, place: Store) -> Iterator[Proxy]:
+    with proxy_of(server.url) as proxy:  # after ``place``
+        yield proxy
 
 
 @pytest.fixture

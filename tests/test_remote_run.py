@@ -1,0 +1,95 @@
+"""A whole run whose data and weights lie on an object store, beside the same run on a folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from raydistill import evaluate, train
+from raydistill.checkpoint import RunDirectory
+from raydistill.object_store import store
+from raydistill.training_state import export
+from tests.object_store import BUCKET, s3_server
+from tests.small import NOT_REPEATABLE, SMALL_RUN, Stage, metrics_of, small_run
+
+ALONE = [f"{term}.weight=0" for term in ("feature", "classification", "regression", "rpn")]
+SETTINGS = [*SMALL_RUN, *ALONE, "training.epochs=1", "logging.tensorboard=false", "loader.num_workers=1"]
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with drawn images in COCO's form and a run directory, a net with random weights."""
+    folder = tmp_path_factory.mktemp("here")
+    stage = Stage(small_run(folder / "made", "data.num_val=6", "student.box_score_thresh=0"))
+    export(stage.job, stage.detector(seed=5), folder / "weights" / "best.pt")
+    truth = json.loads(json.dumps(stage.job.val.ground_truth))
+    (folder / "val").mkdir()
+    (folder / "annotations").mkdir()
+    for entry in truth["images"]:
+        image, _ = stage.job.val.load(entry["id"] - 1)
+        entry |= {"file_name": f"{entry['id']}.png", "width": image.shape[2], "height": image.shape[1]}
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / "val" / entry["file_name"])
+    (folder / "annotations" / "val.json").write_text(json.dumps(truth))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def there(here: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the same on a store."""
+    with s3_server(), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAYDISTILL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        place = store(f"s3://{BUCKET}/data")
+        for file in here.rglob("*"):
+            if file.is_file():
+                place.put(file, str(file.relative_to(here)))
+        yield place.uri
+
+
+def _trained(root: object, output: Path) -> RunDirectory:
+    paths = {"train_images": "val", "train_annotations": "annotations/val.json"}
+    data = f"data={json.dumps({'format': 'coco', 'root': str(root), **paths})}"
+    weights = f"student.weights={root}/weights"
+    assert train.main(["quickstart", *SETTINGS, data, weights, "--local", "--output", str(output)]) == 0
+    return RunDirectory(output / "baseline")
+
+
+def test_data_and_weights_on_a_store_give_the_same_run_to_the_bit(
+    here: Path, there: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    local, remote = _trained(here, tmp_path / "local"), _trained(there, tmp_path / "remote")
+    ours, theirs = (torch.load(run.best, weights_only=True)["model"] for run in (local, remote))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    lines = [
+        [{k: v for k, v in line.items() if k not in NOT_REPEATABLE} for line in metrics_of(run)]
+        for run in (local, remote)
+    ]
+    assert lines[0] == lines[1]
+    settings = yaml.safe_load(remote.config.read_text())
+    assert (settings["data"]["root"], settings["student"]["weights"]) == (there, f"{there}/weights")
+    assert "data: fetching 6 images" in capsys.readouterr().err
+
+
+def test_a_run_is_scored_on_data_that_lies_on_a_store(
+    here: Path, there: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables = []
+    for data in (str(here), there):
+        found = str(tmp_path / "found.json")
+        assert evaluate.main([str(here / "weights"), data, "--num-workers", "0", "--output", found]) == 0
+        tables.append(capsys.readouterr().out)
+    assert tables[0] == tables[1]
+
+
+def test_weights_that_are_not_on_the_store_are_a_sentence(
+    there: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["quickstart", *SETTINGS, f"student.weights={there}/gone", "--local", "--output", str(tmp_path)]
+    assert train.main(arguments) == 2
+    assert f"{there}/gone: must be a file or folder on the object store, got nothing there" in capsys.readouterr().err

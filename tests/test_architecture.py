@@ -32,10 +32,11 @@ LAYERS: dict[str, int] = {
     # what is measured of all that
     "bench": 4,
     # the command lines, and Ray
-    **dict.fromkeys(("ray_session", "ray_waiting", "launch", "population", "trial_workers", "sweep_launch"), 4),
+    **dict.fromkeys(("ray_session", "ray_waiting", "ray_watch", "launch", "population"), 4),
+    **dict.fromkeys(("trial_workers", "sweep_launch"), 4),
     **dict.fromkeys(("train", "evaluate", "tune", "__main__"), 5),
 }
-USES_RAY = {"ray_session", "ray_waiting", "launch", "population", "trial_workers", "sweep_launch"}
+USES_RAY = {"ray_session", "ray_waiting", "ray_watch", "launch", "population", "trial_workers", "sweep_launch"}
 COMMANDS = {"__main__", "train", "evaluate", "tune", "report.__main__", "bench.__main__"}
 
 

@@ -121,15 +121,19 @@ def train_one_epoch(state: TrainingState, epoch: int) -> dict[str, float]:
 def take_step(
     state: TrainingState, parts: list[MicroBatch], decay: float, global_step: int, sums: MetricSums
 ) -> StepLosses:
-    """Take one optimizer step over the accumulated parts of a batch."""
-    training = state.job.config.training
+    """Take one optimizer step over the accumulated parts of a batch.
+
+    Each part counts as its share of the batch: with DDP, which takes the mean over the workers, their number times it.
+    """
+    training, workers = state.job.config.training, state.worker.world_size
     state.optimizer.zero_grad(set_to_none=True)
     for number, (images, targets) in enumerate(parts):
         with _without_sync(state.wrapped, number == len(parts) - 1):
             with state.worker.autocast(training.precision):
                 losses: StepLosses = state.wrapped(*state.worker.to_device(images, targets), decay)
             state.watch.add(losses, *_where(state, global_step, targets))
-            state.scaler.scale(losses.total / len(parts)).backward()  # type: ignore[no-untyped-call]
+            divisor = training.batch_size / (len(images) * workers)
+            state.scaler.scale(losses.total / divisor).backward()  # type: ignore[no-untyped-call]
         sums.add(losses)
     if training.clip_grad_norm is not None:
         state.scaler.unscale_(state.optimizer)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import uuid
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,17 +16,18 @@ from raydistill.config import Config
 from raydistill.errors import UserError, first_line
 from raydistill.events import Event, Listener, Note
 from raydistill.ray_session import (
+    Demand,
     TerminatedError,
     connected,
     heed_sigterm,
     heeding,
     in_a_thread,
-    nodes,
-    refuse_what_cannot_be_had,
-    shown,
+    places_for,
+    started_here,
 )
 from raydistill.ray_shipping import ship
-from raydistill.ray_waiting import wait_for_room
+from raydistill.ray_waiting import Queue, wait_for_room
+from raydistill.ray_watch import RUN, shown
 from raydistill.run_settings import StageName
 from raydistill.stopping import Stop
 
@@ -33,6 +36,9 @@ if TYPE_CHECKING:
     from raydistill.runtime import FileReporter, Reporter
 
 import ray
+
+_OF_ANOTHER_WORKER = re.compile(r"[Cc]onnection (reset|closed) by|remote process exited")  # of gloo and of NCCL
+_FOR_THE_FULL_NUMBER = 20  # seconds, each time that Ray starts an elastic run's workers; then it looks what is left
 
 
 def run_on_ray(config: Config, listener: Listener, stop: Stop) -> None:
@@ -61,9 +67,14 @@ def run_on_workers(config: Config, listener: Listener, stop: Stop, only: StageNa
 
     from raydistill.ray_losses import LossTeller, explained
 
-    wanted = _had_by_each(config, listener, stop)
-    os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(config.scaling.hang_seconds)  # for Ray itself
-    board = ray.remote(num_cpus=0)(Board).remote()
+    demand, scaling = _had(config, listener, stop), config.scaling
+    wanted = dict(demand.wanted)
+    os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(scaling.hang_seconds)  # for Ray itself
+    num_workers: int | tuple[int, int] = scaling.num_workers
+    if scaling.min_workers is not None:
+        num_workers = (scaling.min_workers, scaling.num_workers)
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(_FOR_THE_FULL_NUMBER))
+    board = started_here(Board)
     storage = Path(config.output) / "ray"
     trainer = ray.train.torch.TorchTrainer(
         _train_loop,
@@ -74,24 +85,24 @@ def run_on_workers(config: Config, listener: Listener, stop: Stop, only: StageNa
             "only": only,
             "shipped": ship([config.teacher.weights, config.student.weights]),
         },
-        torch_config=ray.train.torch.TorchConfig(timeout_s=config.scaling.hang_seconds),  # for the other workers
+        torch_config=ray.train.torch.TorchConfig(timeout_s=scaling.hang_seconds),  # for the other workers
         scaling_config=ray.train.ScalingConfig(
-            num_workers=config.scaling.num_workers, use_gpu="GPU" in wanted, resources_per_worker=wanted
+            num_workers=num_workers, use_gpu="GPU" in wanted, resources_per_worker=wanted
         ),
         run_config=ray.train.RunConfig(
             name=f"launch-{uuid.uuid4().hex[:8]}",
             storage_path=str(storage),
-            failure_config=ray.train.FailureConfig(max_failures=config.scaling.max_failures),
+            failure_config=ray.train.FailureConfig(max_failures=scaling.max_failures),
             callbacks=[LossTeller(board)],
             worker_runtime_env={"env_vars": {"PYTHONWARNINGS": "ignore"}},
             logging_config=ray.train.LoggingConfig(log_level="ERROR"),
         ),
     )
     try:
-        with shown(board, listener, stop):
+        with shown(board, Queue(demand, scaling.wait_seconds, listener), listener, stop):
             in_a_thread(trainer.fit)
     except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
-        end = explained(error, stop, config.scaling.max_failures, _told(board))
+        end = explained(error, stop, scaling.max_failures, _told(board))
         if end is None:
             raise
         raise end from error
@@ -120,7 +131,7 @@ def _train_loop(loop_config: dict[str, Any]) -> None:
 
     try:
         heed_sigterm()
-        with heeding(board, "run", worker):
+        with heeding(board, RUN, worker):
             run_stages(config, worker, reporter_for, loop_config["only"], loop_config["shipped"])
     except UserError as error:
         ray.get(board.fail.remote(str(error)))
@@ -130,7 +141,10 @@ def _train_loop(loop_config: dict[str, Any]) -> None:
         _tell(board, f"worker {worker.rank} was told to end (SIGTERM); its checkpoint is written")
         raise
     except Exception as error:
-        _tell(board, f"worker {worker.rank} failed: {type(error).__name__}: {first_line(error)}")
+        reason = f"failed: {type(error).__name__}: {first_line(error)}"
+        if worker.world_size > 1 and _OF_ANOTHER_WORKER.search(str(error)):
+            reason = "lost its connection to another worker"
+        _tell(board, f"worker {worker.rank} {reason}")
         raise
 
 
@@ -161,17 +175,18 @@ class _RayReporter:
         return self.files.resume_from()
 
 
-def _had_by_each(config: Config, listener: Listener, stop: Stop) -> dict[str, int]:
-    """Return what each worker gets, once the cluster can hold them all."""
-    scaling, setting = config.scaling, "scaling.num_workers"
+def _had(config: Config, listener: Listener, stop: Stop) -> Demand:
+    """Return the workers that there will be at least and what each gets, once the cluster can hold them."""
+    scaling = config.scaling
     advice = "lower it or scaling.cpus_per_worker, or add nodes"
-    least = {"CPU": cpus_of(config) // scaling.num_workers}
+    wanted = {"CPU": cpus_of(config) // scaling.num_workers}
     if _use_gpu(config):
-        least["GPU"] = scaling.gpus_per_worker
-    wait_for_room(setting, scaling.num_workers, least, advice, scaling.wait_seconds, listener, stop)
-    wanted = least | {"CPU": _cpus_per_worker(config)}  # an equal share is that of the nodes which are there now
-    refuse_what_cannot_be_had(setting, scaling.num_workers, wanted, advice)
-    return wanted
+        wanted["GPU"] = scaling.gpus_per_worker
+    least = Demand("scaling.num_workers", scaling.min_workers or scaling.num_workers, wanted, advice)
+    wait_for_room(least, scaling.wait_seconds, listener, stop)
+    if scaling.cpus_per_worker == "auto":
+        least = replace(least, wanted=wanted | {"CPU": _share(wanted, scaling.num_workers)})
+    return least
 
 
 def _use_gpu(config: Config) -> bool:
@@ -182,13 +197,13 @@ def _use_gpu(config: Config) -> bool:
     return bool(ray.cluster_resources().get("GPU", 0) >= needed)
 
 
-def _cpus_per_worker(config: Config) -> int:
-    """Return what each worker gets: asked for, or an equal share of the machines."""
-    if config.scaling.cpus_per_worker != "auto":
-        return config.scaling.cpus_per_worker
-    cpus = [node["CPU"] for node in nodes() if node.get("CPU")]
-    per_node = -(-config.scaling.num_workers // max(1, len(cpus)))
-    return max(1, int(min(cpus, default=1) // per_node))
+def _share(wanted: Mapping[str, int], num_workers: int) -> int:
+    """Return the most CPUs that each worker can have, on the nodes that are there now."""
+    most_there = max(1, min(num_workers, places_for(wanted)))
+    cpus = wanted["CPU"]
+    while places_for({**wanted, "CPU": cpus + 1}) >= most_there:
+        cpus += 1
+    return cpus
 
 
 def _told(board: Any) -> str | None:

@@ -1,4 +1,4 @@
-"""Ray as this project uses it: connecting, looking what there is, and showing what the workers say."""
+"""Ray as this project uses it: connecting, looking what there is, and how workers hear of the wish to stop."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ import logging
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raydistill.errors import UserError
-from raydistill.events import Listener, Note
-from raydistill.stopping import Stop, Stopped
+from raydistill.stopping import Stopped
 
 if TYPE_CHECKING:
     from raydistill.runtime import Worker
@@ -26,12 +25,14 @@ os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 if not os.environ.get("RAY_ADDRESS"):
     os.environ.setdefault("RAY_AUTH_MODE", "token")  # set later, Ray's servers would ask for a token that nobody made
+# Ray's own paragraph on a lost node, which goes to stdout: ours is a sentence, and says what was at work there
+os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "has been marked dead because")
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # an epoch's report waits for it; 2 s by default
 
 import ray
+import ray.util.scheduling_strategies
 
-_POLL_SECONDS = 0.3
-_PATIENCE_SECONDS = 60
+POLL_SECONDS = 0.3
 _OBJECT_STORE_BYTES = 200 * 1024**2  # only small messages pass through it
 
 
@@ -135,22 +136,44 @@ def places_for(wanted: Mapping[str, float]) -> int:
     return sum(min(int(node.get(kind, 0) / amount + 1e-9) for kind, amount in wanted.items()) for node in nodes())
 
 
-def shortage(num_workers: int, wanted: Mapping[str, float]) -> str:
-    """Return what is asked for and what there is, where the cluster cannot hold the workers; else an empty text."""
-    places = places_for(wanted)
-    if places >= num_workers:
-        return ""
-    each = " and ".join(f"{amount:g} {kind}" for kind, amount in wanted.items())
-    there = ", ".join(f"{node.get('CPU', 0):g} CPU {node.get('GPU', 0):g} GPU" for node in nodes())
-    workers = "1 worker" if num_workers == 1 else f"{num_workers} workers"
-    return f"{workers} of {each} for nodes of {there}, which hold {places}"
+@dataclass(frozen=True)
+class Demand:
+    """Workers that need room on the cluster at the same time."""
+
+    setting: str
+    """What the user would change."""
+    num_workers: int
+    wanted: Mapping[str, float]
+    """What each of them needs, all of it on one node."""
+    advice: str
+    """What to do where they cannot be had."""
+
+    def __str__(self) -> str:
+        """Return what is asked for."""
+        each = " and ".join(f"{amount:g} {kind}" for kind, amount in self.wanted.items())
+        return f"{'1 worker' if self.num_workers == 1 else f'{self.num_workers} workers'} of {each}"
+
+    def shortage(self) -> str:
+        """Return what is asked for and what there is, where the cluster cannot hold it; else an empty text."""
+        places = places_for(self.wanted)
+        if places >= self.num_workers:
+            return ""
+        there = ", ".join(f"{node.get('CPU', 0):g} CPU {node.get('GPU', 0):g} GPU" for node in nodes())
+        return f"{self} for nodes of {there}, which hold {places}"
+
+    def refuse_what_cannot_be_had(self, waited: str = "") -> None:
+        """Raise when the cluster can never hold the workers; Ray itself would wait for ever."""
+        lacking = self.shortage()
+        if lacking:
+            reasons = "; ".join(part for part in (lacking, waited, self.advice) if part)
+            raise UserError(f"{self.setting}: must fit into the Ray cluster, got {reasons}")
 
 
-def refuse_what_cannot_be_had(setting: str, num_workers: int, wanted: Mapping[str, float], advice: str) -> None:
-    """Raise when the cluster can never hold the workers; Ray itself would wait for ever."""
-    lacking = shortage(num_workers, wanted)
-    if lacking:
-        raise UserError(f"{setting}: must fit into the Ray cluster, got {lacking}; {advice}")
+def started_here(actor: type) -> Any:
+    """Start an actor that needs no resources on this node: elsewhere it could be lost while its users live."""
+    here = ray.get_runtime_context().get_node_id()
+    strategy = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(here, soft=False)
+    return ray.remote(num_cpus=0, scheduling_strategy=strategy)(actor).remote()
 
 
 def in_a_thread(function: Callable[[], object]) -> None:
@@ -166,7 +189,7 @@ def in_a_thread(function: Callable[[], object]) -> None:
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     while thread.is_alive():
-        thread.join(_POLL_SECONDS)
+        thread.join(POLL_SECONDS)
     if raised:
         raise raised[0]
 
@@ -206,74 +229,20 @@ def heeding(board: Any, name: str, worker: Worker) -> Iterator[None]:
 
     def follow() -> None:
         with contextlib.suppress(ray.exceptions.RayError):  # Ray is going down
-            while not done.wait(_POLL_SECONDS):
-                if _terminated.is_set() or (worker.is_main and ray.get(board.stopping.remote())):
+            while not done.wait(POLL_SECONDS):
+                if _terminated.is_set() or (worker.is_main and ray.get(board.stopping.remote(name))):
                     worker.stop.ask()
                     return
 
-    if worker.is_main:
-        ray.get(board.begin.remote(name))
+    ray.get(board.begin.remote(name, worker.rank, ray.get_runtime_context().get_node_id()))
     threading.Thread(target=follow, daemon=True).start()
     try:
         yield
     except Stopped as stopped:
-        if _terminated.is_set() and not ray.get(board.stopping.remote()):
+        if _terminated.is_set() and not ray.get(board.stopping.remote(name)):
             raise TerminatedError from stopped
-        if worker.is_main:
-            ray.get(board.leave.remote(name))
+        ray.get(board.leave.remote(name, worker.rank))
         threading.Event().wait()
     finally:
         done.set()
-        if worker.is_main:
-            board.leave.remote(name)
-
-
-@contextlib.contextmanager
-def shown(board: Any, listener: Listener, stop: Stop) -> Iterator[None]:
-    """Hand what arrives on the board to ``listener`` while the workers run, and the wish to ``stop`` to the workers.
-
-    What runs inside is ended once all of them have written their checkpoint.
-    """
-    done = threading.Event()
-
-    def watch() -> None:
-        heard, started, told = False, time.monotonic(), False
-        while not done.wait(_POLL_SECONDS):
-            heard = _show_new(board, listener) or heard
-            if told and not _at_work(board):
-                _show_new(board, listener)
-                stop.end(saved=True)
-                return
-            if stop.wanted and not told:
-                board.stop.remote()
-                told = True
-            if not heard and time.monotonic() - started > _PATIENCE_SECONDS:
-                heard = True
-                listener(Note(f"no worker has begun after {_PATIENCE_SECONDS} s: is the cluster busy?", warning=True))
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-        _show_new(board, listener)
-
-
-def _at_work(board: Any) -> bool:
-    try:
-        return bool(ray.get(board.at_work.remote()))
-    except ray.exceptions.RayError:
-        return True  # unknown: the last checkpoint counts
-
-
-def _show_new(board: Any, listener: Listener) -> bool:
-    """Show the events that came, and say whether there were any."""
-    try:
-        events = ray.get(board.take.remote())
-    except ray.exceptions.RayError:
-        return False  # Ray is going down: nothing more to show
-    for event in events:
-        listener(event)
-    return bool(events)
+        board.leave.remote(name, worker.rank)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -17,9 +18,10 @@ from raydistill.errors import UserError
 from raydistill.launch import cpus_of, run_on_workers
 from raydistill.population import population_scheduler
 from raydistill.ray_losses import explained
-from raydistill.ray_session import connected, places_for, shown
+from raydistill.ray_session import Demand, connected, places_for, started_here
 from raydistill.ray_shipping import ship
-from raydistill.ray_waiting import wait_for_room
+from raydistill.ray_waiting import Queue, wait_for_room
+from raydistill.ray_watch import shown
 from raydistill.search_space import AshaScheduler, LoadedSweep, MedianScheduler, PbtScheduler
 from raydistill.stopping import Stop
 from raydistill.sweep_display import SweepDisplay
@@ -35,7 +37,7 @@ import ray.tune
 import ray.tune.schedulers
 import ray.util.state
 from ray.tune.progress_reporter import TrialProgressCallback
-from ray.tune.search import ConcurrencyLimiter, Searcher
+from ray.tune.search import Searcher
 
 # What a group's trial function holds itself: Tune refuses nothing at all, and any share of a CPU would keep the last
 # worker waiting for ever where the workers need every CPU there is.
@@ -54,23 +56,24 @@ def run_sweep_on_ray(plan: Plan, display: SweepDisplay, stop: Stop) -> None:
     groups = resources.num_workers > 1
     cpus = max(cpus_of(config), resources.num_workers * resources.cpus_per_worker)
     with connected(cpus, groups, meanwhile="ray.train.torch"):
-        wanted = _wanted(loaded)
-        advice = "lower resources.num_workers or cpus_per_worker, or add nodes"
-        wait_for_room("resources", resources.num_workers, wanted, advice, config.scaling.wait_seconds, display, stop)
+        demand = _of_a_trial(loaded)
+        wait_for_room(demand, config.scaling.wait_seconds, display, stop)
         if groups:
             _refuse_without_dashboard()
         if not plan.directory.teacher.finished:
             run_on_workers(config, display, stop, only="teacher")
-        _run_trials(plan, display, wanted, stop)
+        _run_trials(plan, display, demand, stop)
 
 
-def _wanted(loaded: LoadedSweep) -> dict[str, float]:
-    """Return the resources of one worker of a trial."""
+def _of_a_trial(loaded: LoadedSweep) -> Demand:
+    """Return the workers of a trial and what each of them gets."""
     resources = loaded.sweep.resources
     gpus = resources.gpus_per_worker
     if gpus == "auto":
         gpus = 1 if ray.cluster_resources().get("GPU", 0) >= resources.num_workers else 0
-    return {"CPU": resources.cpus_per_worker} | ({"GPU": gpus} if gpus else {})
+    wanted = {"CPU": resources.cpus_per_worker} | ({"GPU": gpus} if gpus else {})
+    advice = "lower resources.num_workers or cpus_per_worker, or add nodes"
+    return Demand("resources", resources.num_workers, wanted, advice)
 
 
 def _refuse_without_dashboard() -> None:
@@ -84,14 +87,14 @@ def _refuse_without_dashboard() -> None:
         ) from error
 
 
-def _run_trials(plan: Plan, display: SweepDisplay, wanted: dict[str, float], stop: Stop) -> None:
-    board = ray.remote(num_cpus=0)(Board).remote()
+def _run_trials(plan: Plan, display: SweepDisplay, demand: Demand, stop: Stop) -> None:
+    board = started_here(Board)
     sweep, config = plan.loaded.sweep, plan.loaded.config
     shared = {
         "sweep": str(plan.directory.path),
         "metric": sweep.metric,
         "board": board,
-        "wanted": wanted,
+        "wanted": dict(demand.wanted),
         "num_workers": sweep.resources.num_workers,
         "max_failures": config.scaling.max_failures,
         "hang_seconds": config.scaling.hang_seconds,
@@ -100,7 +103,7 @@ def _run_trials(plan: Plan, display: SweepDisplay, wanted: dict[str, float], sto
         "shipped": ship(_students_weights(plan.loaded)),
     }
     try:
-        with shown(board, display, stop):
+        with shown(board, Queue(demand, config.scaling.wait_seconds, display), display, stop):
             if shared["population"]:
                 _fit(plan, display, {**shared, "population": False}, _Round.CONTROLS)
                 _fit(plan, display, shared, _Round.POPULATION)
@@ -144,7 +147,9 @@ def _fit(plan: Plan, display: SweepDisplay, shared: dict[str, Any], which: _Roun
         tune_config=ray.tune.TuneConfig(
             metric=SCORE,
             mode=sweep.mode,
-            search_alg=None if population else _search(plan, wanted, which is _Round.CONTROLS),
+            search_alg=None
+            if population
+            else _PlannedSearch(plan, which is _Round.CONTROLS, lambda: _at_once(plan, wanted)),
             scheduler=ray.tune.schedulers.FIFOScheduler() if which is _Round.CONTROLS else _scheduler(plan.loaded),
             num_samples=1 if population else _FOR_EVER,
             max_concurrent_trials=sweep.max_concurrent if population and sweep.max_concurrent != "auto" else None,
@@ -182,14 +187,12 @@ def _first_name(trial: Any) -> str:
     return name
 
 
-def _search(plan: Plan, wanted: dict[str, float], controls_only: bool) -> Searcher:
-    """Return the plan as a search, with no more trials at once than may be."""
+def _at_once(plan: Plan, wanted: dict[str, float]) -> int:
+    """Return how many trials may run at once on the nodes that are there now."""
     resources, most = plan.loaded.sweep.resources, plan.loaded.sweep.max_concurrent
-    search = _PlannedSearch(plan, controls_only)
     # a group's trial holds no resources itself: more of them than fit would wait for each other for ever
-    at_once = places_for(wanted) // resources.num_workers if resources.num_workers > 1 else _FOR_EVER
-    at_once = at_once if most == "auto" else min(at_once, most)
-    return ConcurrencyLimiter(search, max_concurrent=at_once) if at_once < _FOR_EVER else search
+    room = places_for(wanted) // resources.num_workers if resources.num_workers > 1 else _FOR_EVER
+    return room if most == "auto" else min(room, most)
 
 
 def _scheduler(loaded: LoadedSweep) -> ray.tune.schedulers.TrialScheduler:
@@ -234,23 +237,30 @@ def _loggers(loaded: LoadedSweep) -> list[ray.tune.Callback]:
 class _PlannedSearch(Searcher):  # type: ignore[misc]
     """Hands Ray the plan's trials; the plan itself remembers what becomes of them."""
 
-    def __init__(self, plan: Plan, controls_only: bool) -> None:
+    def __init__(self, plan: Plan, controls_only: bool, at_once: Callable[[], int]) -> None:
         super().__init__(metric=SCORE, mode=plan.loaded.sweep.mode)
-        self._plan, self._controls_only = plan, controls_only
+        self._plan, self._controls_only, self._at_once = plan, controls_only, at_once
+        self._running: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the plan out of Ray's snapshots: the records are the state, and no sweep is restored from a pickle."""
         return {}
 
-    def suggest(self, trial_id: str) -> Any:  # noqa: ARG002
-        """Return the next trial's name and settings."""
+    def suggest(self, trial_id: str) -> Any:
+        """Return the next trial's name and settings; None where it has to wait for another to end."""
         if self._controls_only and not self._plan.controls_left:
             return Searcher.FINISHED
+        if len(self._running) >= self._at_once():
+            return None
         record = self._plan.next()
-        return Searcher.FINISHED if record is None else {"trial": record.name, "settings": record.settings}
+        if record is None:
+            return Searcher.FINISHED
+        self._running.add(trial_id)
+        return {"trial": record.name, "settings": record.settings}
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Nothing: the recorder has told the plan."""
+    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:  # noqa: ARG002
+        """Make room; the recorder has told the plan."""
+        self._running.discard(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the records are the state."""

@@ -219,11 +219,15 @@ def _resume(state: TrainingState, saved: dict[str, Any]) -> None:
     else:
         state.reporter.event(
             Note(
-                f"{state.job.stage}: goes on with {state.worker.world_size} workers after {saved['world_size']}; the "
+                f"{state.job.stage}: goes on with {_workers(state.worker.world_size)} after {saved['world_size']}; the "
                 "result is no longer the same to the bit",
                 warning=True,
             )
         )
+
+
+def _workers(number: int) -> str:
+    return "1 worker" if number == 1 else f"{number} workers"
 
 
 def _drop_later_lines(path: Path, epoch: int) -> None:

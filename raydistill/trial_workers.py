@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from raydistill.board import Board
 from raydistill.events import EpochDone
 from raydistill.population import state_of, take_over
-from raydistill.ray_session import heed_sigterm, heeding
+from raydistill.ray_session import heed_sigterm, heeding, started_here
 from raydistill.sweep_directory import SweepDirectory
 from raydistill.trackers import metric_name
 
@@ -100,7 +100,7 @@ def group_trial(settings: dict[str, Any], shared: dict[str, Any]) -> None:
 
     name, wanted = settings["trial"], shared["wanted"]
     trial = SweepDirectory(Path(shared["sweep"])).trial(name)
-    failures = ray.remote(num_cpus=0)(Board).remote()
+    failures = started_here(Board)
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(shared["hang_seconds"])  # for Ray itself
     trainer = ray.train.torch.TorchTrainer(
         _group_loop,

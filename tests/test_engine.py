@@ -160,9 +160,26 @@ def test_a_batch_twice_in_two_parts_has_the_gradients_of_the_batch_once(tmp_path
     take_all = ("student.box_batch_size_per_image=4000", "student.rpn_batch_size_per_image=8000")
     stage = Stage(small_run(tmp_path, "training.batch_size=2", *take_all))
     (part,) = next(stage.loader().epoch(0))
-    once, twice = _gradients_of_step(stage, [part]), _gradients_of_step(stage, [part, part], seed=1)
+    doubled = Stage(small_run(tmp_path, "training.batch_size=4", *take_all))
+    once, twice = _gradients_of_step(stage, [part]), _gradients_of_step(doubled, [part, part], seed=1)
     for name, gradient in once.items():
         torch.testing.assert_close(twice[name], gradient, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("images", "weight"), [(2, 4 / 3), (1, 2 / 3)])
+def test_a_worker_with_more_of_the_batch_counts_for_more(tmp_path: Path, images: int, weight: float) -> None:
+    """Two workers of a batch of three: DDP's mean over the workers is then the mean over the images."""
+    (part,) = next(Stage(small_run(tmp_path, f"training.batch_size={images}")).loader().epoch(0))
+    state = _state(Stage(small_run(tmp_path, "training.batch_size=3")))
+    torch.manual_seed(0)
+    state.distiller(*part, 1.0).total.backward()
+    expected = {name: weight * p.grad for name, p in state.student.named_parameters() if p.grad is not None}
+    state.worker = Worker(0, 2)
+    torch.manual_seed(0)
+    engine.take_step(state, [part], 1.0, 0, MetricSums())
+    for name, parameter in state.student.named_parameters():
+        if parameter.grad is not None:
+            torch.testing.assert_close(parameter.grad, expected[name])
 
 
 @pytest.mark.parametrize("stage", ["baseline", "distilled"])
@@ -324,7 +341,7 @@ def test_going_on_with_another_number_of_workers_is_said(tmp_path: Path) -> None
     checkpoint.save(stage.run.checkpoint, {**saved, "world_size": 2, "random": saved["random"] * 2})
     again = Stage(stage.config)
     again.fit()
-    assert "goes on with 1 workers after 2" in again.listener.warnings
+    assert "goes on with 1 worker after 2" in again.listener.warnings
 
 
 def test_every_epoch_is_told_and_steps_about_once_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,13 +34,13 @@ def test_more_workers_than_the_nodes_hold_are_refused(
     """Ray itself would wait for ever."""
     _has(nodes, monkeypatch)
     with contextlib.nullcontext() if fits else pytest.raises(UserError, match="must fit into the Ray cluster"):
-        ray_session.refuse_what_cannot_be_had("scaling.num_workers", workers, {"CPU": 1}, "lower it")
+        ray_session.Demand("scaling.num_workers", workers, {"CPU": 1}, "lower it").refuse_what_cannot_be_had()
 
 
 def test_more_workers_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     _has([{"CPU": 8.0, "GPU": 1.0}], monkeypatch)
     with pytest.raises(UserError, match="2 workers of 1 CPU and 1 GPU for nodes of 8 CPU 1 GPU, which hold 1; lower"):
-        ray_session.refuse_what_cannot_be_had("scaling.num_workers", 2, {"CPU": 1, "GPU": 1}, "lower it")
+        ray_session.Demand("scaling.num_workers", 2, {"CPU": 1, "GPU": 1}, "lower it").refuse_what_cannot_be_had()
 
 
 @pytest.mark.parametrize(

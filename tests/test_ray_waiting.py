@@ -14,6 +14,7 @@ from raydistill import launch, ray_waiting
 from raydistill.config import load_config
 from raydistill.errors import UserError
 from raydistill.events import Event, Note
+from raydistill.ray_session import Demand
 from raydistill.run_settings import write_settings
 from raydistill.stopping import Stop
 
@@ -31,9 +32,8 @@ class _Cluster:
     stop: Stop = field(default_factory=Stop)
 
     def wait(self, num_workers: int, seconds: int | Literal["auto"] = "auto") -> None:
-        ray_waiting.wait_for_room(
-            "resources", num_workers, {"CPU": 2, "GPU": 1}, "lower it", seconds, self.heard.append, self.stop
-        )
+        demand = Demand("resources", num_workers, {"CPU": 2, "GPU": 1}, "lower it")
+        ray_waiting.wait_for_room(demand, seconds, self.heard.append, self.stop)
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ def test_an_interrupted_wait_leaves_no_demand_behind(cluster: _Cluster) -> None:
 def test_an_equal_share_of_the_cpus_is_that_of_the_nodes_that_came(cluster: _Cluster) -> None:
     config = load_config("quickstart", ["scaling.num_workers=2", "scaling.use_gpu=true"])
     cluster.nodes = lambda now: [{"CPU": 0.0}, *[{"CPU": 4.0, "GPU": 2.0}] * (now >= 5)]
-    assert launch._had_by_each(config, cluster.heard.append, cluster.stop) == {"CPU": 2, "GPU": 1}
+    assert launch._had(config, cluster.heard.append, cluster.stop).wanted == {"CPU": 2, "GPU": 1}
     assert cluster.asked == [[{"CPU": 1, "GPU": 1}, {"CPU": 1, "GPU": 1}]]
 
 
@@ -189,3 +189,109 @@ def test_how_long_is_waited_is_no_part_of_a_run(tmp_path: Any) -> None:
         written.append((tmp_path / seconds / "teacher" / "config.yaml").read_text())
     assert written[0] == written[1]
     assert "wait_seconds" not in written[0]
+
+
+# Workers that Ray was asked to start and has no room for --------------------------------------------------------------
+def _queue(cluster: _Cluster, monkeypatch: pytest.MonkeyPatch, seconds: int | Literal["auto"]) -> ray_waiting.Queue:
+    monkeypatch.setattr(ray_waiting.ray, "available_resources", lambda: {"CPU": 1.0})
+    monkeypatch.setattr(ray_waiting.ray, "cluster_resources", lambda: {"CPU": 9.0, "GPU": 2.0})
+    demand = Demand("scaling.num_workers", 2, {"CPU": 4, "GPU": 1}, "lower it")
+    return ray_waiting.Queue(demand, seconds, cluster.heard.append)
+
+
+def _look(queue: ray_waiting.Queue, cluster: _Cluster, seconds: int) -> str:
+    """Look every second for so long, or until the wait is given up."""
+    for _ in range(seconds):
+        if given_up := queue.look(waiting=True):
+            return given_up
+        cluster.clock += 1
+    return ""
+
+
+def test_a_busy_cluster_is_waited_for_as_long_as_it_takes_and_that_is_said_again_and_again(
+    cluster: _Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.nodes = _gpu_nodes_at(0, 0)
+    assert _look(_queue(cluster, monkeypatch, "auto"), cluster, 1300) == ""
+    assert len(cluster.heard) == 6  # after 30, 120, 300, 600, 900 and 1200 s
+    assert set(cluster.heard) == {
+        Note(
+            "scaling.num_workers: the Ray cluster is busy: 2 workers of 4 CPU and 1 GPU asked for, 1 of 9 CPU and 0 of "
+            "2 GPU are free; waiting as long as it takes; scaling.wait_seconds sets a limit",
+            warning=True,
+        )
+    }
+
+
+def test_a_busy_cluster_is_given_up_after_the_users_own_limit(
+    cluster: _Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.nodes = _gpu_nodes_at(0, 0)
+    assert _look(_queue(cluster, monkeypatch, 100), cluster, 1000) == (
+        "scaling.num_workers: must get room on the Ray cluster, got 2 workers of 4 CPU and 1 GPU where 1 of 9 CPU and "
+        "0 of 2 GPU are free; waited 100 s (scaling.wait_seconds); lower it, then repeat the command"
+    )
+    assert cluster.clock == 100
+    assert len(cluster.heard) == 1
+    assert "waiting up to 100 s (scaling.wait_seconds)" in str(cluster.heard[0])
+
+
+def test_a_cluster_that_lost_the_nodes_it_needs_is_given_up_after_a_time(
+    cluster: _Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.nodes = _gpu_nodes_at(0)
+    given_up = _look(_queue(cluster, monkeypatch, "auto"), cluster, 5000)
+    assert (
+        "got 2 workers of 4 CPU and 1 GPU for nodes of 1 CPU 0 GPU, 4 CPU 1 GPU, which hold 1; waited 900" in given_up
+    )
+    assert "waiting up to 900 s for nodes" in str(cluster.heard[0])
+
+
+def test_what_gets_room_in_between_is_waited_for_anew(cluster: _Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster.nodes = _gpu_nodes_at(0, 0)
+    queue = _queue(cluster, monkeypatch, 50)
+    assert _look(queue, cluster, 40) == ""
+    assert queue.look(waiting=False) == ""
+    assert _look(queue, cluster, 40) == ""
+    assert len(cluster.heard) == 2
+
+
+def test_room_that_is_given_at_once_is_no_wait_whatever_the_limit(
+    cluster: _Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.nodes = _gpu_nodes_at(0, 0)
+    assert _look(_queue(cluster, monkeypatch, 0), cluster, 9) == ""
+    assert cluster.heard == []
+
+
+def test_only_this_jobs_own_requests_count_as_unmet(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = {"aa01000000": {"state": "CREATED"}, "bb02000000": {"state": "PENDING"}}
+    monkeypatch.setattr(ray_waiting.ray, "get_runtime_context", lambda: SimpleNamespace(get_job_id=lambda: "01000000"))
+    monkeypatch.setattr(ray_waiting.ray.util, "placement_group_table", lambda: table)
+    assert not ray_waiting.has_unmet_requests()
+    table["cc01000000"] = {"state": "PENDING"}
+    assert ray_waiting.has_unmet_requests()
+
+
+@pytest.mark.parametrize(
+    ("nodes", "workers", "gpus", "cpus"),
+    [
+        ([{"CPU": 2.0}], 1, False, 2),
+        ([{"CPU": 4.0}, {"CPU": 4.0}], 3, False, 2),
+        ([{"CPU": 1.0}, {"CPU": 4.0}, {"CPU": 4.0}], 2, False, 4),  # the small one is left out
+        ([{"CPU": 2.0}, {"CPU": 16.0, "GPU": 4.0}], 4, True, 4),  # a node without GPU has no say
+    ],
+)
+def test_workers_get_as_many_cpus_as_all_of_them_can_have(
+    cluster: _Cluster, nodes: list[dict[str, float]], workers: int, gpus: bool, cpus: int
+) -> None:
+    settings = ["training.batch_size=12", f"scaling.num_workers={workers}", f"scaling.use_gpu={gpus}"]
+    cluster.nodes = lambda _: nodes
+    assert launch._had(load_config("quickstart", settings), cluster.heard.append, cluster.stop).wanted["CPU"] == cpus
+
+
+def test_an_elastic_run_begins_with_room_for_its_fewest_workers(cluster: _Cluster) -> None:
+    settings = ["training.batch_size=8", "scaling.num_workers=4", "scaling.min_workers=2", "scaling.use_gpu=true"]
+    cluster.nodes = _gpu_nodes_at(0, 0)
+    had = launch._had(load_config("quickstart", settings), cluster.heard.append, cluster.stop)
+    assert (had.num_workers, had.wanted, cluster.heard) == (2, {"CPU": 4, "GPU": 1}, [])

@@ -182,7 +182,7 @@ def test_two_workers_go_on_in_an_epoch_to_the_bit_and_one_goes_on_after_them(tmp
     _assert_same(_stage(tmp_path / "whole"), _stage(tmp_path / "cut"))
     stage = _stage(tmp_path / "alone", *TWO_RANKS)
     stage.fit()
-    assert "goes on with 1 workers after 2; the result is no longer the same to the bit" in stage.listener.warnings
+    assert "goes on with 1 worker after 2; the result is no longer the same to the bit" in stage.listener.warnings
     assert _started(stage) == (0, 2)
     whole = _stage(tmp_path / "whole").lines()[0]["train/total"]
     assert stage.lines()[0]["train/total"] == pytest.approx(whole, rel=0.1)

@@ -98,16 +98,20 @@ class Scaling(Section):
     """Ray Train's workers."""
 
     num_workers: Count = 1
+    min_workers: Count | None = None
+    """Begin, and go on after a loss, with as few as these, and with more again once there is room; the batch stays as
+    large, the result is no longer the same to the bit. Unset: always ``num_workers``."""
     use_gpu: bool | Literal["auto"] = "auto"
     """``auto``: yes where there is a GPU for every worker."""
     cpus_per_worker: Count | Literal["auto"] = "auto"
-    """CPUs (and threads) of a worker; ``auto``: an equal share of one machine's."""
+    """CPUs (and threads) of a worker; ``auto``: the most that all of them can have."""
     gpus_per_worker: Count = 1
     max_failures: WholeNumber = 3
     """Lost workers or nodes survived before the run gives up."""
     wait_seconds: WholeNumber | Literal["auto"] = "auto"
-    """How long a cluster that cannot hold the workers is waited for; ``auto``: a minute for nodes that join, a quarter
-    of an hour for those that its autoscaler starts. A Ray of this machine only is not waited for."""
+    """How long room for the workers is waited for. ``auto``: a minute for nodes that join a cluster which cannot hold
+    them, a quarter of an hour for those that its autoscaler starts or that were lost, and without end where others are
+    at work on nodes which could. A Ray of this machine only is not waited for."""
     hang_seconds: Count = 1200
     """How long a worker that stands still is waited for; then Ray starts all workers of the run again."""
 
@@ -115,4 +119,8 @@ class Scaling(Section):
     def _has_effect(self) -> Self:
         if self.use_gpu is False and self.gpus_per_worker != 1:
             raise ValueError("gpus_per_worker has no effect with use_gpu false; remove it")
+        if self.min_workers is not None and self.min_workers >= self.num_workers:
+            raise ValueError(f"min_workers must be below num_workers = {self.num_workers}, got {self.min_workers}")
+        if self.min_workers is not None and self.max_failures == 0:
+            raise ValueError("min_workers has no effect with max_failures 0, which ends a run with its first loss")
         return self

@@ -46,7 +46,8 @@ class TrainingLoader:
     """The batches of one rank, epoch by epoch.
 
     The global batch of a step is the same for every ``world_size`` and ``accumulation``; rank r takes every
-    ``world_size``-th image of it from r on, in ``accumulation`` parts. Where the dataset ``replaces_unreadable``, the
+    ``world_size``-th image of it from r on, in ``accumulation`` parts, one image more in some of them where it cannot
+    be divided evenly. Where the dataset ``replaces_unreadable``, the
     next image that can be read stands for one that cannot, with one warning per image.
     """
 
@@ -78,10 +79,10 @@ class TrainingLoader:
         """
         if len(dataset) == 0:
             raise UserError("data: the training split must hold at least one image to train on, got none; add images")
-        if batch_size % (world_size * accumulation):
+        if batch_size < world_size * accumulation:
             raise UserError(
-                f"training.batch_size: must be a multiple of {world_size} workers x {accumulation} accumulated parts, "
-                f"got {batch_size}; change one of them"
+                f"training.batch_size: must hold an image for each of {world_size} workers x {accumulation} "
+                f"accumulated parts, got {batch_size}; change one of them"
             )
         self._dataset = dataset
         self._batch_size, self._seed = batch_size, seed
@@ -138,8 +139,8 @@ class TrainingLoader:
 
     def _parts(self, step: NDArray[np.int64], epoch: int) -> list[list[Key]]:
         """Keys of this rank's micro-batches of one global batch ``step`` [batch_size]."""
-        indices = step[self._rank :: self._world_size].reshape(self._accumulation, -1).tolist()
-        return [[Key(index, _image_seed(self._seed, epoch, index)) for index in part] for part in indices]
+        parts = np.array_split(step[self._rank :: self._world_size], self._accumulation)
+        return [[Key(index, _image_seed(self._seed, epoch, index)) for index in part.tolist()] for part in parts]
 
 
 def evaluation_loader(

@@ -80,6 +80,7 @@ def _scaling(resources: Resources) -> dict[str, Any]:
     gpus = resources.gpus_per_worker
     return {
         "num_workers": resources.num_workers,
+        "min_workers": None,
         "cpus_per_worker": resources.cpus_per_worker,
         "use_gpu": gpus if gpus == "auto" else gpus > 0,
         "gpus_per_worker": 1 if gpus == "auto" else max(1, int(gpus)),

@@ -145,6 +145,16 @@ CONFIGS = [
         given("data={format: coco, root: x, on_bad_image: ignore}"),
         "must be 'error' or",
     ),
+    Case(
+        "as many workers at least as at most",
+        given("scaling.num_workers=2", "training.batch_size=4", "scaling.min_workers=2"),
+        "scaling.min_workers: must be below num_workers = 2, got 2",
+    ),
+    Case(
+        "workers that nobody may lose",
+        given("scaling.num_workers=2", "training.batch_size=4", "scaling.min_workers=1", "scaling.max_failures=0"),
+        "scaling.min_workers: has no effect with max_failures 0",
+    ),
     Case("a batch that cannot be divided", given("training.batch_size=5"), "must be a multiple of scaling.num_workers"),
     Case(
         "channels that do not fit", given("feature.adapter=identity", "student.fpn_channels=8"), "needs equal channels"

@@ -210,9 +210,19 @@ def test_an_empty_dataset_is_an_error() -> None:
         training(make(0))
 
 
-def test_a_batch_that_cannot_be_divided_is_an_error() -> None:
-    with pytest.raises(UserError, match=r"training\.batch_size: must be a multiple of 2 workers x 3 .* got 4"):
+def test_a_batch_without_an_image_for_every_part_is_an_error() -> None:
+    with pytest.raises(UserError, match=r"training\.batch_size: must hold an image for each of 2 workers x 3 .* got 4"):
         training(make(4), world_size=2, accumulation=3)
+
+
+def test_three_workers_share_a_batch_that_they_cannot_divide_evenly() -> None:
+    whole = ids(list(training(make(21), 8).epoch(3)))
+    ranks = [ids(list(training(make(21), 8, rank=r, world_size=3, accumulation=2).epoch(3))) for r in range(3)]
+    for step, (expected,) in enumerate(whole):
+        assert [[len(part) for part in rank[step]] for rank in ranks] == [[2, 1], [2, 1], [1, 1]]
+        assert [[image for part in rank[step] for image in part] for rank in ranks] == [
+            expected[r::3] for r in range(3)
+        ]
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])

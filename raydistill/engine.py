@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from raydistill import checkpoint
+from raydistill import checkpoint, mirror
 from raydistill.data.augmentation import build_augmentation
 from raydistill.data.cache import for_training
 from raydistill.data.dataset import DetectionDataset
@@ -204,7 +204,7 @@ def _test_scores(job: Job, detector: Detector, worker: Worker) -> dict[str, floa
     if job.test is None:
         return {}
     worker.wait()  # the main worker has written them
-    detector.exported().load_state_dict(checkpoint.load_weights(job.run.best).model)
+    detector.exported().load_state_dict(checkpoint.load_weights(mirror.fetched(job.run.best)).model)
     evaluation = _evaluate(job, job.test, detector, worker)
     return {f"test_{name}": value for name, value in evaluation.scores.summary.items()}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,17 @@ from raydistill.board import Board
 from raydistill.config import Config
 from raydistill.errors import UserError, first_line
 from raydistill.events import Event, Listener, Note
-from raydistill.ray_session import connected, heeding, in_a_thread, nodes, refuse_what_cannot_be_had, shown
+from raydistill.mirror import named
+from raydistill.ray_session import (
+    connected,
+    heeding,
+    in_a_thread,
+    nodes,
+    ray_storage,
+    refuse_what_cannot_be_had,
+    remove_ray_storage,
+    shown,
+)
 from raydistill.ray_waiting import wait_for_room
 from raydistill.run_settings import StageName
 from raydistill.stopping import Stop
@@ -52,7 +61,6 @@ def run_on_workers(config: Config, listener: Listener, stop: Stop, only: StageNa
     wanted = _had_by_each(config, listener, stop)
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(config.scaling.hang_seconds)  # for Ray itself
     board = ray.remote(num_cpus=0)(Board).remote()
-    storage = Path(config.output) / "ray"
     trainer = ray.train.torch.TorchTrainer(
         _train_loop,
         train_loop_config={
@@ -67,7 +75,7 @@ def run_on_workers(config: Config, listener: Listener, stop: Stop, only: StageNa
         ),
         run_config=ray.train.RunConfig(
             name=f"launch-{uuid.uuid4().hex[:8]}",
-            storage_path=str(storage),
+            storage_path=ray_storage(config.output),
             failure_config=ray.train.FailureConfig(max_failures=config.scaling.max_failures),
             worker_runtime_env={"env_vars": {"PYTHONWARNINGS": "ignore"}},
             logging_config=ray.train.LoggingConfig(log_level="ERROR"),
@@ -85,7 +93,7 @@ def run_on_workers(config: Config, listener: Listener, stop: Stop, only: StageNa
             "last finished epoch"
         ) from error
     _raise_users_error(board)
-    shutil.rmtree(storage, ignore_errors=True)  # Ray's own notes; every result is in the run directories
+    remove_ray_storage(config.output)
 
 
 def _train_loop(loop_config: dict[str, Any]) -> None:
@@ -110,7 +118,7 @@ def _train_loop(loop_config: dict[str, Any]) -> None:
         with heeding(board, "run", worker):
             run_stages(config, worker, reporter_for, loop_config["only"])
     except UserError as error:
-        ray.get(board.fail.remote(str(error)))
+        ray.get(board.fail.remote(named(str(error))))
         if worker.world_size > 1:
             raise  # the other workers may be waiting for this one: Ray ends them
     except torch.cuda.OutOfMemoryError as error:
@@ -118,7 +126,9 @@ def _train_loop(loop_config: dict[str, Any]) -> None:
         ray.get(board.fail.remote(f"training.batch_size: must fit into the GPU's memory ({error}); {advice}"))
         raise
     except Exception as error:
-        text = f"worker {worker.rank} failed: {type(error).__name__}: {first_line(error)}; Ray starts the workers again"
+        text = named(
+            f"worker {worker.rank} failed: {type(error).__name__}: {first_line(error)}; Ray starts the workers again"
+        )
         ray.get(board.put.remote(Note(text, warning=True)))
         raise
 

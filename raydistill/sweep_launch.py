@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from dataclasses import dataclass, field
 from enum import Enum
@@ -14,7 +13,7 @@ from raydistill.board import Board
 from raydistill.errors import UserError
 from raydistill.launch import cpus_of, run_on_workers
 from raydistill.population import population_scheduler
-from raydistill.ray_session import connected, places_for, shown
+from raydistill.ray_session import connected, places_for, ray_storage, remove_ray_storage, shown
 from raydistill.ray_waiting import wait_for_room
 from raydistill.search_space import AshaScheduler, LoadedSweep, MedianScheduler, PbtScheduler
 from raydistill.stopping import Stop
@@ -84,14 +83,14 @@ def _run_trials(plan: Plan, display: SweepDisplay, wanted: dict[str, float], sto
     board = ray.remote(num_cpus=0)(Board).remote()
     sweep, config = plan.loaded.sweep, plan.loaded.config
     shared = {
-        "sweep": str(plan.directory.path),
+        "sweep": config.output,
         "metric": sweep.metric,
         "board": board,
         "wanted": wanted,
         "num_workers": sweep.resources.num_workers,
         "max_failures": config.scaling.max_failures,
         "hang_seconds": config.scaling.hang_seconds,
-        "storage": str(plan.directory.path / "ray" / "groups"),
+        "storage": f"{ray_storage(config.output)}/groups",
         "population": isinstance(sweep.scheduler, PbtScheduler),
     }
     try:
@@ -103,7 +102,7 @@ def _run_trials(plan: Plan, display: SweepDisplay, wanted: dict[str, float], sto
                 _fit(plan, display, shared, _Round.EVERYTHING)
     finally:
         display.close()
-    shutil.rmtree(plan.directory.path / "ray", ignore_errors=True)
+    remove_ray_storage(config.output)
 
 
 class _Round(Enum):
@@ -136,7 +135,7 @@ def _fit(plan: Plan, display: SweepDisplay, shared: dict[str, Any], which: _Roun
         ),
         run_config=ray.tune.RunConfig(
             name=f"sweep-{time.time_ns()}",
-            storage_path=str(plan.directory.path / "ray"),
+            storage_path=ray_storage(config.output),
             stop={EPOCH: config.training.epochs},
             callbacks=[recorder, _Silence(), *_loggers(plan.loaded)],
             failure_config=ray.tune.FailureConfig(max_failures=config.scaling.max_failures),

@@ -21,6 +21,7 @@ from raydistill.detectors.base import Detector
 from raydistill.distiller import Distiller
 from raydistill.errors import UserError
 from raydistill.events import Note
+from raydistill.files import rename
 from raydistill.optimization import FiniteWatch, MetricSums, SavedSums, build_optimizer
 from raydistill.run_settings import StageName
 from raydistill.runtime import Reporter, Worker
@@ -120,7 +121,7 @@ def start(job: Job, distiller: Distiller, loader: TrainingLoader, worker: Worker
         reporter.event(Note(f"{job.stage}: {problem}; goes on from an earlier one, {path.name} is put aside", True))
     if worker.is_main:
         for path in damaged:
-            path.replace(path.with_name(f"{path.name}.damaged"))
+            rename(path, path.with_name(f"{path.name}.damaged"))
         job.run.remove_leftovers()
         _drop_later_lines(job.run.metrics, state.epoch)
     return state

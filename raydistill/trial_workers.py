@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from raydistill.board import Board
+from raydistill.checkpoint import write_text
 from raydistill.events import EpochDone
+from raydistill.mirror import drop_weights, fetched, folder, pull
 from raydistill.population import state_of, take_over
 from raydistill.ray_session import heeding
-from raydistill.sweep_directory import SweepDirectory
+from raydistill.sweep_directory import SweepDirectory, TrialDirectory
 from raydistill.trackers import metric_name
 
 if TYPE_CHECKING:
@@ -33,11 +35,12 @@ def flat_trial(settings: dict[str, Any], shared: dict[str, Any]) -> None:
     torch.set_num_threads(max(1, int(shared["wanted"]["CPU"])))
     worker = Worker(device=torch.device("cuda", 0) if "GPU" in shared["wanted"] else torch.device("cpu"))
     name = ray.tune.get_context().get_trial_name()
+    trial = SweepDirectory(folder(shared["sweep"])).trial(name)
     if not shared["population"]:
-        with heeding(shared["board"], name, worker):
+        with heeding(shared["board"], name, worker), _leaving_no_weights(trial):
             _run_and_report(name, shared, worker, ray.tune.report)
         return
-    trial = SweepDirectory(Path(shared["sweep"])).trial(name)
+    pull(trial.path, everything=True)
     take_over(trial, settings["settings"])
 
     def report(metrics: dict[str, Any]) -> None:
@@ -64,8 +67,10 @@ def _run_and_report(
     """
     from raydistill.trial import run_trial
 
-    sweep, metric, board = SweepDirectory(Path(shared["sweep"])), shared["metric"], shared["board"]
+    sweep, metric, board = SweepDirectory(folder(shared["sweep"])), shared["metric"], shared["board"]
     trial = sweep.trial(name)
+    pull(trial.path)
+    worker.wait()  # nobody looks for files where another has begun to write
     record = trial.read()
 
     def on_epoch(event: EpochDone) -> None:
@@ -80,6 +85,15 @@ def _run_and_report(
     for line in evaluations if record.ended else evaluations[-1:]:
         report(_for_ray(line, int(line["epoch"]), metric))
     return ""
+
+
+@contextlib.contextmanager
+def _leaving_no_weights(trial: TrialDirectory) -> Iterator[None]:
+    """Free this machine of a trial's weights afterwards, where an object store has them."""
+    try:
+        yield
+    finally:
+        drop_weights(trial.path)
 
 
 def _for_ray(metrics: dict[str, float], epoch: int, metric: str) -> dict[str, Any]:
@@ -97,7 +111,7 @@ def group_trial(settings: dict[str, Any], shared: dict[str, Any]) -> None:
     from ray.tune.integration.ray_train import TuneReportCallback
 
     name, wanted = settings["trial"], shared["wanted"]
-    trial = SweepDirectory(Path(shared["sweep"])).trial(name)
+    trial = SweepDirectory(folder(shared["sweep"])).trial(name)
     failures = ray.remote(num_cpus=0)(Board).remote()
     trainer = ray.train.torch.TorchTrainer(
         _group_loop,
@@ -118,8 +132,8 @@ def group_trial(settings: dict[str, Any], shared: dict[str, Any]) -> None:
     try:
         trainer.fit()
     except ray.train.TrainingFailedError as error:
-        if not trial.failure.is_file():
-            trial.failure.write_text(f"its workers failed: {' '.join(str(error).split())}\n", encoding="utf-8")
+        if not fetched(trial.failure).is_file():
+            write_text(trial.failure, f"its workers failed: {' '.join(str(error).split())}\n")
 
 
 def _group_loop(loop_config: dict[str, Any]) -> None:
@@ -135,7 +149,8 @@ def _group_loop(loop_config: dict[str, Any]) -> None:
     torch.set_num_threads(max(1, int(shared["wanted"]["CPU"])))
     context = ray.train.get_context()
     worker = Worker(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
-    with heeding(shared["board"], loop_config["trial"], worker):
+    trial = SweepDirectory(folder(shared["sweep"])).trial(loop_config["trial"])
+    with heeding(shared["board"], loop_config["trial"], worker), _leaving_no_weights(trial):
         reason = _run_and_report(loop_config["trial"], shared, worker, ray.train.report)
     if reason:
         ray.get(failures.fail.remote(reason))

@@ -17,7 +17,7 @@ LAYERS: dict[str, int] = {
     **dict.fromkeys(
         ("raydistill", "errors", "structures", "events", "board", "boxes", "losses.reduction", "losses.precision"), 0
     ),
-    **dict.fromkeys(("files", "stopping", "object_store"), 0),
+    **dict.fromkeys(("files", "stopping", "object_store", "mirror", "lease"), 0),
     # settings, losses, files, data
     **dict.fromkeys(("config", "schedules", "losses", "detectors.base", "data", "checkpoint", "runtime"), 1),
     "sweep_directory": 1,

@@ -43,6 +43,7 @@ from raydistill.config.training import (
     Schedule,
     Training,
 )
+from raydistill.object_store import problem_with
 
 __all__ = [
     "NAMED_WEIGHTS",
@@ -81,7 +82,8 @@ class Config(Section):
     """A complete run: teacher, student alone, student distilled."""
 
     output: Text
-    """Directory of the results; one run directory per stage below it."""
+    """Directory of the results, or a place on an object store (``s3://``, ``gs://``); one run directory per stage below
+    it."""
     seed: WholeNumber = 0
     data: Data
     input: Input = Input()
@@ -125,10 +127,12 @@ def defaults() -> dict[str, Any]:
 
 def conflicts(config: Config) -> list[str]:
     """Say what does not fit together between sections, as ``section.key: what must hold, got value``."""
-    problems = [
+    problems = []
+    if "://" in config.output and problem_with(config.output):
+        problems.append(f"output: {problem_with(config.output)}; a path that all workers share is right too")
+    problems += [
         f"{where}: must be a path that all workers share, got {path}; object stores cannot be used directly"
         for where, path in (
-            ("output", config.output),
             ("data.root", getattr(config.data, "root", "")),
             ("teacher.weights", config.teacher.weights),
             ("student.weights", config.student.weights),

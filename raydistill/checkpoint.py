@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from raydistill.errors import UserError
-from raydistill.files import make_way, patiently, sync_folder, versions
+from raydistill.files import make_way, patiently, publish, sync_folder, versions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -121,7 +121,8 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], None], keep: int =
     new one and the ones before it, see ``files.versions``.
 
     Raises:
-        UserError: when the disk is full or the place cannot be written; what was at ``path`` before is then intact.
+        UserError: when the disk is full or the place cannot be written, also where ``files.publish`` puts it; what was
+            at ``path`` before is then intact.
     """
 
     def attempt() -> None:
@@ -147,6 +148,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], None], keep: int =
         raise UserError(
             f"{path}: cannot be written ({error}); what was there is intact; make room or choose another output"
         ) from error
+    publish(path)
 
 
 def write_text(path: Path, text: str) -> None:

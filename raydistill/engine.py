@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from raydistill import checkpoint
+from raydistill import checkpoint, mirror
 from raydistill.data.augmentation import build_augmentation
 from raydistill.data.cache import for_training
 from raydistill.data.dataset import DetectionDataset
@@ -20,7 +20,7 @@ from raydistill.diagnosis import first_batch_diagnosis, mean_metrics
 from raydistill.distiller import Distiller
 from raydistill.evaluation import EvaluationResult, evaluate
 from raydistill.events import EpochDone, Evaluating, StageStarted, StepDone
-from raydistill.files import versions
+from raydistill.files import remove, versions
 from raydistill.optimization import MetricSums
 from raydistill.runtime import Reporter, Worker
 from raydistill.schedules import decay_at, learning_rate_factor
@@ -209,7 +209,7 @@ def _test_scores(job: Job, detector: Detector, worker: Worker) -> dict[str, floa
     if job.test is None:
         return {}
     worker.wait()  # the main worker has written them
-    detector.exported().load_state_dict(checkpoint.load_weights(job.run.best).model)
+    detector.exported().load_state_dict(checkpoint.load_weights(mirror.fetched(job.run.best)).model)
     evaluation = _evaluate(job, job.test, detector, worker)
     return {f"test_{name}": value for name, value in evaluation.scores.summary.items()}
 
@@ -245,6 +245,6 @@ def finish(job: Job, detector: Detector, best: dict[str, float], worker: Worker)
     }
     if worker.is_main:
         for earlier in versions(job.run.best)[1:]:
-            earlier.unlink()
+            remove(earlier)
         checkpoint.write_json(job.run.result, result)
     return result

@@ -10,7 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from raydistill.checkpoint import RunDirectory
 from raydistill.errors import UserError
+from raydistill.mirror import fetched, folder, named, place_of
+from raydistill.object_store import is_remote
 
 if TYPE_CHECKING:
     from raydistill.columns import Detections
@@ -33,11 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         scores, detections = (_score_files(options), None) if with_files else _score_weights(options)
         sys.stdout.write(as_text(scores) + "\n")  # first: nothing that fails below may cost it
         if options.json:
-            _write_json(Path(options.json), {**scores.summary, "per_class": scores.per_class})
+            _write_json(folder(options.json, reading=True), {**scores.summary, "per_class": scores.per_class})
         if detections is not None:
             _write_json(_detections_file(options), detections)
     except UserError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{named(str(error))}\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
@@ -89,7 +92,7 @@ def _score_weights(options: argparse.Namespace) -> tuple[Scores, Detections]:
 
     logging.basicConfig(format="%(message)s")
     logging.getLogger("raydistill").setLevel(logging.INFO)
-    weights = Path(options.weights)
+    weights = _weights_here(options.weights)
     detector = restore_detector(weights)
     dataset = open_dataset(
         options.data,
@@ -107,17 +110,27 @@ def _score_weights(options: argparse.Namespace) -> tuple[Scores, Detections]:
     batches = evaluation_loader(dataset, options.batch_size, 0, 1, Loader(num_workers=options.num_workers))
     result = evaluate(detector.to(worker.device), dataset, batches, worker, backend=options.backend)
     speed = f"{result.images_per_second:.1f} images/s"
-    sys.stderr.write(f"{len(result.found)} detections into {_detections_file(options)}, {speed}\n")
+    sys.stderr.write(f"{len(result.found)} detections into {place_of(_detections_file(options))}, {speed}\n")
     return result.scores, result.detections
 
 
 def _detections_file(options: argparse.Namespace) -> Path:
     """Return where the detections go: beside the weights, named after the data."""
     if options.output:
-        return Path(options.output)
-    weights, data = Path(options.weights), Path(options.data).resolve().stem
-    folder = weights if weights.is_dir() else weights.parent
-    return folder / f"detections_{data}{'_' + options.split if options.split else ''}.json"
+        return folder(options.output, reading=True)
+    weights, data = folder(options.weights, reading=True), Path(options.data).resolve().stem
+    run = weights if weights.is_dir() else weights.parent
+    return run / f"detections_{data}{'_' + options.split if options.split else ''}.json"
+
+
+def _weights_here(weights: str) -> Path:
+    """Return the weights file or run directory, fetched where it is on an object store."""
+    path = folder(weights, reading=True)
+    if is_remote(weights) and not fetched(path).is_file():
+        for file in (RunDirectory(path).best, RunDirectory(path).last):
+            if fetched(file).is_file():
+                break
+    return path
 
 
 def _check_classes(dataset: DetectionDataset, classes: tuple[str, ...], weights: Path) -> None:

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 T = TypeVar("T")
 WAITS = (0.5, 2.0, 8.0, 20.0)
@@ -59,11 +59,73 @@ def error_number(error: BaseException) -> int | None:
     return None
 
 
+class Remote(Protocol):
+    """Storage elsewhere that has what lies below a folder of this machine; a call returns once that is durable."""
+
+    def put(self, path: Path) -> None:
+        """Take over a file that was written."""
+
+    def copy(self, path: Path, to: Path) -> None:
+        """Copy a file that is there; ``to`` is the same on this machine already."""
+
+    def delete(self, path: Path) -> None:
+        """Remove a file."""
+
+
+_remotes: dict[Path, Remote] = {}
+
+
+def stand_for(folder: Path, remote: Remote) -> None:
+    """Let ``remote`` have what is written and removed below ``folder`` by the functions of this module and ours."""
+    _remotes[folder] = remote
+
+
+def remote_of(path: Path) -> Remote | None:
+    """Return the storage that a file is to be on as well, if there is one."""
+    return next((_remotes[folder] for folder in (path, *path.parents) if folder in _remotes), None)
+
+
+def publish(path: Path) -> None:
+    """Put a file that was just written on the storage that it belongs to; else nothing.
+
+    Raises:
+        UserError: when that storage cannot be used; what it had before is then intact.
+    """
+    remote = remote_of(path)
+    if remote is not None:
+        remote.put(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, also from the storage that it belongs to; one that is not there is no error."""
+    remote = remote_of(path)
+    if remote is not None and path.is_file():
+        remote.delete(path)
+    path.unlink(missing_ok=True)
+
+
+def rename(path: Path, to: Path) -> None:
+    """Give a file another name."""
+    _renamed(path, to)
+    remote = remote_of(path)
+    if remote is not None:
+        remote.delete(path)
+
+
+def _renamed(path: Path, to: Path) -> None:
+    """Give a file another name here; storage elsewhere keeps it under the old one too, until that is written anew."""
+    path.replace(to)
+    remote = remote_of(path)
+    if remote is not None:
+        remote.copy(path, to)
+
+
 def append_line(path: Path, line: str) -> None:
     """Add a line to a file, durably; storage that fails for a while is waited for.
 
     Raises:
         OSError: when that fails; the file is then as it was.
+        UserError: as ``publish``.
     """
 
     def attempt() -> None:
@@ -83,6 +145,7 @@ def append_line(path: Path, line: str) -> None:
             os.close(handle)
 
     patiently(attempt, path)
+    publish(path)
 
 
 def versions(path: Path) -> list[Path]:
@@ -103,9 +166,9 @@ def make_way(path: Path, keep: int) -> None:
     """
     there = versions(path)
     for file in there[keep - 1 :]:
-        file.unlink()
+        remove(file)
     for number, file in reversed([*enumerate(there[: keep - 1], start=1)]):
-        file.replace(path.with_name(f"{path.stem}.{number}{path.suffix}"))
+        _renamed(file, path.with_name(f"{path.stem}.{number}{path.suffix}"))
 
 
 def sync_folder(folder: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from raydistill.board import Board
 from raydistill.config import Config
 from raydistill.errors import UserError, first_line
 from raydistill.events import Event, Listener, Note
+from raydistill.mirror import named
 from raydistill.ray_session import (
     Demand,
     TerminatedError,
@@ -23,6 +23,8 @@ from raydistill.ray_session import (
     heeding,
     in_a_thread,
     places_for,
+    ray_storage,
+    remove_ray_storage,
     started_here,
 )
 from raydistill.ray_shipping import ship
@@ -75,7 +77,6 @@ def run_on_workers(config: Config, listener: Listener, stop: Stop, only: StageNa
         num_workers = (scaling.min_workers, scaling.num_workers)
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(_FOR_THE_FULL_NUMBER))
     board = started_here(Board)
-    storage = Path(config.output) / "ray"
     trainer = ray.train.torch.TorchTrainer(
         _train_loop,
         train_loop_config={
@@ -91,7 +92,7 @@ def run_on_workers(config: Config, listener: Listener, stop: Stop, only: StageNa
         ),
         run_config=ray.train.RunConfig(
             name=f"launch-{uuid.uuid4().hex[:8]}",
-            storage_path=str(storage),
+            storage_path=ray_storage(config.output),
             failure_config=ray.train.FailureConfig(max_failures=scaling.max_failures),
             callbacks=[LossTeller(board)],
             worker_runtime_env={"env_vars": {"PYTHONWARNINGS": "ignore"}},
@@ -108,7 +109,7 @@ def run_on_workers(config: Config, listener: Listener, stop: Stop, only: StageNa
         raise end from error
     if told := _told(board):
         raise UserError(told)
-    shutil.rmtree(storage, ignore_errors=True)  # Ray's own notes; every result is in the run directories
+    remove_ray_storage(config.output)
 
 
 def _train_loop(loop_config: dict[str, Any]) -> None:
@@ -134,7 +135,7 @@ def _train_loop(loop_config: dict[str, Any]) -> None:
         with heeding(board, RUN, worker):
             run_stages(config, worker, reporter_for, loop_config["only"], loop_config["shipped"])
     except UserError as error:
-        ray.get(board.fail.remote(str(error)))
+        ray.get(board.fail.remote(named(str(error))))
         if worker.world_size > 1:
             raise  # the other workers may be waiting for this one: Ray ends them
     except TerminatedError:
@@ -144,7 +145,7 @@ def _train_loop(loop_config: dict[str, Any]) -> None:
         reason = f"failed: {type(error).__name__}: {first_line(error)}"
         if worker.world_size > 1 and _OF_ANOTHER_WORKER.search(str(error)):
             reason = "lost its connection to another worker"
-        _tell(board, f"worker {worker.rank} {reason}")
+        _tell(board, named(f"worker {worker.rank} {reason}"))
         raise
 
 

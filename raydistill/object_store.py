@@ -16,7 +16,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
 
 from raydistill.errors import UserError, first_line
 from raydistill.files import WAITS, patiently
@@ -44,20 +43,20 @@ def is_remote(place: object) -> bool:
 
 
 def problem_with(uri: str) -> str:
-    """Say why a URI cannot name a place on an object store; empty when it can.
+    """Say what must hold, of a URI that cannot name a place on an object store; empty when it can.
 
     >>> problem_with("s3://bucket/runs")
     ''
     >>> problem_with("s3://key:secret@bucket/runs?region=eu-west-1")
-    'must hold a bucket and a path only: keys, endpoint and region come from the environment'
+    'must name a bucket and a path only, got more; keys, endpoint and region come from the environment'
     """
-    parts = urlsplit(uri)
-    if "@" in parts.netloc or parts.query or parts.fragment:
-        return "must hold a bucket and a path only: keys, endpoint and region come from the environment"
-    if not is_remote(uri) or not parts.netloc:
-        return f"must begin with {', '.join(SCHEMES)} and name a bucket"
-    if any(part.startswith(".") for part in parts.path.split("/")):
-        return "must have no part that begins with a dot"
+    bucket, _, path = uri.partition("://")[2].partition("/")
+    if set("@?#") & set(bucket) or set("?#") & set(path):  # not shown: it may hold a secret
+        return "must name a bucket and a path only, got more; keys, endpoint and region come from the environment"
+    if not is_remote(uri) or not bucket:
+        return f"must be on an object store ({', '.join(SCHEMES)}) and name a bucket, got {uri[:200]!r}"
+    if not uri.isprintable() or any(part.startswith(".") for part in path.split("/")):
+        return f"must have no part that begins with a dot, and printable characters only, got {uri[:200]!r}"
     return ""
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import ray.tune
 import ray.tune.schedulers
 
-from raydistill.files import versions
+from raydistill.files import append_line, publish, remove, versions
 from raydistill.search_space import LoadedSweep, PbtScheduler
 from raydistill.sweep_directory import TrialDirectory
 
@@ -69,16 +69,13 @@ def take_over(trial: TrialDirectory, settings: dict[str, Any]) -> None:
             return
         run = trial.run
         run.path.mkdir(parents=True, exist_ok=True)
-        for old in (
-            run.result,
-            *run.checkpoints(),
-            *versions(run.best),
-        ):  # earlier ones of its own are of another training
-            old.unlink(missing_ok=True)
+        # earlier ones of its own are of another training
+        for old in (run.result, *run.checkpoints(), *versions(run.best)):
+            remove(old)
         for name in _FILES:
-            (run.path / name).unlink(missing_ok=True)
+            remove(run.path / name)
             if (Path(folder) / name).is_file():
                 shutil.copy(Path(folder) / name, run.path / name)
+                publish(run.path / name)
     change = {"epoch": run.lines()[-1]["epoch"], "from": origin, "settings": settings}
-    with (trial.path / "changes.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(change) + "\n")
+    append_line(trial.path / "changes.jsonl", json.dumps(change))

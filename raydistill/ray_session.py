@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import logging
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raydistill.errors import UserError
+from raydistill.object_store import is_remote, store
 from raydistill.stopping import Stopped
 
 if TYPE_CHECKING:
@@ -124,6 +126,23 @@ def _start_here(cpus_needed: int, dashboard: bool) -> None:
     token = Path.home() / ".ray" / "auth_token"
     if token.is_file():
         token.chmod(0o600)  # Ray leaves it readable to everyone
+
+
+def ray_storage(output: str) -> str:
+    """Return where Ray keeps notes of its own while it works for an output; all nodes see it, as they see the output.
+
+    Every result is in the run directories.
+    """
+    return f"{output.rstrip('/')}/.ray" if is_remote(output) else str(Path(output) / "ray")
+
+
+def remove_ray_storage(output: str) -> None:
+    """Remove Ray's notes, as far as they can be."""
+    if is_remote(output):
+        with contextlib.suppress(UserError):
+            store(ray_storage(output)).delete_all()
+    else:
+        shutil.rmtree(ray_storage(output), ignore_errors=True)
 
 
 def nodes() -> list[dict[str, float]]:

@@ -11,12 +11,13 @@ from typing import IO, Any, Literal
 
 import yaml
 
-from raydistill import checkpoint
+from raydistill import checkpoint, mirror
 from raydistill.checkpoint import RunDirectory
 from raydistill.config import Config, yaml_text
 from raydistill.config.loader import read_text
 from raydistill.config.sections import WITHOUT_INFLUENCE, defaults
 from raydistill.errors import UserError, one_error
+from raydistill.lease import lease
 
 StageName = Literal["teacher", "baseline", "distilled"]
 
@@ -84,7 +85,7 @@ def _as_begun(config: Config, before: Mapping[str, Any]) -> Config:
 
 
 def _begun(run: RunDirectory) -> bool:
-    return run.config.is_file() and (run.finished or bool(run.checkpoints()))
+    return run.config.is_file() and (run.finished or bool(run.checkpoints()) or mirror.exists(run.checkpoint))
 
 
 def _shown(value: Any) -> Any:
@@ -121,6 +122,7 @@ def locked(output: Path) -> Iterator[None]:
         file = (output / ".lock").open("w", encoding="utf-8")
     except OSError as error:
         raise UserError(f"{output}: must be a directory to write to, got: {error}; choose another --output") from error
+    place = mirror.store_of(output)
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -130,13 +132,14 @@ def locked(output: Path) -> Iterator[None]:
             ) from error
         _held.add(file)
         try:
-            yield
+            with contextlib.nullcontext() if place is None else lease(place, lambda why: mirror.close(output, why)):
+                yield
         finally:
             _held.discard(file)
 
 
 def _run(config: Config, stage: StageName) -> RunDirectory:
-    return RunDirectory(Path(config.output) / stage)
+    return RunDirectory(mirror.folder(config.output) / stage)
 
 
 def _settings_of(config: Config, stage: StageName) -> dict[str, Any]:

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from raydistill.checkpoint import RunDirectory
 from raydistill.errors import UserError
-from raydistill.events import EpochDone, Event, Listener
-from raydistill.files import append_line
+from raydistill.events import EpochDone, Event, Listener, Note
+from raydistill.files import append_line, publish, remote_of
+from raydistill.mirror import named, pull
 from raydistill.stopping import Stop
 from raydistill.structures import Target
 
@@ -194,12 +195,13 @@ class FileReporter:
     def event(self, event: Event) -> None:
         """Hand on."""
         if self.worker.is_main:
-            self.listener(event)
+            self.listener(Note(named(event.text), event.warning) if isinstance(event, Note) else event)
             if isinstance(event, EpochDone) and event.epoch == event.epochs and self._event_file:
                 self._event_file.pop().close()
 
     def resume_from(self) -> list[Path]:
         """Return the run directory's own checkpoints."""
+        pull(self.run.path, everything=True)
         return self.run.checkpoints()
 
     def _to_tensorboard(self, metrics: dict[str, float]) -> None:
@@ -211,3 +213,6 @@ class FileReporter:
             self._event_file.append(SummaryWriter(str(self.run.path), purge_step=epoch, flush_secs=1))
         for name, value in metrics.items():
             self._event_file[0].add_scalar(name, value, epoch)
+        if remote_of(self.run.path) is not None:
+            self._event_file[0].flush()
+            publish(max(self.run.path.glob("events.out.tfevents.*")))  # their names begin with the time

@@ -7,11 +7,10 @@ import functools
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
-from raydistill import checkpoint
+from raydistill import checkpoint, mirror
 from raydistill.checkpoint import RunDirectory
 from raydistill.config import Config
 from raydistill.config.sections import Detector as DetectorSettings
@@ -62,7 +61,7 @@ class _Stages:
     def run_directory(self, stage: StageName) -> RunDirectory:
         if stage == "teacher" and self.teacher is not None:
             return self.teacher
-        return RunDirectory(Path(self.config.output) / stage)
+        return RunDirectory(mirror.folder(self.config.output) / stage)
 
     def job(self, stage: StageName) -> Job:
         config, settings = self.config, self.settings(stage)
@@ -106,7 +105,10 @@ def run_stages(
     Raises:
         UserError: when the data, the weights or what lies in the output directory do not fit.
     """
-    output = Path(config.output)
+    output = mirror.folder(config.output)
+    for stage in planned(config):
+        mirror.pull(output / stage)
+    worker.wait()  # nobody looks for files where another has begun to write
     refuse_other_settings(config)
     wanted = planned(config) if only is None else [only]
     # one decides: the others may see the files later
@@ -171,7 +173,7 @@ def run_student(
         UserError: as ``run_stages`` does.
     """
     stage = planned(config)[-1]
-    run = RunDirectory(Path(config.output) / stage)
+    run = RunDirectory(mirror.folder(config.output) / stage)
     if worker.broadcast(run.finished):
         return
     with _warnings_to(reporter_for(run).event, worker):
@@ -235,7 +237,7 @@ def _score_only(job: Job, detector: FasterRCNNDetector, report: LoadReport, work
 def _load_teacher(stages: _Stages, reporter: Reporter) -> FasterRCNNDetector:
     stages.worker.wait()  # the main worker has written the teacher's file
     teacher = build_detector(stages.config.teacher, stages.config.input, stages.data.train.classes)
-    report = load_file(teacher, stages.run_directory("teacher").best, "teacher")
+    report = load_file(teacher, mirror.fetched(stages.run_directory("teacher").best), "teacher")
     reporter.event(Note(f"preflight: teacher: {report}; classes as in the data, in the same order"))
     teacher.to(stages.worker.device)
     return teacher
@@ -252,7 +254,7 @@ def _inherit(student: FasterRCNNDetector, teacher: FasterRCNNDetector) -> Note:
 
 def _compare_known_scores(stages: _Stages, reporter: Reporter) -> None:
     """Warn about a teacher that is no better than the student alone."""
-    table = comparison(Path(stages.config.output))
+    table = comparison(mirror.folder(stages.config.output))
     if table.empty:
         return
     known = dict(zip(table["model"], table["AP"].astype(float), strict=True))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from raydistill.errors import UserError
 from raydistill.launch import cpus_of, run_on_workers
 from raydistill.population import population_scheduler
 from raydistill.ray_losses import explained
-from raydistill.ray_session import Demand, connected, places_for, started_here
+from raydistill.ray_session import Demand, connected, places_for, ray_storage, remove_ray_storage, started_here
 from raydistill.ray_shipping import ship
 from raydistill.ray_waiting import Queue, wait_for_room
 from raydistill.ray_watch import shown
@@ -91,14 +90,14 @@ def _run_trials(plan: Plan, display: SweepDisplay, demand: Demand, stop: Stop) -
     board = started_here(Board)
     sweep, config = plan.loaded.sweep, plan.loaded.config
     shared = {
-        "sweep": str(plan.directory.path),
+        "sweep": config.output,
         "metric": sweep.metric,
         "board": board,
         "wanted": dict(demand.wanted),
         "num_workers": sweep.resources.num_workers,
         "max_failures": config.scaling.max_failures,
         "hang_seconds": config.scaling.hang_seconds,
-        "storage": str(plan.directory.path / "ray" / "groups"),
+        "storage": f"{ray_storage(config.output)}/groups",
         "population": isinstance(sweep.scheduler, PbtScheduler),
         "shipped": ship(_students_weights(plan.loaded)),
     }
@@ -116,7 +115,7 @@ def _run_trials(plan: Plan, display: SweepDisplay, demand: Demand, stop: Stop) -
         raise end from error
     finally:
         display.close()
-    shutil.rmtree(plan.directory.path / "ray", ignore_errors=True)
+    remove_ray_storage(config.output)
 
 
 def _students_weights(loaded: LoadedSweep) -> set[str]:
@@ -158,7 +157,7 @@ def _fit(plan: Plan, display: SweepDisplay, shared: dict[str, Any], which: _Roun
         ),
         run_config=ray.tune.RunConfig(
             name=f"sweep-{time.time_ns()}",
-            storage_path=str(plan.directory.path / "ray"),
+            storage_path=ray_storage(config.output),
             stop={EPOCH: config.training.epochs},
             callbacks=[recorder, _Silence(), *_loggers(plan.loaded)],
             failure_config=ray.tune.FailureConfig(max_failures=config.scaling.max_failures),

@@ -7,12 +7,12 @@ import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean
 
-from raydistill import checkpoint
+from raydistill import checkpoint, mirror
 from raydistill.config import dump
 from raydistill.errors import UserError, one_error
+from raydistill.files import remove
 from raydistill.search_space import LoadedSweep, Point, controls, differences, dump_sweep, trial_config
 from raydistill.suggestions import Suggestions
 from raydistill.sweep_directory import Role, Status, SweepDirectory, TrialRecord
@@ -41,7 +41,7 @@ class Plan:
             UserError: when the directory holds a sweep with other settings.
         """
         self.loaded = loaded
-        self.directory = SweepDirectory(Path(loaded.config.output))
+        self.directory = SweepDirectory(mirror.folder(loaded.config.output))
         self._replay = replay
         self._claim()
         self._records = {record.name: record for record in self._recorded()}
@@ -119,6 +119,7 @@ class Plan:
         if record.ended:  # it was only replayed
             self._tell(record)
             return record
+        mirror.pull(trial.path)  # a worker on another machine may have written it
         reason = lost or (
             trial.failure.read_text(encoding="utf-8").partition("\n")[0] if trial.failure.is_file() else ""
         )
@@ -132,7 +133,7 @@ class Plan:
         record, trial = self._records[name], self.directory.trial(name)
         if record.settings != settings:
             self._records[name] = dataclasses.replace(record, settings=settings)
-            trial.recipe.unlink(missing_ok=True)
+            remove(trial.recipe)
             self._make_ready(self._records[name])
 
     def interrupted(self, name: str, seconds: float) -> None:
@@ -191,7 +192,7 @@ class Plan:
     def _make_ready(self, record: TrialRecord) -> None:
         trial = self.directory.trial(record.name)
         if not trial.recipe.is_file():
-            config = trial_config(self.loaded, record.settings, record.seed, trial.path)
+            config = trial_config(self.loaded, record.settings, record.seed, mirror.place_of(trial.path))
             checkpoint.write_text(trial.recipe, dump(config))
         trial.write(record)
 

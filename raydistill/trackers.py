@@ -11,6 +11,7 @@ from raydistill.config import Config
 from raydistill.config.logging import Mlflow, Wandb
 from raydistill.errors import UserError
 from raydistill.events import EpochDone, Event, Listener, StageStarted
+from raydistill.mirror import folder
 
 _NOT_IN_A_METRIC = re.compile(r"[^\w\-./ ]")  # what MLflow refuses in a name
 
@@ -109,7 +110,7 @@ class _WandbRun:
             name=name,
             group=Path(config.output).name,
             config=config.model_dump(mode="json"),
-            dir=config.output,
+            dir=str(folder(config.output)),
         )
 
     def log(self, metrics: dict[str, float], epoch: int) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raydistill.config import RECIPES, Config, dump, load_config
 from raydistill.errors import UserError
+from raydistill.mirror import named
 from raydistill.stopping import Stop, Stopped, stoppable
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with stoppable() as stop:
             train(config, options.local, stop)
     except UserError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{named(str(error))}\n")
         return 2
     except Stopped:
         sys.stderr.write("interrupted; the same command goes on where it stopped\n")
@@ -44,6 +44,7 @@ def train(config: Config, local: bool, stop: Stop) -> None:
     Raises:
         Stopped: when ``stop`` was asked for and a checkpoint is written.
     """
+    from raydistill import mirror
     from raydistill.checkpoint import RunDirectory
     from raydistill.progress import Display
     from raydistill.report import write_report
@@ -52,8 +53,9 @@ def train(config: Config, local: bool, stop: Stop) -> None:
     from raydistill.scoring import check_backend
     from raydistill.trackers import tracked
 
-    output = Path(config.output)
+    output = mirror.folder(config.output)
     with locked(output):
+        mirror.pull(output)
         refuse_other_settings(config)
         check_backend(config.evaluation.backend)
         display = Display()
@@ -67,14 +69,16 @@ def train(config: Config, local: bool, stop: Stop) -> None:
                 run_on_ray(config, listener, stop)
         finally:
             display.close()
+        mirror.pull(output)  # what workers on other machines have written
     table = comparison(output)
     if table.empty:
         raise UserError(f"{output}: holds no results here; the workers must write to storage that this machine shares")
     sys.stdout.write(f"\n{as_text(table)}\n\n")
-    sys.stdout.write(f"Student's weights: {RunDirectory(output / planned(config)[-1]).best}\n")
+    best = RunDirectory(output / planned(config)[-1]).best
+    sys.stdout.write(f"Student's weights: {mirror.place_of(best)}\n")
     sys.stdout.flush()  # the report takes some seconds more
     write_report(output)
-    sys.stdout.write(f"Report: {output / 'report' / 'report.html'}\n")
+    sys.stdout.write(f"Report: {mirror.place_of(output / 'report' / 'report.html')}\n")
 
 
 def _run_here(config: Config, listener: Listener, stop: Stop) -> None:

@@ -22,7 +22,7 @@ from raydistill.detectors.base import Detector
 from raydistill.distiller import Distiller
 from raydistill.errors import UserError
 from raydistill.events import Note
-from raydistill.files import versions
+from raydistill.files import remove, rename, versions
 from raydistill.optimization import FiniteWatch, MetricSums, SavedSums, build_optimizer
 from raydistill.run_settings import StageName
 from raydistill.runtime import Reporter, Worker
@@ -132,7 +132,7 @@ def start(job: Job, distiller: Distiller, loader: TrainingLoader, worker: Worker
         reporter.event(Note(f"{job.stage}: {problem}; goes on from an earlier one, {path.name} is put aside", True))
     if worker.is_main:
         for path in damaged:
-            path.replace(path.with_name(f"{path.name}.damaged"))
+            rename(path, path.with_name(f"{path.name}.damaged"))
         job.run.remove_leftovers()
         _drop_later_lines(job.run.metrics, state.epoch)
         _drop_later_weights(job.run.best, int(state.best["epoch"]) if state.best else 0)
@@ -247,9 +247,9 @@ def _drop_later_weights(path: Path, epoch: int) -> None:
     found = versions(path)
     later = [*itertools.takewhile(lambda file: _epoch_of(file) > epoch, found)]
     for file in later:
-        file.unlink()
+        remove(file)
     if later and len(later) < len(found):
-        found[len(later)].replace(path)
+        rename(found[len(later)], path)
 
 
 def _epoch_of(weights: Path) -> int:

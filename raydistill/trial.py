@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raydistill.checkpoint import RunDirectory
+from raydistill.checkpoint import RunDirectory, write_text
 from raydistill.config import load_config
 from raydistill.config.sections import Data, Downloads
 from raydistill.data.build import Splits, build_splits
 from raydistill.errors import UserError, first_line
 from raydistill.events import EpochDone, Event, Note, TrialEvent
+from raydistill.files import append_line, remove
 from raydistill.memory import memory_explained
+from raydistill.mirror import named
 from raydistill.runtime import FileReporter, Worker
 from raydistill.shipped import NOTHING, Shipped
 from raydistill.stages import run_student
@@ -52,7 +54,7 @@ def run_trial(
     """
     trial = sweep.trial(name)
     if worker.is_main:
-        trial.failure.unlink(missing_ok=True)
+        remove(trial.failure)
 
     try:
         overrides = [f"{setting}={json.dumps(value)}" for setting, value in (changed or {}).items()]
@@ -76,8 +78,8 @@ def run_trial(
 
 
 def _failed(trial: TrialDirectory, worker: Worker, reason: str, details: str = "") -> str:
-    text = f"{reason} (worker {worker.rank})" if worker.world_size > 1 else reason
-    trial.failure.write_text(f"{' '.join(text.split())}\n{details}", encoding="utf-8")
+    text = named(f"{reason} (worker {worker.rank})" if worker.world_size > 1 else reason)
+    write_text(trial.failure, f"{' '.join(text.split())}\n{details}")
     return text
 
 
@@ -96,8 +98,7 @@ class _Listener:
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Note):
-            with self.trial.log.open("a", encoding="utf-8") as file:
-                file.write(f"{'warning: ' if event.warning else ''}{event.text}\n")
+            append_line(self.trial.log, f"{'warning: ' if event.warning else ''}{event.text}")
         else:
             self.tell(TrialEvent(self.trial.path.name, event))
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from raydistill.board import Board
+from raydistill.checkpoint import write_text
 from raydistill.events import EpochDone
+from raydistill.mirror import drop_weights, fetched, folder, pull
 from raydistill.population import state_of, take_over
 from raydistill.ray_session import heed_sigterm, heeding, started_here
-from raydistill.sweep_directory import SweepDirectory
+from raydistill.sweep_directory import SweepDirectory, TrialDirectory
 from raydistill.trackers import metric_name
 
 if TYPE_CHECKING:
@@ -34,11 +36,12 @@ def flat_trial(settings: dict[str, Any], shared: dict[str, Any]) -> None:
     torch.set_num_threads(max(1, int(shared["wanted"]["CPU"])))
     worker = Worker(device=torch.device("cuda", 0) if "GPU" in shared["wanted"] else torch.device("cpu"))
     name = ray.tune.get_context().get_trial_name()
+    trial = SweepDirectory(folder(shared["sweep"])).trial(name)
     if not shared["population"]:
-        with heeding(shared["board"], name, worker):
+        with heeding(shared["board"], name, worker), _leaving_no_weights(trial):
             _run_and_report(name, shared, worker, ray.tune.report)
         return
-    trial = SweepDirectory(Path(shared["sweep"])).trial(name)
+    pull(trial.path, everything=True)
     take_over(trial, settings["settings"])
 
     def report(metrics: dict[str, Any]) -> None:
@@ -65,8 +68,10 @@ def _run_and_report(
     """
     from raydistill.trial import run_trial
 
-    sweep, metric, board = SweepDirectory(Path(shared["sweep"])), shared["metric"], shared["board"]
+    sweep, metric, board = SweepDirectory(folder(shared["sweep"])), shared["metric"], shared["board"]
     trial = sweep.trial(name)
+    pull(trial.path)
+    worker.wait()  # nobody looks for files where another has begun to write
     record = trial.read()
 
     def on_epoch(event: EpochDone) -> None:
@@ -84,6 +89,15 @@ def _run_and_report(
     return ""
 
 
+@contextlib.contextmanager
+def _leaving_no_weights(trial: TrialDirectory) -> Iterator[None]:
+    """Free this machine of a trial's weights afterwards, where an object store has them."""
+    try:
+        yield
+    finally:
+        drop_weights(trial.path)
+
+
 def _for_ray(metrics: dict[str, float], epoch: int, metric: str) -> dict[str, Any]:
     """Return an evaluated epoch as schedulers and loggers take it."""
     return {
@@ -99,7 +113,7 @@ def group_trial(settings: dict[str, Any], shared: dict[str, Any]) -> None:
     from ray.tune.integration.ray_train import TuneReportCallback
 
     name, wanted = settings["trial"], shared["wanted"]
-    trial = SweepDirectory(Path(shared["sweep"])).trial(name)
+    trial = SweepDirectory(folder(shared["sweep"])).trial(name)
     failures = started_here(Board)
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(shared["hang_seconds"])  # for Ray itself
     trainer = ray.train.torch.TorchTrainer(
@@ -121,8 +135,8 @@ def group_trial(settings: dict[str, Any], shared: dict[str, Any]) -> None:
     try:
         trainer.fit()
     except ray.train.TrainingFailedError as error:
-        if not trial.failure.is_file():
-            trial.failure.write_text(f"its workers failed: {' '.join(str(error).split())}\n", encoding="utf-8")
+        if not fetched(trial.failure).is_file():
+            write_text(trial.failure, f"its workers failed: {' '.join(str(error).split())}\n")
 
 
 def _group_loop(loop_config: dict[str, Any]) -> None:
@@ -138,8 +152,9 @@ def _group_loop(loop_config: dict[str, Any]) -> None:
     torch.set_num_threads(max(1, int(shared["wanted"]["CPU"])))
     context = ray.train.get_context()
     worker = Worker(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
+    trial = SweepDirectory(folder(shared["sweep"])).trial(loop_config["trial"])
     heed_sigterm()
-    with heeding(shared["board"], loop_config["trial"], worker):
+    with heeding(shared["board"], loop_config["trial"], worker), _leaving_no_weights(trial):
         reason = _run_and_report(loop_config["trial"], shared, worker, ray.train.report)
     if reason:
         ray.get(failures.fail.remote(reason))

@@ -7,10 +7,10 @@ import functools
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raydistill.errors import UserError, one_error
+from raydistill.mirror import named
 from raydistill.stopping import Stop, Stopped, stoppable
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with stoppable() as stop:
             return tune(loaded, options.local, stop)
     except UserError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{named(str(error))}\n")
         return 2
     except Stopped:
         sys.stderr.write("interrupted; the same command goes on where its trials stopped: ended ones are kept\n")
@@ -51,6 +51,7 @@ def tune(loaded: LoadedSweep, local: bool, stop: Stop) -> int:
     Raises:
         Stopped: when ``stop`` was asked for and the checkpoints of all trials at work are written.
     """
+    from raydistill import mirror
     from raydistill.report import write_report
     from raydistill.report.screen import as_text
     from raydistill.run_settings import locked
@@ -63,8 +64,9 @@ def tune(loaded: LoadedSweep, local: bool, stop: Stop) -> int:
     check_backend(loaded.config.evaluation.backend)
     if local:
         _refuse_what_needs_ray(loaded)
-    output = Path(loaded.config.output)
+    output = mirror.folder(loaded.config.output)
     with locked(output):
+        mirror.pull(output)
         plan = Plan(loaded, replay=loaded.sweep.scheduler.name != "none")
         display = SweepDisplay(loaded.sweep.metric, loaded.sweep.mode, plan.total)
         sys.stderr.write(_headline(plan))
@@ -74,6 +76,7 @@ def tune(loaded: LoadedSweep, local: bool, stop: Stop) -> int:
             from raydistill.sweep_launch import run_sweep_on_ray
 
             run_sweep_on_ray(plan, display, stop)
+        mirror.pull(output)  # the teacher's records, where another machine has written them
         report = write_report(output)
     sys.stdout.write(f"\n{as_text(report)}\n")
     return 0 if any(record.ended for record in plan.records if record.role == "searched") else 1
@@ -119,6 +122,7 @@ def _run_here(plan: Plan, display: SweepDisplay, stop: Stop) -> None:
     """Run the trials one after the other in this process, without Ray."""
     import torch
 
+    from raydistill.mirror import drop_weights
     from raydistill.runtime import FileReporter, Worker
     from raydistill.stages import run_stages
     from raydistill.trial import run_trial
@@ -140,6 +144,7 @@ def _run_here(plan: Plan, display: SweepDisplay, stop: Stop) -> None:
             except BaseException:
                 plan.interrupted(record.name, time.monotonic() - started)
                 raise
+            drop_weights(plan.directory.trial(record.name).path)
             ended = plan.end(record.name, time.monotonic() - started)
             display.ends(ended, plan.score(record.name).value)
     finally:

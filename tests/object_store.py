@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
+
+from raydistill import mirror
+from raydistill.object_store import store
 
 BUCKET = "bucket"
 
@@ -46,3 +51,29 @@ def s3_server() -> Iterator[S3Server]:
             yield server
         finally:
             moto.stop()
+
+
+@dataclass
+class UnsteadyFilesystem:
+    """A store's filesystem whose next ``failures`` writes of objects that end so fail, as where the network does."""
+
+    inner: Any
+    name: str
+    failures: int
+    message: str = "AWS Error NETWORK_CONNECTION during PutObject operation: curlCode: 28, Timeout was reached"
+
+    def open_output_stream(self, path: str) -> Any:
+        if path.endswith(self.name) and self.failures > 0:
+            self.failures -= 1
+            raise OSError(self.message)
+        return self.inner.open_output_stream(path)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+
+def unsteady(patch: pytest.MonkeyPatch, name: str, failures: int) -> UnsteadyFilesystem:
+    """Let outputs from now on (those with a cache of their own) be on a store that fails so often at such objects."""
+    filesystem = UnsteadyFilesystem(store(f"s3://{BUCKET}").filesystem, name, failures)
+    patch.setattr(mirror, "store", lambda uri: dataclasses.replace(store(uri), filesystem=filesystem))
+    return filesystem

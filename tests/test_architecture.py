@@ -22,7 +22,9 @@ LAYERS: dict[str, int] = {
     **dict.fromkeys(
         ("raydistill", "errors", "structures", "events", "board", "boxes", "losses.reduction", "losses.precision"), 0
     ),
-    **dict.fromkeys(("files", "stopping", "object_store", "object_cache", "remote_path", "shipped"), 0),
+    **dict.fromkeys(
+        ("files", "stopping", "object_store", "object_cache", "remote_path", "mirror", "lease", "shipped"), 0
+    ),
     # settings, losses, files, data
     **dict.fromkeys(("config", "schedules", "losses", "detectors.base", "data", "checkpoint", "runtime", "memory"), 1),
     "sweep_directory": 1,

@@ -84,7 +84,8 @@ class Config(Section):
     """A complete run: teacher, student alone, student distilled."""
 
     output: Text
-    """Directory of the results; one run directory per stage below it."""
+    """Directory of the results, or a place on an object store (``s3://``, ``gs://``); one run directory per stage below
+    it."""
     seed: WholeNumber = 0
     data: Data
     input: Input = Input()
@@ -136,14 +137,10 @@ def defaults() -> dict[str, Any]:
 
 def conflicts(config: Config) -> list[str]:
     """Say what does not fit together between sections, as ``section.key: what must hold, got value``."""
-    problems = []
-    if "://" in config.output:
-        problems.append(
-            f"output: must be a path that all workers share, got {config.output}; object stores cannot be used directly"
-        )
-    problems += [
-        f"{where}: {problem_with(path)}, got {path}; or a path"
+    problems = [
+        f"{where}: {problem_with(path)}; a path that all workers share is right too"
         for where, path in (
+            ("output", config.output),
             ("data.root", getattr(config.data, "root", "")),
             ("teacher.weights", config.teacher.weights),
             ("student.weights", config.student.weights),

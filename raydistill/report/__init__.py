@@ -12,14 +12,14 @@ __all__ = ["load", "write_report"]
 
 
 def load(*directories: str | Path) -> Report:
-    """Return the tables of one or several runs, or of one or several sweeps.
+    """Return the tables of one or several runs, or of one or several sweeps; by path or by URI (``s3://``, ``gs://``).
 
     Raises:
         UserError: when a directory is neither, when both kinds are mixed, or when sweeps do not share their metric.
     """
     from raydistill.report.build import build
 
-    return build([Path(directory) for directory in directories])
+    return build([_here(directory) for directory in directories])
 
 
 def write_report(
@@ -30,6 +30,19 @@ def write_report(
     Raises:
         UserError: as ``load``, and when ``output`` cannot be written to.
     """
+    from raydistill.mirror import folder
     from raydistill.report.write import write
 
-    return write(load(directory, *more), Path(output or Path(directory) / "report"), pictures)
+    place = folder(output, reading=True) if output else folder(directory, reading=True) / "report"
+    return write(load(directory, *more), place, pictures)
+
+
+def _here(directory: str | Path) -> Path:
+    """Return the directory, its records fetched where it is on an object store."""
+    from raydistill import mirror
+    from raydistill.object_store import is_remote
+
+    path = mirror.folder(directory, reading=True)
+    if is_remote(directory):
+        mirror.pull(path)
+    return path

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from raydistill.errors import UserError
+from raydistill.mirror import named
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report = write_report(*options.directories, output=options.output, pictures=not options.no_pictures)
         sys.stdout.write(f"{as_text(report)}\n")
     except UserError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{named(str(error))}\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")

@@ -8,6 +8,7 @@ import pandas as pd
 from pydantic import ValidationError
 
 from raydistill.config import Config, dump
+from raydistill.mirror import exists, place_of
 from raydistill.report.build import Report
 from raydistill.report.reading import Source, Trial
 from raydistill.report.screen import described, measure, one_line, point_name
@@ -51,10 +52,10 @@ def _trial(report: Report, row: pd.Series[Any]) -> tuple[Source, Trial] | None:
 def _teacher(source: Source, in_trial: dict[str, Any]) -> dict[str, Any]:
     section = dict(source.base.get("teacher") or in_trial)
     run = SweepDirectory(source.path).teacher
-    if not (run.finished and run.best.is_file()):
+    if not (run.finished and exists(run.best)):
         return section
     unused = {"epochs": None, "learning_rate": None}
-    return {**section, **unused, "weights": str(run.path.resolve()), "train": False}
+    return {**section, **unused, "weights": place_of(run.path.resolve()), "train": False}
 
 
 def _origin(report: Report, source: Source) -> str:
@@ -62,8 +63,9 @@ def _origin(report: Report, source: Source) -> str:
     row = report.best.row
     score = f"{report.metric} {measure(report, row['mean'], row['std'])} (n={row['n']})"
     among = "finished on every seed" if report.best.complete else "have a score; none has finished on every seed"
+    place = place_of(source.path.resolve())
     lines = [
-        f"{point_name(report, row)} of {source.path.resolve()}: mean {score}, the best of the points that {among}",
+        f"{point_name(report, row)} of {place}: mean {score}, the best of the points that {among}",
         f"Searched:{described(report, row) or ' nothing'}",
     ]
     return "".join(f"# {one_line(line)}\n" for line in lines)

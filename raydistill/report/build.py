@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from raydistill.errors import UserError
+from raydistill.mirror import named, place_of
 from raydistill.report.effects import effect_table
 from raydistill.report.reading import Kind, Source, read
 from raydistill.report.settings import differing, searched, space_of
@@ -79,7 +80,7 @@ def build(paths: Sequence[Path]) -> Report:
         best=best_point(summary, max(_seeds(source) for source in sources)),
         teachers=teachers,
         log_settings=log,
-        notes=tuple(note for source in sources for note in (*source.notes, *_missing(source))),
+        notes=tuple(named(note) for source in sources for note in (*source.notes, *_missing(source))),
     )
 
 
@@ -87,7 +88,7 @@ def _named_apart(sources: list[Source]) -> list[Source]:
     """Give directories of the same name their whole path, so that their trials can be told apart."""
     names = [source.name for source in sources]
     return [
-        dataclasses.replace(source, name=str(source.path)) if names.count(source.name) > 1 else source
+        dataclasses.replace(source, name=place_of(source.path)) if names.count(source.name) > 1 else source
         for source in sources
     ]
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from raydistill.mirror import place_of
 from raydistill.report import comparison
 from raydistill.report.build import Report
 from raydistill.report.settings import as_text as setting_as_text
@@ -33,7 +34,7 @@ def as_text(report: Report) -> str:
     if report.notes:
         parts += ["", *(f"Note: {one_line(note)}" for note in report.notes)]
     if report.output is not None:
-        parts += ["", f"Report: {report.output / 'report.html'}"]
+        parts += ["", f"Report: {place_of(report.output / 'report.html')}"]
     return "\n".join(parts)
 
 

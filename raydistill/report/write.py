@@ -13,6 +13,7 @@ import pyarrow
 import pyarrow.csv
 
 from raydistill.checkpoint import write_atomically
+from raydistill.files import remove
 from raydistill.report.best_recipe import best_recipe
 from raydistill.report.build import Report
 from raydistill.report.page import page
@@ -43,7 +44,7 @@ def write(report: Report, output: Path, pictures: bool = True) -> Report:
     files["report.html"] = page(report, drawn, has_recipe=recipe is not None).encode()
     for name, content in files.items():
         if content is None:  # an earlier report's must not pass for this one's
-            (output / name).unlink(missing_ok=True)
+            remove(output / name)
         else:
             write_atomically(output / name, _bytes(content))
     return dataclasses.replace(report, output=output)

@@ -54,7 +54,7 @@ def controls_of(config: Config) -> dict[Control, Point]:
     return {"baseline": alone, "constant": {"decay.shape": "constant"}}
 
 
-def trial_config(loaded: LoadedSweep, point: Point, seed: int, output: Path) -> Config:
+def trial_config(loaded: LoadedSweep, point: Point, seed: int, output: str | Path) -> Config:
     """Return the complete settings of one trial.
 
     Raises:

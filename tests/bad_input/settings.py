@@ -138,7 +138,7 @@ CONFIGS = [
     Case(
         "a home nobody knows in a path", given("loader.cache=~nobody-has-this-name/x"), "loader.cache: must be a path"
     ),
-    Case("an object store", given("output=s3://bucket/run"), "output: must be a path that all workers share"),
+    Case("a place that is no object store", given("output=ftp://host/run"), "output: must be on an object store .s3"),
     Case("on_bad_image of generated images", given("data.on_bad_image=skip"), "data.on_bad_image: no such setting"),
     Case(
         "an on_bad_image that is none",

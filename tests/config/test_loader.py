@@ -258,9 +258,34 @@ def test_that_the_image_cache_is_no_object_store():
     assert problem.startswith("loader.cache: must be a folder of the machine, got s3://bucket/kept")
 
 
-def test_that_object_stores_are_refused():
-    (problem,) = problems("output=s3://bucket/runs")
-    assert problem.startswith("output: must be a path that all workers share, got s3://bucket/runs")
+@pytest.mark.parametrize("uri", ["s3://bucket/runs/a", "gs://bucket/runs/a/", "s3://bucket"])
+def test_that_an_output_on_an_object_store_stays_as_it_is_given(uri):
+    assert load(f"output={uri}").output == uri
+
+
+@pytest.mark.parametrize(
+    ("uri", "what"),
+    [
+        (
+            "hdfs://host/runs",
+            "must be on an object store (s3://, gs://, gcs://) and name a bucket, got 'hdfs://host/runs'",
+        ),
+        ("s3:///runs", "must be on an object store"),
+        ("s3://key:hidden@bucket/runs", "must name a bucket and a path only, got more"),
+        ("s3://bucket/runs?endpoint_override=hidden", "must name a bucket and a path only, got more"),
+        ("s3://bucket/../runs", "must have no part that begins with a dot"),
+    ],
+)
+def test_that_an_output_on_what_is_no_object_store_is_refused(uri, what):
+    (problem,) = problems(f"output={uri}")
+    assert problem.startswith(f"output: {what}")
+    assert "hidden" not in problem
+
+
+@pytest.mark.parametrize("setting", ["teacher.weights", "student.weights"])
+def test_that_weights_on_an_object_store_are_refused(setting):
+    (problem,) = problems(f"{setting}=s3://bucket/best.pt")
+    assert problem.startswith(f"{setting}: must be a path that all workers share, got s3://bucket/best.pt")
 
 
 def test_that_a_teacher_from_a_file_is_not_trained():

@@ -25,6 +25,7 @@ from raydistill.trial_workers import EPOCH, SCORE, flat_trial, group_trial
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # every number is in the run directories
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C is ours; the files are the state
 os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")  # a trial that failed has no score
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1000000000")  # no snapshots of all trials: none is ever restored
 
 import ray
 import ray.tune
@@ -49,13 +50,14 @@ def run_sweep_on_ray(plan: Plan, display: SweepDisplay, stop: Stop) -> None:
     resources, config = loaded.sweep.resources, loaded.config
     groups = resources.num_workers > 1
     cpus = max(cpus_of(config), resources.num_workers * resources.cpus_per_worker)
-    with connected(cpus, groups, meanwhile="ray.train.torch"):
+    trained = plan.directory.teacher.finished  # then the driver needs no torch: that is most of its memory
+    with connected(cpus, groups, meanwhile="" if trained else "ray.train.torch"):
         wanted = _wanted(loaded)
         advice = "lower resources.num_workers or cpus_per_worker, or add nodes"
         wait_for_room("resources", resources.num_workers, wanted, advice, config.scaling.wait_seconds, display, stop)
         if groups:
             _refuse_without_dashboard()
-        if not plan.directory.teacher.finished:
+        if not trained:
             run_on_workers(config, display, stop, only="teacher")
         _run_trials(plan, display, wanted, stop)
 
@@ -93,6 +95,7 @@ def _run_trials(plan: Plan, display: SweepDisplay, wanted: dict[str, float], sto
         "hang_seconds": config.scaling.hang_seconds,
         "storage": str(plan.directory.path / "ray" / "groups"),
         "population": isinstance(sweep.scheduler, PbtScheduler),
+        "logged": config.logging.mlflow is not None or config.logging.wandb is not None,
     }
     try:
         with shown(board, display, stop):

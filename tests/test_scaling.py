@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import json
 import sys
@@ -14,7 +15,9 @@ from typing import Any
 import optuna
 import pytest
 
+from raydistill.errors import UserError
 from raydistill.search_space import load_sweep
+from raydistill.stopping import Stop
 from raydistill.sweep_directory import TrialRecord
 from raydistill.sweep_display import SweepDisplay
 from raydistill.sweep_plan import Plan
@@ -133,3 +136,45 @@ def test_the_live_table_has_no_more_rows_than_a_terminal_has_lines() -> None:
     assert "and 984 more" in shown[1]
     assert shown[0][-8:] == [f"p{number:04d}-seed0" for number in range(999, 991, -1)]
     assert table.title == "1000 of 3000 trials ended, 1000 running, 0 min"
+
+
+def test_ray_hears_of_two_numbers_an_epoch_and_of_all_where_its_loggers_want_them() -> None:
+    from raydistill.trial_workers import _for_ray
+
+    metrics = {"train/total": 1.5, "val/AP": 0.25, "val/class/cat": 0.5}
+    alone = _for_ray(metrics, 3, {"metric": "AP", "logged": False})
+    assert alone == {"epoch": 3, "score": 0.25}
+    logged = _for_ray(metrics, 3, {"metric": "AP", "logged": True})
+    assert logged.items() > alone.items()
+    assert sorted(logged.values()) == [0.25, 0.25, 0.5, 1.5, 3]
+
+
+def test_ray_takes_no_snapshots_of_all_trials() -> None:
+    from ray.tune.execution.tune_controller import TuneController
+
+    from raydistill import sweep_launch
+
+    assert "TUNE_GLOBAL_CHECKPOINT_S" in inspect.getsource(TuneController.__init__)
+    assert float(sweep_launch.os.environ["TUNE_GLOBAL_CHECKPOINT_S"]) > 10**8
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_the_driver_imports_torch_only_to_have_a_teacher_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: bool
+) -> None:
+    from raydistill import sweep_launch
+
+    wanted: list[str] = []
+
+    def connected(cpus: int, dashboard: bool, meanwhile: str) -> contextlib.AbstractContextManager[None]:
+        wanted.append(meanwhile)
+        raise UserError("no Ray here")
+
+    plan = _plan(tmp_path, "random", 1)
+    if trained:
+        plan.directory.teacher.path.mkdir()
+        plan.directory.teacher.result.write_text("{}")
+    monkeypatch.setattr(sweep_launch, "connected", connected)
+    with pytest.raises(UserError):
+        sweep_launch.run_sweep_on_ray(plan, SweepDisplay("AP", "max", 3, io.StringIO()), Stop())
+    assert wanted == ["" if trained else "ray.train.torch"]

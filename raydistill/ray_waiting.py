@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 import ray
 
 _POLL_SECONDS = 1
+_MOST_PENDING = "TUNE_MAX_PENDING_TRIALS_PG"
+_PENDING_ON_A_CLUSTER = 200  # as many as Ray lets wait where it knows all points itself
 _FOR_NODES_THAT_JOIN, _FOR_AN_AUTOSCALER = 60, 900  # seconds; a GPU machine that must fetch an image takes minutes
 
 
@@ -64,6 +66,26 @@ def wait_for_room(
                 waited = f"waited {limit} s for nodes (scaling.wait_seconds)"
                 refuse_what_cannot_be_had(setting, num_workers, wanted, f"{waited}; {advice}")
             time.sleep(_POLL_SECONDS)
+
+
+@contextlib.contextmanager
+def many_pending(places: int) -> Iterator[None]:
+    """Let Ray Tune ask for the actors of many trials at once: with a search it would ask for one after the other.
+
+    That is how fast a big cluster fills, and all that an autoscaler sees. Only where the points are known beforehand: a
+    search that learns is asked when there is room.
+
+    Args:
+        places: how many trials fit on what is there now; on a cluster more may be.
+    """
+    if _MOST_PENDING in os.environ:
+        yield
+        return
+    os.environ[_MOST_PENDING] = str(max(1, places, _PENDING_ON_A_CLUSTER if os.environ.get("RAY_ADDRESS") else 0))
+    try:
+        yield
+    finally:
+        del os.environ[_MOST_PENDING]
 
 
 @contextlib.contextmanager

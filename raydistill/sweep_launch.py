@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
@@ -15,7 +16,7 @@ from raydistill.errors import UserError
 from raydistill.launch import cpus_of, run_on_workers
 from raydistill.population import population_scheduler
 from raydistill.ray_session import connected, places_for, shown
-from raydistill.ray_waiting import wait_for_room
+from raydistill.ray_waiting import many_pending, wait_for_room
 from raydistill.search_space import AshaScheduler, LoadedSweep, MedianScheduler, PbtScheduler
 from raydistill.stopping import Stop
 from raydistill.sweep_display import SweepDisplay
@@ -146,8 +147,10 @@ def _fit(plan: Plan, display: SweepDisplay, shared: dict[str, Any], which: _Roun
             verbose=0,
         ),
     )
+    known = plan.loaded.points is not None and not population
     try:
-        tuner.fit()
+        with many_pending(places_for(wanted)) if known else contextlib.nullcontext():
+            tuner.fit()
     finally:
         for name, started in recorder.started.items():
             plan.interrupted(name, time.monotonic() - started)

@@ -91,6 +91,11 @@ class RunDirectory:
         """Return the checkpoints that are there, newest first: the last one, and older ones for when it is damaged."""
         return versions(self.checkpoint)
 
+    def remove_checkpoints(self) -> None:
+        """Remove them, for a run that will not go on; the weights stay."""
+        for file in self.checkpoints():
+            file.unlink(missing_ok=True)
+
     def remove_leftovers(self) -> None:
         """Remove what writers left that were killed at work; only for who alone works here."""
         for file in self.path.glob(f".*{_PART}"):

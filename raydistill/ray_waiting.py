@@ -22,6 +22,8 @@ Seconds = int | Literal["auto"]
 """``scaling.wait_seconds``."""
 
 _POLL_SECONDS = 1
+_MOST_PENDING = "TUNE_MAX_PENDING_TRIALS_PG"
+_PENDING_ON_A_CLUSTER = 200  # as many as Ray lets wait where it knows all points itself
 _FOR_NODES_THAT_JOIN, _FOR_AN_AUTOSCALER = 60, 900  # seconds; a GPU machine that must fetch an image takes minutes
 _FOR_A_LOST_NODE = _FOR_AN_AUTOSCALER
 _PATIENCE_SECONDS = 10  # room that is there is given within it
@@ -136,6 +138,26 @@ def _free(demand: Demand) -> str:
     free, there = ray.available_resources(), ray.cluster_resources()
     parts = (f"{free.get(kind, 0):g} of {there.get(kind, 0):g} {kind}" for kind in demand.wanted)
     return f"{' and '.join(parts)} are free"
+
+
+@contextlib.contextmanager
+def many_pending(places: int) -> Iterator[None]:
+    """Let Ray Tune ask for the actors of many trials at once: with a search it would ask for one after the other.
+
+    That is how fast a big cluster fills, and all that an autoscaler sees. Only where the points are known beforehand: a
+    search that learns is asked when there is room.
+
+    Args:
+        places: how many trials fit on what is there now; on a cluster more may be.
+    """
+    if _MOST_PENDING in os.environ:
+        yield
+        return
+    os.environ[_MOST_PENDING] = str(max(1, places, _PENDING_ON_A_CLUSTER if os.environ.get("RAY_ADDRESS") else 0))
+    try:
+        yield
+    finally:
+        del os.environ[_MOST_PENDING]
 
 
 @contextlib.contextmanager

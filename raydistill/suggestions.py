@@ -25,18 +25,14 @@ class Suggestions:
             raise TypeError(f"search must be optuna's, got {search}")
         self._loaded, self._search = loaded, search
         self._study = optuna.create_study(direction="maximize" if loaded.sweep.mode == "max" else "minimize")
+        self._in_every_trial = optuna.search_space.IntersectionSearchSpace(include_pruned=True)
         self._trials: dict[int, optuna.trial.Trial] = {}
         self._known = {signature(loaded, point) for point in controls(loaded).values()}
 
     def ask(self, number: int) -> Point | None:
         """Return a point that was not suggested before and is no control; None where none is found."""
         for attempt in range(_TRIES):
-            # a seed of its own for every point: a sweep that goes on suggests as one that was never interrupted
-            self._study.sampler = optuna.samplers.TPESampler(
-                seed=hash((self._search.seed, number, attempt)) % 2**32,
-                n_startup_trials=self._search.startup_trials,
-                constant_liar=True,
-            )
+            self._study.sampler = self._sampler(number, attempt)
             trial = self._study.ask()
             point = draw(self._loaded.sweep.space, _OptunasChoice(trial))
             if self._is_new(point):
@@ -66,6 +62,17 @@ class Suggestions:
     def tell_failed(self, number: int) -> None:
         """Let Optuna know that a point has no value."""
         self._study.tell(self._trials.pop(number), state=optuna.trial.TrialState.FAIL)
+
+    def _sampler(self, number: int, attempt: int) -> optuna.samplers.TPESampler:
+        """Return a sampler with a seed of its own: a sweep that goes on suggests as one that was never interrupted."""
+        sampler = optuna.samplers.TPESampler(
+            seed=hash((self._search.seed, number, attempt)) % 2**32,
+            n_startup_trials=self._search.startup_trials,
+            constant_liar=True,
+        )
+        # A new sampler would read every trial again to find this out; if Optuna renames it, that is all that happens.
+        sampler._search_space = self._in_every_trial
+        return sampler
 
     def _remember(self, number: int, point: Point, trial: optuna.trial.Trial) -> None:
         self._trials[number] = trial

@@ -117,6 +117,12 @@ class SweepDirectory:
 
     def trials(self) -> list[TrialDirectory]:
         """Return every trial that was begun: the controls, then by point and seed."""
+        return [directory for directory, _ in self._read()]
+
+    def records(self) -> list[TrialRecord]:
+        """Return the records of these trials."""
+        return [record for _, record in self._read()]
+
+    def _read(self) -> list[tuple[TrialDirectory, TrialRecord]]:
         found = [TrialDirectory(file.parent) for file in self.path.glob("trials/*/trial.json")]
-        records = {directory: directory.read() for directory in found}
-        return sorted(found, key=lambda directory: records[directory].order)
+        return sorted(((directory, directory.read()) for directory in found), key=lambda pair: pair[1].order)

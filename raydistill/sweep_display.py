@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import math
 import sys
 import threading
@@ -19,7 +21,7 @@ from raydistill.progress import Display
 from raydistill.search_space import point_text
 from raydistill.sweep_directory import TrialRecord
 
-_BEST_SHOWN = 8
+_BEST_SHOWN, _RUNNING_SHOWN = 8, 16  # a cluster runs more than a terminal has lines
 _REFRESHES_PER_SECOND = 2
 
 
@@ -123,14 +125,16 @@ class SweepDisplay:
             table = Table(title=f"{counts}, {minutes:.0f} min")
             for heading in ("trial", "settings", "epoch", self.metric, "images/s", "status"):
                 table.add_column(heading, justify="right" if heading in (self.metric, "epoch", "images/s") else "left")
-            for running in self._running.values():
+            for running in itertools.islice(self._running.values(), _RUNNING_SHOWN):
                 speed = "-" if math.isnan(running.images_per_second) else f"{running.images_per_second:.1f}"
                 epoch = f"{running.epoch}/{running.epochs}" if running.epochs else "-"
                 settings = escape(point_text(running.record.settings))
                 table.add_row(running.record.name, settings, epoch, _points(running.score), speed, "running")
+            if len(self._running) > _RUNNING_SHOWN:
+                table.add_row("...", f"and {len(self._running) - _RUNNING_SHOWN} more", "", "", "", "running")
             scored = [pair for pair in self._ended.values() if not math.isnan(pair[1])]
-            ranked = sorted(scored, key=lambda pair: pair[1], reverse=self.mode == "max")
-            for record, score in ranked[:_BEST_SHOWN]:
+            best = heapq.nlargest if self.mode == "max" else heapq.nsmallest
+            for record, score in best(_BEST_SHOWN, scored, key=lambda pair: pair[1]):
                 table.add_row(record.name, escape(point_text(record.settings)), "", _points(score), "", record.status)
             return table
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from raydistill.population import population_scheduler
 from raydistill.ray_losses import explained
 from raydistill.ray_session import Demand, connected, places_for, ray_storage, remove_ray_storage, started_here
 from raydistill.ray_shipping import ship
-from raydistill.ray_waiting import Queue, wait_for_room
+from raydistill.ray_waiting import Queue, many_pending, wait_for_room
 from raydistill.ray_watch import shown
 from raydistill.search_space import AshaScheduler, LoadedSweep, MedianScheduler, PbtScheduler
 from raydistill.stopping import Stop
@@ -30,6 +31,7 @@ from raydistill.trial_workers import EPOCH, SCORE, flat_trial, group_trial
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # every number is in the run directories
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C is ours; the files are the state
 os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")  # a trial that failed has no score
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1000000000")  # no snapshots of all trials: none is ever restored
 
 import ray
 import ray.tune
@@ -54,12 +56,13 @@ def run_sweep_on_ray(plan: Plan, display: SweepDisplay, stop: Stop) -> None:
     resources, config = loaded.sweep.resources, loaded.config
     groups = resources.num_workers > 1
     cpus = max(cpus_of(config), resources.num_workers * resources.cpus_per_worker)
-    with connected(cpus, groups, meanwhile="ray.train.torch"):
+    trained = plan.directory.teacher.finished  # then the driver needs no torch: that is most of its memory
+    with connected(cpus, groups, meanwhile="" if trained else "ray.train.torch"):
         demand = _of_a_trial(loaded)
         wait_for_room(demand, config.scaling.wait_seconds, display, stop)
         if groups:
             _refuse_without_dashboard()
-        if not plan.directory.teacher.finished:
+        if not trained:
             run_on_workers(config, display, stop, only="teacher")
         _run_trials(plan, display, demand, stop)
 
@@ -100,6 +103,7 @@ def _run_trials(plan: Plan, display: SweepDisplay, demand: Demand, stop: Stop) -
         "storage": f"{ray_storage(config.output)}/groups",
         "population": isinstance(sweep.scheduler, PbtScheduler),
         "shipped": ship(_students_weights(plan.loaded)),
+        "logged": config.logging.mlflow is not None or config.logging.wandb is not None,
     }
     try:
         with shown(board, Queue(demand, config.scaling.wait_seconds, display), display, stop):
@@ -164,8 +168,10 @@ def _fit(plan: Plan, display: SweepDisplay, shared: dict[str, Any], which: _Roun
             verbose=0,
         ),
     )
+    known = plan.loaded.points is not None and not population
     try:
-        tuner.fit()
+        with many_pending(places_for(wanted)) if known else contextlib.nullcontext():
+            tuner.fit()
     finally:
         for name, started in recorder.started.items():
             plan.interrupted(name, time.monotonic() - started)

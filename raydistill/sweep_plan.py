@@ -45,6 +45,9 @@ class Plan:
         self._replay = replay
         self._claim()
         self._records = {record.name: record for record in self._recorded()}
+        self._of_point: dict[int, set[str]] = {}  # names of a point's trials, to find them among many
+        for record in self._records.values():
+            self._of_point.setdefault(record.point, set()).add(record.name)
         self._suggestions = Suggestions(loaded) if loaded.points is None else None
         self._waiting: dict[int, set[int]] = {}  # seeds of a suggested point that have not ended
         self._queue: deque[TrialRecord] = deque()
@@ -155,8 +158,7 @@ class Plan:
         checkpoint.write_text(file, dump_sweep(self.loaded))
 
     def _recorded(self) -> Iterator[TrialRecord]:
-        for directory in self.directory.trials():
-            record = directory.read()
+        for record in self.directory.records():
             yield dataclasses.replace(record, status="unfinished", reason="") if record.status == "failed" else record
 
     def _suggested_before(self) -> list[Point]:
@@ -184,6 +186,7 @@ class Plan:
         for seed in self.loaded.sweep.seeds:
             name = f"p{number:04d}-seed{seed}" if role == "searched" else f"{role}-seed{seed}"
             record = self._records.setdefault(name, TrialRecord(name, role, number, seed, settings))
+            self._of_point.setdefault(number, set()).add(name)
             if not record.ended or self._replay:
                 self._queue.append(record)
             else:
@@ -197,8 +200,11 @@ class Plan:
         trial.write(record)
 
     def _end(self, record: TrialRecord) -> None:
+        trial = self.directory.trial(record.name)
         self._records[record.name] = record
-        self.directory.trial(record.name).write(record)
+        trial.write(record)
+        if record.ended:  # three fifths of its disk space, for nothing: it will not go on
+            trial.run.remove_checkpoints()
         self._tell(record)
 
     def _tell(self, record: TrialRecord) -> None:
@@ -209,7 +215,7 @@ class Plan:
         waiting.discard(record.seed)
         if waiting or self._suggestions is None:
             return
-        same_point = [other for other in self._records.values() if other.point == record.point]
+        same_point = [self._records[name] for name in sorted(self._of_point[record.point])]
         scores = [score for score in (self.score(other.name) for other in same_point) if not math.isnan(score.value)]
         if len(scores) < len(same_point) or any(other.status == "failed" for other in same_point):
             self._suggestions.tell_failed(record.point)

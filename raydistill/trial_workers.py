@@ -76,7 +76,7 @@ def _run_and_report(
 
     def on_epoch(event: EpochDone) -> None:
         if record.role == "searched" and event.epoch < event.epochs and f"val/{metric}" in event.metrics:
-            report(_for_ray(event.metrics, event.epoch, metric))
+            report(_for_ray(event.metrics, event.epoch, shared))
 
     if not record.ended:
         tell, shipped = (lambda event: board.put.remote(event)), shared["shipped"]
@@ -85,7 +85,7 @@ def _run_and_report(
             return reason
     evaluations = [line for line in trial.run.lines() if f"val/{metric}" in line]
     for line in evaluations if record.ended else evaluations[-1:]:
-        report(_for_ray(line, int(line["epoch"]), metric))
+        report(_for_ray(line, int(line["epoch"]), shared))
     return ""
 
 
@@ -98,13 +98,13 @@ def _leaving_no_weights(trial: TrialDirectory) -> Iterator[None]:
         drop_weights(trial.path)
 
 
-def _for_ray(metrics: dict[str, float], epoch: int, metric: str) -> dict[str, Any]:
-    """Return an evaluated epoch as schedulers and loggers take it."""
-    return {
-        **{metric_name(name): value for name, value in metrics.items()},
-        EPOCH: epoch,
-        SCORE: metrics[f"val/{metric}"],
-    }
+def _for_ray(metrics: dict[str, float], epoch: int, shared: dict[str, Any]) -> dict[str, Any]:
+    """Return an evaluated epoch as schedulers take it, and as Ray's loggers do where there are any.
+
+    Ray keeps statistics of every metric of every trial in the driver: 3 KiB each, which thousands of trials feel.
+    """
+    logged = {metric_name(name): value for name, value in metrics.items()} if shared["logged"] else {}
+    return {**logged, EPOCH: epoch, SCORE: metrics[f"val/{shared['metric']}"]}
 
 
 def group_trial(settings: dict[str, Any], shared: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from raydistill.checkpoint import load, save, write_text
 from raydistill.errors import UserError
 from raydistill.files import append_line, remove, rename
 from raydistill.mirror import drop_weights, exists, fetched, folder, named, place_of, pull
+from raydistill.object_cache import cache_folder
 from raydistill.object_store import Store, store
 from tests.object_store import BUCKET, s3_server, unsteady
 
@@ -92,7 +93,7 @@ def test_where_copies_are_kept(variables: dict[str, str], expected: str, monkeyp
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert str(mirror.cache_folder()) == expected
+    assert str(cache_folder()) == expected
 
 
 # From here to the store -----------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -295,3 +296,25 @@ def test_an_elastic_run_begins_with_room_for_its_fewest_workers(cluster: _Cluste
     cluster.nodes = _gpu_nodes_at(0, 0)
     had = launch._had(load_config("quickstart", settings), cluster.heard.append, cluster.stop)
     assert (had.num_workers, had.wanted, cluster.heard) == (2, {"CPU": 4, "GPU": 1}, [])
+
+
+@pytest.mark.parametrize(("address", "pending"), [("", 2), ("somewhere:6379", 200)])
+def test_ray_asks_for_many_trials_at_once_where_all_points_are_known(
+    address: str, pending: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ray.tune.execution.tune_controller import _get_max_pending_trials
+    from ray.tune.search import Searcher, SearchGenerator
+
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    search = SearchGenerator(Searcher(metric="score", mode="max"))
+    assert _get_max_pending_trials(search) == 1
+    with ray_waiting.many_pending(2):
+        assert _get_max_pending_trials(search) == pending
+    assert _get_max_pending_trials(search) == 1
+
+
+def test_how_many_trials_are_asked_for_at_once_can_be_said_in_rays_own_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNE_MAX_PENDING_TRIALS_PG", "7")
+    with ray_waiting.many_pending(2):
+        assert os.environ["TUNE_MAX_PENDING_TRIALS_PG"] == "7"
+    assert os.environ["TUNE_MAX_PENDING_TRIALS_PG"] == "7"

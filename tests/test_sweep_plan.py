@@ -227,6 +227,28 @@ def test_a_trial_without_a_word_or_a_result_was_stopped(tmp_path: Path) -> None:
     assert plan.end("baseline-seed0", 1.0).status == "stopped"
 
 
+def test_an_ended_trial_keeps_its_weights_and_no_checkpoint(tmp_path: Path) -> None:
+    plan = _plan(tmp_path)
+    list(_handed_out(plan))
+    files = ("best.pt", "last.pt", "checkpoint.pt", "checkpoint.1.pt")
+    for name, finished in (("baseline-seed0", True), ("p0000-seed0", False), ("p0001-seed0", False)):
+        _evaluated(plan, name, 0.1, finished=finished)
+        for file in files:
+            (plan.directory.trial(name).run.path / file).write_bytes(b"weights")
+    assert plan.end("baseline-seed0", 1.0).status == "finished"
+    assert plan.end("p0000-seed0", 1.0).status == "stopped"
+    assert plan.end("p0001-seed0", 1.0, lost="its worker was lost").status == "failed"  # it is tried again
+    kept = {
+        name: sorted(file.name for file in plan.directory.trial(name).run.path.glob("*.pt"))
+        for name in ("baseline-seed0", "p0000-seed0", "p0001-seed0")
+    }
+    assert kept == {
+        "baseline-seed0": ["best.pt", "last.pt"],
+        "p0000-seed0": ["best.pt", "last.pt"],
+        "p0001-seed0": sorted(files),
+    }
+
+
 # The score ------------------------------------------------------------------------------------------------------------
 def test_the_score_is_that_of_the_best_epoch_and_knows_the_last(tmp_path: Path) -> None:
     plan = _plan(tmp_path)

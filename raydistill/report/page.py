@@ -14,7 +14,7 @@ import pandas as pd
 
 from raydistill.report import page_tables
 from raydistill.report.build import Report
-from raydistill.report.screen import LABELS, counts, failed_trials, gains_over, headline, is_score, measure, one_line
+from raydistill.report.screen import LABELS, counts, failed_trials, few, gains_over, headline, is_score, measure
 
 if TYPE_CHECKING:
     from raydistill.report.pictures import Picture
@@ -48,6 +48,7 @@ def _body(report: Report, pictures: Mapping[str, Picture], has_recipe: bool) -> 
     if len(report.summary):
         parts.append(f"<h2>{'Points' if report.kind == 'sweep' else 'Stages'}</h2>")
         parts.append(f"<p class=faint>{_legend(report)}</p>{page_tables.points(report)}")
+        parts.append(_left_out(report, report.summary, "mean", "summary.csv"))
     if pictures:
         parts.append("<h2>Pictures</h2>")
         parts += [_figure(name, picture) for name, picture in pictures.items()]
@@ -58,10 +59,17 @@ def _body(report: Report, pictures: Mapping[str, Picture], has_recipe: bool) -> 
         parts.append(f"<h2>Gain by class over the student alone</h2>{by_class}")
     if len(report.trials):
         parts.append(
-            f"<details><summary>All {len(report.trials)} trials</summary>{page_tables.trials(report)}</details>"
+            f"<details><summary>All {len(report.trials)} trials</summary>{page_tables.trials(report)}"
+            f"{_left_out(report, report.trials, report.metric, 'trials.csv')}</details>"
         )
     parts.append(_files(has_recipe))
     return parts
+
+
+def _left_out(report: Report, table: pd.DataFrame, score: str, file: str) -> str:
+    """Say where the rows are that the page has no room for."""
+    number = len(table) - len(page_tables.best_rows(report, table, score))
+    return f'<p class=faint>{number} more, none of them better, in <a href="{file}">{file}</a>.</p>' if number else ""
 
 
 def _main_row(report: Report) -> pd.Series[Any] | None:
@@ -97,13 +105,11 @@ def _legend(report: Report) -> str:
 
 
 def _failures(report: Report) -> str:
-    failures = failed_trials(report)
-    items = "".join(f"<li><b>{escape(name)}</b>: {escape(reason)}</li>" for name, reason in failures)
-    return f"<h2>Failed trials</h2><ul>{items}</ul>" if failures else ""
+    return _list("Failed trials", [f"{name}: {reason}" for name, reason in failed_trials(report)])
 
 
 def _list(title: str, sentences: list[str]) -> str:
-    items = "".join(f"<li>{escape(one_line(sentence))}</li>" for sentence in sentences)
+    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in few(sentences))
     return f"<h2>{escape(title)}</h2><ul>{items}</ul>" if sentences else ""
 
 

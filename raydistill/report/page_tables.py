@@ -19,6 +19,9 @@ from raydistill.report.trials import SCORES, SIZES, TEST
 
 Style = Literal["text", "score", "gain", "number", "share"]
 _LONG = 40  # letters; a longer text is broken into lines
+MOST_ROWS = 500
+"""Of points and of trials, the controls apart: a browser sorts thousands of rows for seconds, and nobody reads them."""
+_CONTROLS = ("baseline", "constant", "teacher")
 _DETAILS = {"best_epoch": "best epoch", "epochs": "epochs", "seconds": "seconds"}
 
 
@@ -33,8 +36,8 @@ class Column:
 
 
 def points(report: Report) -> str:
-    """Return the summary: points of a sweep, or stages of runs."""
-    table, metric = report.summary, _style(report)
+    """Return the summary: points of a sweep, or stages of runs; the best of very many."""
+    table, metric = best_rows(report, report.summary, "mean"), _style(report)
     rows = [row for _, row in table.iterrows()]
     columns = [
         Column("point" if report.kind == "sweep" else "stage", "text", [point_name(report, row) for row in rows])
@@ -42,7 +45,7 @@ def points(report: Report) -> str:
     columns.append(Column(report.metric, metric, list(table["mean"]), list(table["std"])))
     columns.append(Column("n", "number", list(table["n"])))
     for other in gains_over(report):
-        columns.append(_gain(report, f"gain_over_{other}", f"vs {LABELS[other]}"))
+        columns.append(_gain(report, table, f"gain_over_{other}", f"vs {LABELS[other]}"))
         if other == "baseline":
             columns += [
                 Column(f"95% {end}", _gain_style(report), list(table[f"gain_over_baseline_{end}"]))
@@ -53,7 +56,7 @@ def points(report: Report) -> str:
         on_test = list(table[f"{TEST}mean"]), list(table[f"{TEST}std"])
         columns.append(Column(f"test {report.metric}", metric, *on_test))
         columns += [
-            _gain(report, f"{TEST}gain_over_{other}", f"test vs {LABELS[other]}") for other in gains_over(report)
+            _gain(report, table, f"{TEST}gain_over_{other}", f"test vs {LABELS[other]}") for other in gains_over(report)
         ]
     columns += _settings(report, table)
     columns.append(Column("best", metric, list(table["best"])))
@@ -69,8 +72,8 @@ def points(report: Report) -> str:
 
 
 def trials(report: Report) -> str:
-    """Return every trial with its scores."""
-    table = report.trials
+    """Return every trial with its scores; the best of very many."""
+    table = best_rows(report, report.trials, report.metric)
     columns = [Column("trial", "text", list(table["trial"]))]
     columns.append(Column(report.part, "text", [LABELS[name] for name in table[report.part]]))
     columns += [Column(name, "number", list(table[name])) for name in ("point", "seed") if name in table]
@@ -87,6 +90,13 @@ def trials(report: Report) -> str:
     if table["reason"].any():
         columns.append(Column("reason", "text", [one_line(reason) for reason in table["reason"]]))
     return html(columns, [_row_class(report, row) for _, row in table.iterrows()], "Trials")
+
+
+def best_rows(report: Report, table: pd.DataFrame, score: str) -> pd.DataFrame:
+    """Return the rows that the page shows, in their order: the controls, and those of the best of the others."""
+    others = table.loc[~table[report.part].isin(_CONTROLS), score]
+    ranked = others.sort_values(ascending=report.mode == "min", kind="stable").index
+    return table.drop(index=ranked[MOST_ROWS:])
 
 
 def effects(report: Report) -> str:
@@ -173,8 +183,7 @@ def _style(report: Report) -> Style:
     return "score" if is_score(report.metric) else "number"
 
 
-def _gain(report: Report, name: str, title: str) -> Column:
-    table = report.summary
+def _gain(report: Report, table: pd.DataFrame, name: str, title: str) -> Column:
     return Column(title, _gain_style(report), list(table[name]), list(table[f"{name}_std"]))
 
 
@@ -183,7 +192,7 @@ def _gain_style(report: Report) -> Style:
 
 
 def _row_class(report: Report, row: pd.Series[Any]) -> str:
-    if row[report.part] in ("baseline", "constant", "teacher"):
+    if row[report.part] in _CONTROLS:
         return "control"
     if report.best is None or row["point"] != report.best.row["point"]:
         return ""

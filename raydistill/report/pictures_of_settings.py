@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from raydistill.schedules import decay_at
 
 _MOST_PANELS = 24
 _MOST_TICKS = 6
-_FEW_CURVES = 30
+_FEW_CURVES, _MOST_CURVES = 30, 500
 _DOT: dict[str, Any] = {"color": COLORS["searched"], "marker": "o", "linestyle": "", "ms": 3.5, "alpha": 0.6}
 _HOLLOW: dict[str, Any] = {**_DOT, "markerfacecolor": "none", "alpha": 0.35}
 _DECAY = TypeAdapter[Any](Decay)
@@ -92,11 +93,13 @@ def decays(report: Report) -> Figure | None:
     colours = ScalarMappable(Normalize(faintest, high), "viridis_r")
     progress = np.linspace(0, 1, 101)
     width, alpha = (1.6, 1.0) if len(means) <= _FEW_CURVES else (1.0, 0.6)
-    for text, score in means.sort_values(ascending=report.mode == "max").items():  # the best on top
+    ranked = means.sort_values(ascending=report.mode == "max")  # the best on top
+    step = math.ceil(len(ranked) / _MOST_CURVES)
+    for text, score in ranked.iloc[::-step].iloc[::-1].items():
         decay = _DECAY.validate_python(json.loads(str(text)))
         curves.plot(progress, [decay_at(decay, t) for t in progress], color=colours.to_rgba(score, alpha), lw=width)
     figure.colorbar(colours, ax=curves, label=f"mean {report.metric}", shrink=0.9)
-    name(curves, "", "progress t of the training", "d(t)")
+    name(curves, "" if step == 1 else f"one in {step}, by score", "progress t of the training", "d(t)")
     labels = table.groupby("label")["score"].mean().sort_values(ascending=report.mode == "max").index
     for at, label in enumerate(labels):
         _mean_and_dots(strip, table.loc[table["label"] == label, "score"] * factor, at)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
@@ -17,6 +19,7 @@ from raydistill.report.effects import of_interest
 from raydistill.report.screen import LABELS, is_score
 
 _PANELS_PER_ROW = 4
+_MOST_LINES = 1000
 _GENERAL = ("train/detection/total", "train/decay", "train/learning_rate")
 # Faint lines first, so that what they are compared with lies on top.
 _ORDER = ("searched", "teacher", "baseline", "constant", "distilled", "best")
@@ -32,14 +35,17 @@ def scores(report: Report) -> Figure | None:
     groups = _groups(report)
     handles = []
     for group in _ORDER:
+        trials = groups.get(group, [])
+        drawn = _some(trials)
         lines = [
             (own["epoch"].to_numpy(), factor * own["value"].to_numpy())
-            for trial, own in values[values["trial"].isin(groups.get(group, ()))].groupby("trial", observed=True)
+            for _, own in values[values["trial"].isin(drawn)].groupby("trial", observed=True)
         ]
         if lines:
             _lines(axes, lines, group)
             label = "best point" if group == "best" else LABELS[group]
-            handles.append(Line2D([], [], color=COLORS[group], linewidth=1.8, label=f"{label} ({len(lines)})"))
+            number = f"{len(lines)}" if len(drawn) == len(trials) else f"{len(lines)} of {len(trials)}"
+            handles.append(Line2D([], [], color=COLORS[group], linewidth=1.8, label=f"{label} ({number})"))
     if report.kind == "sweep":
         for score in report.teachers.values():
             axes.axhline(factor * score, color=COLORS["teacher"], linestyle="--", linewidth=1.2)
@@ -116,15 +122,20 @@ def _groups(report: Report) -> dict[str, list[str]]:
     return {str(name): list(own) for name, own in trials["trial"].groupby(group)}
 
 
+def _some(trials: Sequence[str]) -> Sequence[str]:
+    """Return the trials to draw, from first to last: thousands of lines would be one blot."""
+    return trials[:: max(1, math.ceil(len(trials) / _MOST_LINES))]
+
+
 def _lines(axes: Axes, lines: Sequence[tuple[Any, Any]], group: str) -> None:
     faint = group == "searched"
     alpha = max(0.04, min(0.8, 15 / len(lines))) if faint else 0.95
-    curves = [list(zip(x, y, strict=True)) for x, y in lines]
+    curves = [np.column_stack(line) for line in lines]
     axes.add_collection(
         LineCollection(curves, colors=COLORS[group], linewidths=1.0 if faint else 1.8, alpha=alpha), autolim=True
     )
-    for x, y in lines:  # an evaluation that is alone, or the last one
-        axes.plot(x[-1:], y[-1:], "o", color=COLORS[group], ms=2.5 if faint else 4, alpha=alpha)
+    ends = np.array([curve[-1] for curve in curves])  # an evaluation that is alone, or the last one
+    axes.plot(ends[:, 0], ends[:, 1], "o", color=COLORS[group], ms=2.5 if faint else 4, alpha=alpha)
 
 
 def _panel_title(metric: str) -> str:

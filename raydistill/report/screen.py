@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -14,6 +15,7 @@ from raydistill.report.settings import as_text as setting_as_text
 from raydistill.report.trials import TEST
 
 _ROWS = 10
+_MOST_SENTENCES = 20
 _OTHERS = {"baseline": "the student alone", "constant": "the constant weight", "teacher": "the teacher"}
 LABELS = {
     "baseline": "student alone",
@@ -30,9 +32,9 @@ def as_text(report: Report) -> str:
     parts = [counts(report), *headline(report), "", _tables(report)]
     failures = failed_trials(report)
     if failures:
-        parts += ["", "Failed:", *(f"  {name}: {reason}" for name, reason in failures)]
+        parts += ["", "Failed:", *(f"  {line}" for line in few([f"{name}: {reason}" for name, reason in failures]))]
     if report.notes:
-        parts += ["", *(f"Note: {one_line(note)}" for note in report.notes)]
+        parts += ["", *(f"Note: {line}" for line in few(report.notes))]
     if report.output is not None:
         parts += ["", f"Report: {place_of(report.output / 'report.html')}"]
     return "\n".join(parts)
@@ -72,6 +74,12 @@ def failed_trials(report: Report) -> list[tuple[str, str]]:
         (str(name), one_line(reason) or "no reason was recorded")
         for name, reason in zip(failed["trial"], failed["reason"], strict=True)
     ]
+
+
+def few(sentences: Sequence[str]) -> list[str]:
+    """Return the first of them, a line each, and how many more there are: thousands of trials can fail."""
+    more = len(sentences) - _MOST_SENTENCES
+    return [one_line(sentence) for sentence in sentences[:_MOST_SENTENCES]] + [f"... and {more} more"] * (more > 0)
 
 
 def point_name(report: Report, row: pd.Series[Any]) -> str:

@@ -164,7 +164,7 @@ def test_the_data_is_read_once_for_trials_that_follow_one_another(
 ) -> None:
     read = []
     original = trial_module.build_splits
-    monkeypatch.setattr(trial_module, "build_splits", lambda data: read.append(data) or original(data))
+    monkeypatch.setattr(trial_module, "build_splits", lambda *given: read.append(given) or original(*given))
     for name in (BASELINE, POINT):
         assert _Ran(sweep, name).reason == ""
     assert len(read) == 1

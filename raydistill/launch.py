@@ -13,6 +13,7 @@ from raydistill.board import Board
 from raydistill.config import Config
 from raydistill.errors import UserError, first_line
 from raydistill.events import Event, Listener, Note
+from raydistill.ray_node import node_watched
 from raydistill.ray_session import (
     TerminatedError,
     connected,
@@ -86,7 +87,7 @@ def run_on_workers(config: Config, listener: Listener, stop: Stop, only: StageNa
         ),
     )
     try:
-        with shown(board, listener, stop):
+        with node_watched(stop), shown(board, listener, stop):
             in_a_thread(trainer.fit)
     except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
         end = explained(error, stop, config.scaling.max_failures, _told(board))

@@ -32,6 +32,7 @@ import ray
 
 _POLL_SECONDS = 0.3
 _PATIENCE_SECONDS = 60
+_JOIN_SECONDS = 10
 _OBJECT_STORE_BYTES = 200 * 1024**2  # only small messages pass through it
 
 
@@ -257,8 +258,9 @@ def shown(board: Any, listener: Listener, stop: Stop) -> Iterator[None]:
         yield
     finally:
         done.set()
-        thread.join()
-        _show_new(board, listener)
+        thread.join(_JOIN_SECONDS)
+        if not thread.is_alive():  # else Ray does not answer
+            _show_new(board, listener)
 
 
 def _at_work(board: Any) -> bool:

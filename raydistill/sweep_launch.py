@@ -15,6 +15,7 @@ from raydistill.errors import UserError
 from raydistill.launch import cpus_of, run_on_workers
 from raydistill.population import population_scheduler
 from raydistill.ray_losses import explained
+from raydistill.ray_node import node_watched
 from raydistill.ray_session import connected, places_for, shown
 from raydistill.ray_waiting import wait_for_room
 from raydistill.search_space import AshaScheduler, LoadedSweep, MedianScheduler, PbtScheduler
@@ -96,7 +97,7 @@ def _run_trials(plan: Plan, display: SweepDisplay, wanted: dict[str, float], sto
         "population": isinstance(sweep.scheduler, PbtScheduler),
     }
     try:
-        with shown(board, display, stop):
+        with node_watched(stop), shown(board, display, stop):
             if shared["population"]:
                 _fit(plan, display, {**shared, "population": False}, _Round.CONTROLS)
                 _fit(plan, display, shared, _Round.POPULATION)

@@ -33,11 +33,30 @@ LAYERS: dict[str, int] = {
     "bench": 4,
     # the command lines, and Ray
     **dict.fromkeys(
-        ("ray_session", "ray_waiting", "ray_losses", "launch", "population", "trial_workers", "sweep_launch"), 4
+        (
+            "ray_session",
+            "ray_waiting",
+            "ray_losses",
+            "ray_node",
+            "launch",
+            "population",
+            "trial_workers",
+            "sweep_launch",
+        ),
+        4,
     ),
     **dict.fromkeys(("train", "evaluate", "tune", "__main__"), 5),
 }
-USES_RAY = {"ray_session", "ray_waiting", "ray_losses", "launch", "population", "trial_workers", "sweep_launch"}
+USES_RAY = {
+    "ray_session",
+    "ray_waiting",
+    "ray_losses",
+    "ray_node",
+    "launch",
+    "population",
+    "trial_workers",
+    "sweep_launch",
+}
 COMMANDS = {"__main__", "train", "evaluate", "tune", "report.__main__", "bench.__main__"}
 
 

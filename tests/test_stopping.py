@@ -118,8 +118,8 @@ def test_a_driver_whose_node_is_dead_ends_with_a_sentence(
     nodes: list[dict[str, Any]], lost: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ray_node, "_LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(ray_node.ray, "nodes", lambda: nodes)
-    monkeypatch.setattr(ray_node.ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "own"))
+    monkeypatch.setattr(ray_session.ray, "nodes", lambda: nodes)
+    monkeypatch.setattr(ray_session.ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "own"))
     ends = pytest.raises(UserError, match="Ray was lost on this machine") if lost else contextlib.nullcontext()
     with ends, stoppable() as stop, ray_node.node_watched(stop):
         time.sleep(30 if lost else 0.2)

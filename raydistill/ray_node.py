@@ -6,7 +6,6 @@ import contextlib
 import threading
 from collections.abc import Iterator
 
-from raydistill import ray_session  # sets Ray's environment and imports it
 from raydistill.stopping import Stop
 
 _LOOK_SECONDS = 2
@@ -15,7 +14,9 @@ _LOOK_SECONDS = 2
 @contextlib.contextmanager
 def node_watched(stop: Stop) -> Iterator[None]:
     """End what the main thread does, with a sentence, once the node is lost that this process is connected to."""
-    own, done = ray_session.ray.get_runtime_context().get_node_id(), threading.Event()
+    import ray  # not before ray_session has set its environment
+
+    own, done = ray.get_runtime_context().get_node_id(), threading.Event()
 
     def watch() -> None:
         while not done.wait(_LOOK_SECONDS):
@@ -35,8 +36,8 @@ def node_watched(stop: Stop) -> Iterator[None]:
 
 def _lost(node: str) -> bool:
     """Return whether Ray's head says that the node is dead."""
-    with contextlib.suppress(
-        ray_session.ray.exceptions.RayError, RuntimeError
-    ):  # the head is busy, or going down itself
-        return any(entry["NodeID"] == node and not entry["Alive"] for entry in ray_session.ray.nodes())
+    import ray
+
+    with contextlib.suppress(ray.exceptions.RayError, RuntimeError):  # the head is busy, or going down itself
+        return any(entry["NodeID"] == node and not entry["Alive"] for entry in ray.nodes())
     return False

@@ -148,7 +148,7 @@ importlib.import_module("raydistill." + sys.argv[1])
 """
 
 
-@pytest.mark.parametrize("module", ["launch", "sweep_launch", "ray_node", "ray_waiting"])
+@pytest.mark.parametrize("module", ["launch", "sweep_launch", "ray_waiting"])
 def test_rays_environment_is_set_before_it_is_imported(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray reads it then: set later, its servers ask for a token that its clients do not send."""
     for name in ("RAY_AUTH_MODE", "RAY_ADDRESS"):

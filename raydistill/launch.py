@@ -15,6 +15,7 @@ from raydistill.config import Config
 from raydistill.errors import UserError, first_line
 from raydistill.events import Event, Listener, Note
 from raydistill.mirror import named
+from raydistill.ray_node import node_watched
 from raydistill.ray_session import (
     Demand,
     TerminatedError,
@@ -100,7 +101,7 @@ def run_on_workers(config: Config, listener: Listener, stop: Stop, only: StageNa
         ),
     )
     try:
-        with shown(board, Queue(demand, scaling.wait_seconds, listener), listener, stop):
+        with node_watched(stop), shown(board, Queue(demand, scaling.wait_seconds, listener), listener, stop):
             in_a_thread(trainer.fit)
     except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
         end = explained(error, stop, scaling.max_failures, _told(board))

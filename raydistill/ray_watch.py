@@ -24,6 +24,7 @@ RUN = "run"
 """What the workers of a run are at work on; those of a sweep name their trial."""
 
 _LOOK_SECONDS = 2  # at the cluster
+_JOIN_SECONDS = 10
 
 
 @contextlib.contextmanager
@@ -46,8 +47,9 @@ def shown(board: Any, queue: Queue, listener: Listener, stop: Stop) -> Iterator[
         raise
     finally:
         watch.done.set()
-        thread.join()
-        watch.show_new()
+        thread.join(_JOIN_SECONDS)
+        if not thread.is_alive():  # else Ray does not answer
+            watch.show_new()
 
 
 @dataclass

@@ -18,6 +18,7 @@ from raydistill.errors import UserError
 from raydistill.launch import cpus_of, run_on_workers
 from raydistill.population import population_scheduler
 from raydistill.ray_losses import explained
+from raydistill.ray_node import node_watched
 from raydistill.ray_session import Demand, connected, places_for, ray_storage, remove_ray_storage, started_here
 from raydistill.ray_shipping import ship
 from raydistill.ray_waiting import Queue, many_pending, wait_for_room
@@ -106,7 +107,8 @@ def _run_trials(plan: Plan, display: SweepDisplay, demand: Demand, stop: Stop) -
         "logged": config.logging.mlflow is not None or config.logging.wandb is not None,
     }
     try:
-        with shown(board, Queue(demand, config.scaling.wait_seconds, display), display, stop):
+        queue = Queue(demand, config.scaling.wait_seconds, display)
+        with node_watched(stop), shown(board, queue, display, stop):
             if shared["population"]:
                 _fit(plan, display, {**shared, "population": False}, _Round.CONTROLS)
                 _fit(plan, display, shared, _Round.POPULATION)

@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "raydistill"
 
 USES_RAY = (
-    *("ray_session", "ray_waiting", "ray_losses", "ray_shipping", "ray_watch"),
+    *("ray_session", "ray_waiting", "ray_losses", "ray_node", "ray_shipping", "ray_watch"),
     *("launch", "population", "trial_workers", "sweep_launch"),
 )
 

@@ -132,16 +132,16 @@ def _disturb_after(command: _Command, epochs: int, number: signal.Signals) -> No
 
 
 def test_a_run_survives_workers_that_are_told_to_end_or_killed_and_has_every_epoch_once(tmp_path: Path) -> None:
-    command = _Command(tmp_path / "run", "training.epochs=8", "distillation.baseline=false")
+    command = _Command(tmp_path / "run", "training.epochs=20", "distillation.baseline=false")
     _disturb_after(command, 2, signal.SIGTERM)
-    _disturb_after(command, 5, signal.SIGKILL)
+    _disturb_after(command, 10, signal.SIGKILL)
     assert command.finish() == 0, command.err
     for stage in ("teacher", "distilled"):
-        assert [line["epoch"] for line in metrics_of(RunDirectory(command.output / stage))] == [*range(1, 9)]
+        assert [line["epoch"] for line in metrics_of(RunDirectory(command.output / stage))] == [*range(1, 21)]
     told = "worker 0 was told to end (SIGTERM); its checkpoint is written; Ray starts the workers again"
     killed = "worker 0 was lost: its process was killed"
     assert command.err.index(told) < command.err.index(killed)
-    assert command.err.count("teacher: 8 epochs of 2 steps, going on ") == 2
+    assert command.err.count("teacher: 20 epochs of 2 steps, going on ") == 2
     assert "student distilled" in command.out
 
 

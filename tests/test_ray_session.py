@@ -13,6 +13,7 @@ import pytest
 
 from raydistill import ray_session
 from raydistill.errors import UserError
+from tests.small import run_python
 
 
 def _has(nodes: list[dict[str, float]], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,3 +135,22 @@ def test_rays_dashboard_is_for_this_machine_and_the_token_for_its_owner_and_sign
         assert signal.getsignal(signal.SIGTERM) == before
     assert started["dashboard_host"] == "127.0.0.1"
     assert token.stat().st_mode & 0o777 == 0o600
+
+
+FIRST_IMPORT_OF_RAY = """
+import importlib, os, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "ray":
+            os._exit(0 if os.environ.get("RAY_AUTH_MODE") == "token" else 3)
+sys.meta_path.insert(0, Finder())
+importlib.import_module("raydistill." + sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("module", ["launch", "sweep_launch", "ray_waiting"])
+def test_rays_environment_is_set_before_it_is_imported(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray reads it then: set later, its servers ask for a token that its clients do not send."""
+    for name in ("RAY_AUTH_MODE", "RAY_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    assert run_python("-c", FIRST_IMPORT_OF_RAY, module).returncode == 0

@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from raydistill import checkpoint, engine, evaluation, ray_session, stages, stopping
+from raydistill import checkpoint, engine, evaluation, ray_node, ray_session, stages, stopping
+from raydistill.errors import UserError
 from raydistill.events import Event, Note
 from raydistill.runtime import Worker
 from raydistill.stopping import END_SECONDS, SAVE_SECONDS, Stop, Stopped, stoppable
@@ -97,6 +98,31 @@ def test_loader_processes_leave_ctrl_c_to_their_parent(capfd: pytest.CaptureFixt
             os._exit(7 if stop.wanted else 3)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
     assert capfd.readouterr().err == ""
+
+
+def test_another_thread_can_end_it_with_a_sentence() -> None:
+    with pytest.raises(UserError, match="the machine is gone"), stoppable() as stop:
+        threading.Thread(target=stop.fail, args=["the machine is gone"]).start()
+        time.sleep(30)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "lost"),
+    [
+        ([{"NodeID": "other", "Alive": True}, {"NodeID": "own", "Alive": False}], True),
+        ([{"NodeID": "other", "Alive": False}, {"NodeID": "own", "Alive": True}], False),
+        ([], False),  # the head is only being asked
+    ],
+)
+def test_a_driver_whose_node_is_dead_ends_with_a_sentence(
+    nodes: list[dict[str, Any]], lost: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_node, "_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(ray_session.ray, "nodes", lambda: nodes)
+    monkeypatch.setattr(ray_session.ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "own"))
+    ends = pytest.raises(UserError, match="Ray was lost on this machine") if lost else contextlib.nullcontext()
+    with ends, stoppable() as stop, ray_node.node_watched(stop):
+        time.sleep(30 if lost else 0.2)
 
 
 # Training -------------------------------------------------------------------------------------------------------------

@@ -162,14 +162,14 @@ def _send(number: signal.Signals, pid: int) -> None:
 def _finish(command: Command, code: int | None, expected: Iterable[int], seconds: float) -> Attempt:
     """Repeat a command that ended with ``code`` until it ends well, twice at most, and look what became of it."""
     as_expected = code in expected and "Traceback" not in command.run.said
-    first = command.run.said
+    first = f"exit code {code}: {command.run.said[-3000:]}"
     for _ in range(2):
         if code not in (0, None):
             command.start()
             code = command.wait()
     recovered = code == 0 and as_expected
     same = code == 0 and equal(_undisturbed(command.sweep).command.run, command.run)
-    return Attempt(recovered, command.run.lost, same, seconds, "" if recovered and same else first[-3000:])
+    return Attempt(recovered, command.run.lost, same, seconds, "" if recovered and same else first)
 
 
 def _hit(

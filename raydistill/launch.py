@@ -195,7 +195,7 @@ def _use_gpu(config: Config) -> bool:
     wanted = config.scaling.use_gpu
     if wanted != "auto":
         return bool(wanted)
-    needed = config.scaling.num_workers * config.scaling.gpus_per_worker
+    needed = (config.scaling.min_workers or config.scaling.num_workers) * config.scaling.gpus_per_worker
     return bool(ray.cluster_resources().get("GPU", 0) >= needed)
 
 

@@ -26,6 +26,8 @@ from typing import Any
 from tests.small import REPOSITORY
 
 TIMEOUT = 600
+_ATTEMPTS = 5
+_PORTS = ("dashboard-agent-listen", "dashboard-agent-grpc", "metrics-export", "runtime-env-agent")
 RAY = [sys.executable, "-c", "from ray.scripts.scripts import main; main()"]
 
 
@@ -174,7 +176,7 @@ def started(
         "RAY_AUTH_TOKEN": secrets.token_hex(16),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_worker_niceness": "0",  # where others want the cores too, Ray's workers are last in the queue
-        "RAY_raylet_start_wait_time_s": "120",  # 30 by default
+        "RAY_raylet_start_wait_time_s": "60",  # 30 by default
     }
     head_options = [
         *("--head", f"--port={port}", f"--dashboard-port={dashboard}", f"--num-cpus={cpus}"),
@@ -194,19 +196,22 @@ def started(
 
 
 def _start(options: Sequence[str], environment: Mapping[str, str], log: Path, nodes: list[Node]) -> Node:
-    """Run ``ray start`` in a session of its own; the node is listed before it is there, so that it is always ended."""
-    with log.open("w") as file:
-        starter = subprocess.Popen(
-            [*RAY, "start", f"--dashboard-agent-listen-port={_free_port()}", *options],
-            env=environment,
-            stdout=file,
-            stderr=file,
-            start_new_session=True,
-        )
-    nodes.append(Node(starter.pid))
-    if starter.wait(TIMEOUT):
-        raise RuntimeError(log.read_text())
-    return nodes[-1]
+    """Run ``ray start`` in a session of its own; the node is listed before it is there, so that it is always ended.
+
+    On a machine too busy a raylet gives up its own agents, without a setting for how long it waits: it is tried again.
+    """
+    for _ in range(_ATTEMPTS):
+        # not the ports of another Ray on this machine, which takes Ray's defaults
+        ports = [f"--{name}-port={_free_port()}" for name in _PORTS]
+        with log.open("w") as file:
+            starter = subprocess.Popen(
+                [*RAY, "start", *ports, *options], env=environment, stdout=file, stderr=file, start_new_session=True
+            )
+        nodes.append(Node(starter.pid))
+        if starter.wait(TIMEOUT) == 0:
+            return nodes[-1]
+        nodes.pop().kill()
+    raise RuntimeError(log.read_text())
 
 
 def _takes_jobs(cluster: Cluster) -> bool:

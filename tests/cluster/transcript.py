@@ -82,7 +82,6 @@ def _sweep(cluster: Cluster, nodes: dict[str, Node], paper: _Paper, output: Path
     paper.write("$ cut -d, -f1-6 /mnt/shared/runs/quickstart/report/trials.csv")
     for line in (sweep.report / "trials.csv").read_text().splitlines():
         paper.write(",".join(line.split(",")[:6]))
-    paper.write("$ cat /mnt/shared/runs/quickstart/trials/*/log.txt | grep -i 'going on\\|goes on'")
     return code
 
 

@@ -55,17 +55,20 @@ def s3_server() -> Iterator[S3Server]:
 
 @dataclass
 class UnsteadyFilesystem:
-    """A store's filesystem whose next ``failures`` writes of objects that end so fail, as where the network does."""
+    """A store's filesystem that takes ``after`` objects of this name and then fails so often at the next ones."""
 
     inner: Any
     name: str
     failures: int
+    after: int = 0
     message: str = "AWS Error NETWORK_CONNECTION during PutObject operation: curlCode: 28, Timeout was reached"
 
     def open_output_stream(self, path: str) -> Any:
-        if path.endswith(self.name) and self.failures > 0:
-            self.failures -= 1
-            raise OSError(self.message)
+        if path.endswith(self.name):
+            self.after -= 1
+            if self.after < 0 and self.failures > 0:
+                self.failures -= 1
+                raise OSError(self.message)
         return self.inner.open_output_stream(path)
 
     def __getattr__(self, name: str) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,9 +13,10 @@ import torch
 import yaml
 from PIL import Image
 
-from raydistill import evaluate, train
+from raydistill import evaluate, launch, ray_shipping, train
 from raydistill.checkpoint import RunDirectory
 from raydistill.object_store import store
+from raydistill.shipped import Shipped
 from raydistill.training_state import export
 from tests.object_store import BUCKET, s3_server
 from tests.small import NOT_REPEATABLE, SMALL_RUN, Stage, metrics_of, small_run
@@ -51,11 +54,14 @@ def there(here: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
         yield place.uri
 
 
-def _trained(root: object, output: Path) -> RunDirectory:
+def _data(root: object) -> str:
     paths = {"train_images": "val", "train_annotations": "annotations/val.json"}
-    data = f"data={json.dumps({'format': 'coco', 'root': str(root), **paths})}"
+    return f"data={json.dumps({'format': 'coco', 'root': str(root), **paths})}"
+
+
+def _trained(root: object, output: Path) -> RunDirectory:
     weights = f"student.weights={root}/weights"
-    assert train.main(["quickstart", *SETTINGS, data, weights, "--local", "--output", str(output)]) == 0
+    assert train.main(["quickstart", *SETTINGS, _data(root), weights, "--local", "--output", str(output)]) == 0
     return RunDirectory(output / "baseline")
 
 
@@ -93,3 +99,30 @@ def test_weights_that_are_not_on_the_store_are_a_sentence(
     arguments = ["quickstart", *SETTINGS, f"student.weights={there}/gone", "--local", "--output", str(tmp_path)]
     assert train.main(arguments) == 2
     assert f"{there}/gone: must be a file or folder on the object store, got nothing there" in capsys.readouterr().err
+
+
+@pytest.mark.ray
+def test_a_ray_worker_fetches_its_data_and_gets_weights_that_only_the_command_sees(
+    here: Path, there: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights, sent = tmp_path / "weights.pt", []
+    shutil.copy(here / "weights" / "best.pt", weights)
+
+    def ship_and_hide(names: list[str]) -> Shipped:
+        """Send as to a cluster that was there before; then the worker is on a machine without the file."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("RAY_ADDRESS", "a cluster")
+            sent.append(ray_shipping.ship(names))
+        weights.unlink()
+        return sent[0]
+
+    monkeypatch.setattr(launch, "ship", ship_and_hide)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    arguments = ["quickstart", *SETTINGS, _data(there), f"student.weights={weights}", "--output", str(tmp_path / "run")]
+    assert train.main(arguments) == 0
+    assert [*sent[0]] == [str(weights)]
+    said = capsys.readouterr().err
+    assert re.search(rf"baseline: (\d+) of \1 tensors from {weights}", said)
+    assert "data: 6 training and 6 validation images" in said
+    settings = yaml.safe_load(RunDirectory(tmp_path / "run" / "baseline").config.read_text())
+    assert settings["student"]["weights"] == str(weights)

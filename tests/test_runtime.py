@@ -14,6 +14,7 @@ from raydistill.checkpoint import RunDirectory
 from raydistill.events import EpochDone, Event, Note
 from raydistill.runtime import FileReporter, Worker
 from raydistill.sweep_directory import SweepDirectory
+from tests.ranks import start_ranks
 from tests.small import Listener, metrics_of, small_sweep
 
 
@@ -28,6 +29,18 @@ def _end(reporter: FileReporter) -> None:
 
 def _line(epoch: int) -> dict[str, float]:
     return {"epoch": epoch, "seconds": 0.5, "train/total": 1 / epoch, "val/AP": epoch / 8, "val/class/a b": 0.25}
+
+
+def _slow_data(worker: Worker) -> None:
+    """Let the main worker take longer than the others wait for one another."""
+    assert worker.made_by_main(lambda: (time.sleep(6), worker.rank)[1]) == 0
+
+
+def test_the_others_wait_for_the_main_worker_however_long_it_takes() -> None:
+    processes = start_ranks(_slow_data, 2, seconds=4)
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0, 0]
 
 
 def _event_files(folder: Path) -> list[Path]:

@@ -282,10 +282,32 @@ def test_that_an_output_on_what_is_no_object_store_is_refused(uri, what):
     assert "hidden" not in problem
 
 
-@pytest.mark.parametrize("setting", ["teacher.weights", "student.weights"])
-def test_that_weights_on_an_object_store_are_refused(setting):
-    (problem,) = problems(f"{setting}=s3://bucket/best.pt")
-    assert problem.startswith(f"{setting}: must be a path that all workers share, got s3://bucket/best.pt")
+@pytest.mark.parametrize(("given", "absolute"), [("kept", "{here}/kept"), ("~/kept", "/home/someone/kept")])
+def test_that_the_folder_of_downloads_becomes_absolute(given, absolute, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert load(f"downloads.folder={given}").downloads.folder == absolute.format(here=tmp_path)
+
+
+def test_that_the_folder_of_downloads_is_no_object_store():
+    (problem,) = problems("downloads.folder=s3://bucket/kept")
+    assert problem.startswith("downloads.folder: must be a folder of each machine, got s3://bucket/kept")
+
+
+def test_that_data_and_weights_on_an_object_store_keep_their_address():
+    given = ("data.root=s3://bucket//coco", "student.weights=gs://bucket/best.pt", "teacher.weights=s3://bucket/run")
+    config = load("data.format=coco", *given)
+    assert (config.data.root, config.student.weights) == ("s3://bucket//coco", "gs://bucket/best.pt")
+    assert (config.teacher.weights, config.teacher.train) == ("s3://bucket/run", False)
+    assert yaml.safe_load(dump(config))["data"]["root"] == "s3://bucket//coco"
+
+
+def test_that_other_addresses_are_refused():
+    found = problems("data.format=coco", "data.root=http://host/coco", "student.weights=s3://key:secret@bucket/a")
+    assert [problem.partition(",")[0] for problem in found] == [
+        "data.root: must be on an object store (s3://",
+        "student.weights: must name a bucket and a path only",
+    ]
 
 
 def test_that_a_teacher_from_a_file_is_not_trained():

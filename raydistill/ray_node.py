@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from raydistill.stopping import Stop
 
-_LOOK_SECONDS = 2
+_LOOK_SECONDS = 5
 
 
 @contextlib.contextmanager

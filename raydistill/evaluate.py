@@ -17,6 +17,7 @@ from raydistill.object_store import is_remote
 
 if TYPE_CHECKING:
     from raydistill.columns import Detections
+    from raydistill.config import Downloads
     from raydistill.data.dataset import DetectionDataset
     from raydistill.scoring import Scores
 
@@ -29,8 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with_files = options.annotations is not None and options.detections is not None
     if with_weights == with_files or (with_files and options.weights is not None):
         parser.error("give either WEIGHTS and DATA, or --annotations and --detections")
-    if options.batch_size < 1 or options.num_workers < 0 or not options.download_gb > 0:
-        parser.error("--batch-size must be at least 1, --num-workers at least 0 and --download-gb above 0")
+    if options.batch_size < 1 or options.num_workers < 0:
+        parser.error("--batch-size must be at least 1 and --num-workers at least 0")
     try:
         _check_backend(options.backend)
         scores, detections = (_score_files(options), None) if with_files else _score_weights(options)
@@ -81,7 +82,7 @@ def _score_weights(options: argparse.Namespace) -> tuple[Scores, Detections]:
     """Run the net that the weights file describes on the data."""
     import torch
 
-    from raydistill.config import Downloads, Loader
+    from raydistill.config import Loader
     from raydistill.config.sections import Input
     from raydistill.data.build import open_dataset
     from raydistill.data.checks import check_sides
@@ -101,7 +102,7 @@ def _score_weights(options: argparse.Namespace) -> tuple[Scores, Detections]:
         detector.classes,
         options.difficult,
         options.coordinates,
-        Downloads(folder=options.download_folder, max_gb=options.download_gb),
+        _downloads(options),
     )
     _check_classes(dataset, detector.classes, weights)
     resizing = detector.model.transform
@@ -112,6 +113,18 @@ def _score_weights(options: argparse.Namespace) -> tuple[Scores, Detections]:
     speed = f"{result.images_per_second:.1f} images/s"
     sys.stderr.write(f"{len(result.found)} detections into {place_of(_detections_file(options))}, {speed}\n")
     return result.scores, result.detections
+
+
+def _downloads(options: argparse.Namespace) -> Downloads:
+    from pydantic import ValidationError
+
+    from raydistill.config import Downloads
+
+    try:
+        return Downloads(folder=options.download_folder, max_gb=options.download_gb)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise UserError(f"--download-folder, --download-gb: {problem['msg']}, got {problem['input']}") from error
 
 
 def _detections_file(options: argparse.Namespace) -> Path:

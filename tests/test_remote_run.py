@@ -126,3 +126,11 @@ def test_a_ray_worker_fetches_its_data_and_gets_weights_that_only_the_command_se
     assert "data: 6 training and 6 validation images" in said
     settings = yaml.safe_load(RunDirectory(tmp_path / "run" / "baseline").config.read_text())
     assert settings["student"]["weights"] == str(weights)
+
+
+@pytest.mark.parametrize("wrong", [("--download-folder", "s3://bucket/x"), ("--download-gb", "-1")])
+def test_a_wrong_place_for_downloads_is_a_sentence(
+    here: Path, capsys: pytest.CaptureFixture[str], wrong: tuple[str, str]
+) -> None:
+    assert evaluate.main([str(here / "weights"), str(here), *wrong]) == 2
+    assert capsys.readouterr().err.startswith("--download-folder, --download-gb: ")

@@ -70,7 +70,7 @@ def test_that_ci_installs_and_tests_as_the_readme_says():
     assert [line for line in ci.splitlines() if line.startswith("pip install")] == [
         install.replace("pip install", "pip install --quiet")
     ]
-    assert ci.splitlines()[-1] == test == "pytest"
+    assert ci.splitlines()[-1] == test == "pytest -n auto"
 
 
 def test_that_every_command_of_the_readme_does_what_it_says(world, monkeypatch):

@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 
-from raydistill import tune
+from raydistill import runtime, tune
 from raydistill.checkpoint import RunDirectory
 from raydistill.events import EpochDone, Event, Note
 from raydistill.runtime import FileReporter, Worker
 from raydistill.sweep_directory import SweepDirectory
-from tests.ranks import start_ranks
 from tests.small import Listener, metrics_of, small_sweep
 
 
@@ -31,16 +30,26 @@ def _line(epoch: int) -> dict[str, float]:
     return {"epoch": epoch, "seconds": 0.5, "train/total": 1 / epoch, "val/AP": epoch / 8, "val/class/a b": 0.25}
 
 
-def _slow_data(worker: Worker) -> None:
-    """Let the main worker take longer than the others wait for one another."""
-    assert worker.made_by_main(lambda: (time.sleep(6), worker.rank)[1]) == 0
+def test_a_main_worker_that_takes_long_tells_the_others_all_the_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+
+    def broadcast(worker: Worker, value: Any) -> Any:
+        told.append(value)
+        return value
+
+    monkeypatch.setattr(Worker, "broadcast", broadcast)
+    monkeypatch.setattr(runtime, "_SIGN_OF_LIFE_SECONDS", 0.01)
+    assert Worker(0, 2).made_by_main(lambda: time.sleep(0.2) or "data") == "data"
+    *waiting, made, value = told
+    assert len(waiting) >= 2
+    assert not any(waiting)
+    assert (made, value) == (True, "data")
 
 
-def test_the_others_wait_for_the_main_worker_however_long_it_takes() -> None:
-    processes = start_ranks(_slow_data, 2, seconds=4)
-    for process in processes:
-        process.join(120)
-    assert [process.exitcode for process in processes] == [0, 0]
+def test_the_other_workers_wait_until_the_main_one_has_made_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[Any] = [False, False, True, "data"]
+    monkeypatch.setattr(Worker, "broadcast", lambda worker, value: heard.pop(0))
+    assert Worker(1, 2).made_by_main(lambda: pytest.fail("made here")) == "data"
 
 
 def _event_files(folder: Path) -> list[Path]:

@@ -78,11 +78,20 @@ def _own_signals() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _importing(module: str) -> Iterator[None]:
-    """Import ``module`` in a thread; who imports it afterwards waits for the rest, and sees what went wrong."""
+    """Import ``module`` in a thread, and wait for it.
+
+    A module that is not there is left to who needs it; what else went wrong is raised, since another try would only
+    complain about what the first one left half imported.
+    """
+    failed: list[Exception] = []
 
     def run() -> None:
-        with contextlib.suppress(Exception):
+        try:
             importlib.import_module(module)
+        except ModuleNotFoundError:
+            pass
+        except Exception as error:  # noqa: BLE001  (handed on)
+            failed.append(error)
 
     thread = threading.Thread(target=run, daemon=True)
     if module:
@@ -90,6 +99,8 @@ def _importing(module: str) -> Iterator[None]:
     yield
     if module:  # who was interrupted does not wait for it
         thread.join()
+    if failed:
+        raise failed[0]
 
 
 def _join(address: str) -> None:

@@ -106,6 +106,18 @@ def test_a_module_that_cannot_be_imported_is_reported_where_it_is_needed(monkeyp
         importlib.import_module("no_such_module_anywhere")
 
 
+def test_an_import_that_fails_in_the_background_is_raised_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "fails_to_import.py").write_text("raise OSError('no memory left')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("RAY_ADDRESS", "somewhere")
+    monkeypatch.setattr(ray_session.ray, "shutdown", lambda: None)
+    monkeypatch.setattr(ray_session.ray, "init", lambda **_: None)
+    with pytest.raises(OSError, match="no memory left"), ray_session.connected(1, meanwhile="fails_to_import"):
+        pass
+
+
 def test_looking_what_there_is_does_not_import_torch() -> None:
     """The driver starts Ray at once and imports torch meanwhile."""
     modules = "raydistill.run_settings, raydistill.checkpoint, raydistill.launch, raydistill.scoring"

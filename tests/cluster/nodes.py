@@ -104,10 +104,16 @@ class Cluster:
     dashboard: str
     environment: dict[str, str]
     folder: Path
+    sessions: str
 
     def add(self, cpus: int) -> Node:
-        """Start one more node; one after the other, since two would want the same socket."""
+        """Start one more node.
+
+        Its folder is its own, as on a machine of its own: a second node unpacks a job's working directory anew, and
+        would take it away from under the job.
+        """
         options = [f"--address={self.address}", f"--num-cpus={cpus}", "--object-store-memory=80000000"]
+        options.append(f"--temp-dir={self.sessions}/{len(self.nodes)}")
         return _start(options, self.environment, self.folder / f"node-{len(self.nodes)}.log", self.nodes)
 
     def run(self, name: str, *arguments: str, **environment: str) -> Command:
@@ -180,13 +186,13 @@ def started(
     }
     head_options = [
         *("--head", f"--port={port}", f"--dashboard-port={dashboard}", f"--num-cpus={cpus}"),
-        *(f"--ray-client-server-port={_free_port()}", "--object-store-memory=100000000", f"--temp-dir={sessions}"),
+        *(f"--ray-client-server-port={_free_port()}", "--object-store-memory=100000000", f"--temp-dir={sessions}/0"),
         *(options(address) if options else ()),
     ]
     nodes: list[Node] = []
     try:
         head = _start(head_options, ours | environment, folder / "head.log", nodes)
-        cluster = Cluster(head, nodes, address, f"http://127.0.0.1:{dashboard}", ours, folder)
+        cluster = Cluster(head, nodes, address, f"http://127.0.0.1:{dashboard}", ours, folder, sessions)
         until(lambda: _takes_jobs(cluster), f"the head takes no jobs: {(folder / 'head.log').read_text()}")
         yield cluster
     finally:

@@ -21,7 +21,7 @@ from tests.faults.runs import SETTINGS, Attempt, Run, equal, new_folder
 from tests.small import REPOSITORY, small_sweep
 
 PATIENCE = 600
-"""Seconds after which a command has hung; Ray alone takes a minute to start where the machine is busy."""
+"""Seconds without a step or a word after which a command has hung; where the machine is busy Ray starts in minutes."""
 HANG_SECONDS = 20
 """``scaling.hang_seconds`` of these runs."""
 STEPS = 18  # of a run: nine of the teacher, nine of the student
@@ -75,8 +75,10 @@ class Command:
 
     def wait(self) -> int | None:
         """Return the exit code; None, and it is killed, when it hangs."""
-        deadline = time.monotonic() + PATIENCE
+        deadline, progress = time.monotonic() + PATIENCE, self.run.progress
         while not self.ended:
+            if progress != self.run.progress:
+                deadline, progress = time.monotonic() + PATIENCE, self.run.progress
             if time.monotonic() > deadline:
                 for pid in self.family():
                     _send(signal.SIGKILL, pid)

@@ -38,7 +38,7 @@ SETTINGS = (
 )
 """A teacher and a distilled student of nine steps each; detections of a new net count, so that scores can differ."""
 PATIENCE = 240
-"""Seconds after which a run that neither ends nor goes on has hung."""
+"""Seconds without a step or a word after which a run has hung."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,11 @@ class Run:
         return file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
 
     @property
+    def progress(self) -> int:
+        """Return a number that grows with every step and word."""
+        return sum(file.stat().st_size for file in (self._log, self.folder / "steps.txt") if file.is_file())
+
+    @property
     def lost(self) -> int:
         """How many steps were taken again."""
         return sum(count - 1 for count in Counter(self.steps()).values())
@@ -110,8 +115,10 @@ class Run:
 
         Once a process of several is gone with an error, the others may wait for it: they have a little time.
         """
-        deadline = time.monotonic() + PATIENCE
+        deadline, progress = time.monotonic() + PATIENCE, self.progress
         while any(process.is_alive() for process in self.processes) and time.monotonic() < deadline:
+            if progress != self.progress:
+                deadline, progress = time.monotonic() + PATIENCE, self.progress
             if any(process.exitcode for process in self.processes):
                 deadline = min(deadline, time.monotonic() + PATIENCE / 4)
             time.sleep(0.02)

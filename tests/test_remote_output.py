@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,6 @@ from raydistill.train import main
 from tests.object_store import BUCKET, s3_server, unsteady
 from tests.small import (
     SMALL_RUN,
-    ProcessEndedError,
     metrics_of,
     repeatable,
     same_weights,
@@ -53,15 +52,16 @@ def _fast() -> Iterator[None]:
         yield
 
 
-def _ending(take_step: Callable[..., Any], before_step: int) -> Callable[..., Any]:
-    """Return the taking of steps by a process that "ends" before a step of a student."""
+def _interrupted(patch: pytest.MonkeyPatch, stage: str, before_step: int) -> None:
+    """Let a command end before a step of a stage as by Ctrl-C, without a word to anybody."""
+    take_step = engine.take_step
 
     def step(state: Any, parts: Any, decay: float, global_step: int, sums: Any) -> Any:
-        if state.job.stage != "teacher" and global_step >= before_step:
-            raise ProcessEndedError
+        if state.job.stage == stage and global_step >= before_step:
+            raise KeyboardInterrupt
         return take_step(state, parts, decay, global_step, sums)
 
-    return step
+    patch.setattr(engine, "take_step", step)
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> _Run:
         refused = "".join(said)
         patch.setenv("RAYDISTILL_CACHE", str(base / "second"))
         with pytest.MonkeyPatch.context() as cut:
-            cut.setattr(engine, "take_step", _ending(engine.take_step, before_step=4))
-            with pytest.raises(ProcessEndedError):
-                main(arguments)
+            _interrupted(cut, "baseline", before_step=4)
+            assert main(arguments) == 130
         patch.setenv("RAYDISTILL_CACHE", str(base / "third"))
         assert main(arguments) == 0
         patch.setenv("RAYDISTILL_CACHE", str(base / "fourth"))
@@ -196,9 +195,8 @@ def sweeps(tmp_path_factory: pytest.TempPathFactory) -> tuple[SweepDirectory, st
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAYDISTILL_CACHE", str(base / "first"))
         with pytest.MonkeyPatch.context() as cut:
-            cut.setattr(engine, "take_step", _ending(engine.take_step, before_step=1))
-            with pytest.raises(ProcessEndedError):
-                tune.main([file, "--local"])
+            _interrupted(cut, "distilled", before_step=0)
+            assert tune.main([file, "--local"]) == 130
         shutil.rmtree(base / "first")
         assert tune.main([file, "--local"]) == 0
         assert not [*(base / "first").rglob("trials/**/*.pt")]
@@ -228,7 +226,7 @@ def test_an_ended_sweep_on_the_store_is_shown_anywhere_and_nothing_trained_again
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("RAYDISTILL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(engine, "take_step", _ending(engine.take_step, before_step=0))
+    _interrupted(monkeypatch, "distilled", before_step=0)
     assert tune.main([small_sweep(tmp_path, BRIEF, output=sweeps[1]), "--local"]) == 0
     captured = capsys.readouterr()
     assert f"3 trials in {sweeps[1]}; 3 of them ended before and are kept" in captured.err

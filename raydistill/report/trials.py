@@ -44,11 +44,11 @@ def trial_table(sources: Sequence[Source], settings: Sequence[str], metric: str)
     classes = scores[[name for name in scores.columns if name.startswith(CLASS)]]
     final = pd.Series([trial.finished for _, trial in trials], dtype=bool)
     owners = [source for source, _ in trials]
-    gains = _gains(table, numbers[metric].astype(float), final, kind, [_teachers_score(s, metric) for s in owners])
+    gains = _gains(table, numbers[metric].astype(float), final, kind, _teachers_scores(owners, metric))
     if tested:
         on_test = scores[test].astype(float)
-        of_teacher = [_teachers_score(source, test) for source in owners]
-        gains = pd.concat([gains, on_test, _gains(table, on_test, final, kind, of_teacher).add_prefix(TEST)], axis=1)
+        over = _gains(table, on_test, final, kind, _teachers_scores(owners, test))
+        gains = pd.concat([gains, on_test, over.add_prefix(TEST)], axis=1)
     at = len(score_names) + 1
     return pd.concat([table, numbers.iloc[:, :at], gains, numbers.iloc[:, at:], classes], axis=1)
 
@@ -166,6 +166,12 @@ def _gains(
     if kind == "sweep":
         gains["gain_over_teacher"] = scores - of_teacher
     return gains
+
+
+def _teachers_scores(owners: Sequence[Source], metric: str) -> list[float]:
+    """Return for each trial the score of its sweep's teacher, which is looked up once."""
+    scores = {name: _teachers_score(source, metric) for name, source in {own.name: own for own in owners}.items()}
+    return [scores[source.name] for source in owners]
 
 
 def _teachers_score(source: Source, metric: str) -> float:

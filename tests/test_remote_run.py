@@ -30,7 +30,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with drawn images in COCO's form and a run directory, a net with random weights."""
     folder = tmp_path_factory.mktemp("here")
     stage = Stage(small_run(folder / "made", "data.num_val=6", "student.box_score_thresh=0"))
-    export(stage.job, stage.detector(seed=5), folder / "weights" / "best.pt")
+    export(stage.job, stage.detector(seed=5), folder / "weights" / "best.pt", epoch=1)
     truth = json.loads(json.dumps(stage.job.val.ground_truth))
     (folder / "val").mkdir()
     (folder / "annotations").mkdir()

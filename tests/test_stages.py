@@ -16,7 +16,7 @@ import yaml
 from raydistill import stages
 from raydistill.checkpoint import RunDirectory
 from raydistill.config import Config
-from raydistill.config.sections import Data
+from raydistill.config.sections import Data, Downloads
 from raydistill.data.build import build_splits
 from raydistill.detectors.build import build_detector
 from raydistill.errors import UserError
@@ -312,9 +312,9 @@ def test_the_preflight_says_what_it_found(output: Path) -> None:
 
 
 def test_what_the_data_readers_log_reaches_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def build(data: Data) -> Any:
+    def build(data: Data, downloads: Downloads) -> Any:
         logging.getLogger("raydistill.data.coco").warning("2 boxes dropped")
-        return build_splits(data)
+        return build_splits(data, downloads)
 
     monkeypatch.setattr(stages, "build_splits", build)
     monkeypatch.setattr(stages, "_run_stage", lambda *_: None)

@@ -16,9 +16,11 @@ from typing import Any
 
 import pytest
 
-from raydistill import checkpoint, engine, evaluation, ray_node, ray_session, stages, stopping
+from raydistill import checkpoint, engine, evaluation, ray_node, ray_session, ray_watch, stages, stopping
 from raydistill.errors import UserError
-from raydistill.events import Event, Note
+from raydistill.events import Event, Listener, Note
+from raydistill.ray_session import Demand
+from raydistill.ray_waiting import Queue
 from raydistill.runtime import Worker
 from raydistill.stopping import END_SECONDS, SAVE_SECONDS, Stop, Stopped, stoppable
 from tests.ranks import on_ranks
@@ -235,16 +237,26 @@ class _Board:
         from raydistill.board import Board
 
         inner = Board()
-        for name in ("put", "take", "begin", "leave", "at_work", "stop", "stopping"):
+        for name in ("put", "take", "begin", "leave", "at_work", "stop", "stopping", "places"):
             setattr(self, name, SimpleNamespace(remote=getattr(inner, name)))
 
 
 @pytest.fixture
 def board(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A board, with Ray's ``get`` replaced by nothing."""
+    """A board, with Ray's ``get`` replaced by nothing, on a cluster of one node."""
+    node = {"NodeID": "own", "Alive": True, "Resources": {"CPU": 1.0}}
     monkeypatch.setattr(ray_session.ray, "get", lambda value: value)
-    monkeypatch.setattr(ray_session, "_POLL_SECONDS", 0.02)
+    monkeypatch.setattr(ray_session.ray, "nodes", lambda: [node])
+    monkeypatch.setattr(ray_session.ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "own"))
+    monkeypatch.setattr(ray_watch, "has_unmet_requests", lambda: False)
+    for module in (ray_session, ray_watch):
+        monkeypatch.setattr(module, "POLL_SECONDS", 0.02)
     yield _Board()
+
+
+def _shown(board: Any, listener: Listener, stop: Stop) -> contextlib.AbstractContextManager[None]:
+    queue = Queue(Demand("scaling.num_workers", 1, {"CPU": 1}, "lower it"), "auto", listener)
+    return ray_watch.shown(board, queue, listener, stop)
 
 
 def test_the_wish_to_stop_reaches_a_worker_and_the_driver_ends_when_it_has_saved(board: Any) -> None:
@@ -257,7 +269,7 @@ def test_the_wish_to_stop_reaches_a_worker_and_the_driver_ends_when_it_has_saved
             board.put.remote(Note("saved"))
             raise Stopped
 
-    with pytest.raises(Stopped), stoppable() as stop, ray_session.shown(board, heard.append, stop):
+    with pytest.raises(Stopped), stoppable() as stop, _shown(board, heard.append, stop):
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
         time.sleep(0.1)
@@ -269,7 +281,7 @@ def test_the_wish_to_stop_reaches_a_worker_and_the_driver_ends_when_it_has_saved
 
 def test_a_driver_whose_workers_have_not_begun_ends_soon(board: Any) -> None:
     started = time.monotonic()
-    with pytest.raises(Stopped), stoppable() as stop, ray_session.shown(board, lambda _: None, stop):
+    with pytest.raises(Stopped), stoppable() as stop, _shown(board, lambda _: None, stop):
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(30)
     assert time.monotonic() - started < 10

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "raydistill"
 
 USES_RAY = (
     *("ray_session", "ray_waiting", "ray_losses", "ray_node", "ray_shipping", "ray_watch"),
-    *("launch", "population", "trial_workers", "sweep_launch"),
+    *("launch", "population", "trial_workers", "sweep_launch", "sweep_callbacks"),
 )
 
 # A package stands for the modules in it that are not named themselves. No arrow points to a higher number, and those

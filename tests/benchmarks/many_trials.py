@@ -129,6 +129,7 @@ def bare_trial(config: dict[str, Any]) -> None:
 def ours(trials: int, folder: Path, readings: Readings, train: bool) -> None:
     """Run the sweep of ``trials`` trials in ``folder``, the two controls among them."""
     from raydistill import sweep_launch, trial_workers
+    from raydistill.ray_session import Demand
     from raydistill.search_space import load_sweep
     from raydistill.stopping import Stop
     from raydistill.sweep_display import SweepDisplay
@@ -140,14 +141,16 @@ def ours(trials: int, folder: Path, readings: Readings, train: bool) -> None:
         plan._queue.pop()
     with (folder / "display.txt").open("w") as stream:
         display = WatchedDisplay(SweepDisplay("AP", "max", trials, stream), readings, trials)
-        sweep_launch._run_trials(plan, display, {"CPU": 1}, Stop())  # type: ignore[arg-type]
+        demand = Demand("resources", 1, {"CPU": 1}, "")
+        sweep_launch._run_trials(plan, display, demand, Stop())  # type: ignore[arg-type]
     failed = [record for record in plan.records if record.seconds and record.status != "finished"]
     assert not failed, failed
 
 
 def bare(trials: int, folder: Path, readings: Readings, epochs: int) -> None:
     """Let Ray Tune run a function ``trials`` times."""
-    from raydistill.sweep_launch import _Silence, ray  # which has set what Ray reads from the environment
+    from raydistill.sweep_callbacks import Silence
+    from raydistill.sweep_launch import ray  # which has set what Ray reads from the environment
 
     @dataclass
     class Watch(ray.tune.Callback):  # type: ignore[misc]
@@ -167,7 +170,7 @@ def bare(trials: int, folder: Path, readings: Readings, epochs: int) -> None:
         ray.tune.with_resources(bare_trial, {"CPU": 1}),
         param_space={"epochs": epochs, "number": ray.tune.grid_search(list(range(trials)))},
         tune_config=ray.tune.TuneConfig(metric="score", mode="max", reuse_actors=True),
-        run_config=ray.tune.RunConfig(storage_path=str(folder / "ray"), callbacks=[Watch(), _Silence()], verbose=0),
+        run_config=ray.tune.RunConfig(storage_path=str(folder / "ray"), callbacks=[Watch(), Silence()], verbose=0),
     ).fit()
 
 

@@ -92,6 +92,7 @@ def finished_at_once(
     tell: Callable[[Any], None],
     on_epoch: Callable[[Any], None],
     changed: Mapping[str, Any] | None = None,
+    shipped: Mapping[str, Any] | None = None,
 ) -> str:
     """Stand in for ``run_trial``: the files and the events of a run, and no training."""
     from raydistill.config import load_config

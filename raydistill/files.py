@@ -29,16 +29,22 @@ def patiently(
     attempt: Callable[[], T],
     place: Path | str,
     can_pass: Callable[[BaseException], bool] = _system_error_can_pass,
-    waits: Sequence[float] = WAITS,
+    waits: Sequence[float] | None = None,
 ) -> T:
     """Return what ``attempt`` returns; it is made again where storage fails in a way that can pass.
 
     An attempt that fails must leave everything as it was.
 
+    Args:
+        attempt: does it once.
+        place: what it is done to, for the warnings.
+        can_pass: says of what an attempt raised whether another one may go well.
+        waits: seconds before each further attempt; None: ``WAITS``.
+
     Raises:
         OSError: when storage fails in another way (a full disk, a place that must not be written), or still does.
     """
-    for wait in waits:
+    for wait in WAITS if waits is None else waits:
         try:
             return attempt()
         except (OSError, RuntimeError) as error:

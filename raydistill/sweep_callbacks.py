@@ -12,6 +12,7 @@ import ray.tune
 from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.search import Searcher
 
+from raydistill.events import Note
 from raydistill.search_space import LoadedSweep
 from raydistill.sweep_display import SweepDisplay
 from raydistill.sweep_plan import Plan
@@ -99,6 +100,10 @@ class Recorder(ray.tune.Callback):  # type: ignore[misc]
         self.started.setdefault(name, time.monotonic())
         self.plan.changed(name, trial.config["settings"])
         self.display.begins(self.plan.record(name))
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
+        """Say that it goes on: Ray has taken note of a loss and starts it again."""
+        self.display(Note(f"{trial}: its worker was lost; the trial goes on from its last checkpoint", warning=True))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
         """Record how it ended."""

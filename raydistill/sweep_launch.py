@@ -29,6 +29,7 @@ from raydistill.trial_workers import EPOCH, SCORE, flat_trial, group_trial
 
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # every number is in the run directories
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C is ours; the files are the state
+os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")  # a sentence of ours instead of Ray's traceback
 os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")  # a trial that failed has no score
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1000000000")  # no snapshots of all trials: none is ever restored
 

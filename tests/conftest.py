@@ -14,4 +14,5 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the files that take minutes come first: on several cores the short ones fill what is left."""
-    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+    long = {item.path for item in items if item.get_closest_marker("ray")}
+    items.sort(key=lambda item: item.path not in long)

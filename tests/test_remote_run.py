@@ -19,7 +19,7 @@ from raydistill.object_store import store
 from raydistill.shipped import Shipped
 from raydistill.training_state import export
 from tests.object_store import BUCKET, s3_server
-from tests.small import NOT_REPEATABLE, SMALL_RUN, Stage, metrics_of, small_run
+from tests.small import NOT_REPEATABLE, SMALL_RUN, Stage, metrics_of, run_python, small_run
 
 ALONE = [f"{term}.weight=0" for term in ("feature", "classification", "regression", "rpn")]
 SETTINGS = [*SMALL_RUN, *ALONE, "training.epochs=1", "logging.tensorboard=false", "loader.num_workers=1"]
@@ -79,7 +79,8 @@ def test_data_and_weights_on_a_store_give_the_same_run_to_the_bit(
     assert lines[0] == lines[1]
     settings = yaml.safe_load(remote.config.read_text())
     assert (settings["data"]["root"], settings["student"]["weights"]) == (there, f"{there}/weights")
-    assert "data: fetching 6 images" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "data: fetching 6 images" in said, said
 
 
 def test_a_run_is_scored_on_data_that_lies_on_a_store(
@@ -101,29 +102,38 @@ def test_weights_that_are_not_on_the_store_are_a_sentence(
     assert f"{there}/gone: must be a file or folder on the object store, got nothing there" in capsys.readouterr().err
 
 
-@pytest.mark.ray
-def test_a_ray_worker_fetches_its_data_and_gets_weights_that_only_the_command_sees(
-    here: Path, there: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    weights, sent = tmp_path / "weights.pt", []
-    shutil.copy(here / "weights" / "best.pt", weights)
+def train_without_the_file(weights: str, *arguments: str) -> int:
+    """Train on Ray; weights are sent as to a cluster that was there before, and the worker does not see their file."""
 
     def ship_and_hide(names: list[str]) -> Shipped:
-        """Send as to a cluster that was there before; then the worker is on a machine without the file."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("RAY_ADDRESS", "a cluster")
-            sent.append(ray_shipping.ship(names))
-        weights.unlink()
-        return sent[0]
+            sent = ray_shipping.ship(names)
+        assert [*sent] == [weights]
+        Path(weights).unlink()
+        return sent
 
-    monkeypatch.setattr(launch, "ship", ship_and_hide)
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    arguments = ["quickstart", *SETTINGS, _data(there), f"student.weights={weights}", "--output", str(tmp_path / "run")]
-    assert train.main(arguments) == 0
-    assert [*sent[0]] == [str(weights)]
-    said = capsys.readouterr().err
-    assert re.search(rf"baseline: (\d+) of \1 tensors from {weights}", said)
-    assert "data: 6 training and 6 validation images" in said
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launch, "ship", ship_and_hide)
+        patch.delenv("RAY_ADDRESS", raising=False)
+        return train.main(["quickstart", *arguments, f"student.weights={weights}"])
+
+
+@pytest.mark.ray
+def test_a_ray_worker_fetches_its_data_and_gets_weights_that_only_the_command_sees(
+    here: Path, there: str, tmp_path: Path
+) -> None:
+    weights = tmp_path / "weights.pt"
+    shutil.copy(here / "weights" / "best.pt", weights)
+    code = (
+        "import sys; from tests.test_remote_run import train_without_the_file as train; sys.exit(train(*sys.argv[1:]))"
+    )
+    arguments = [str(weights), *SETTINGS, _data(there), "--output", str(tmp_path / "run")]
+    run = run_python("-c", code, *arguments)  # Ray reads its environment once in a process
+    assert run.returncode == 0, run.stderr
+    assert not weights.exists()
+    assert re.search(rf"baseline: (\d+) of \1 tensors from {weights}", run.stderr)
+    assert "data: 6 training and 6 validation images" in run.stderr
     settings = yaml.safe_load(RunDirectory(tmp_path / "run" / "baseline").config.read_text())
     assert settings["student"]["weights"] == str(weights)
 

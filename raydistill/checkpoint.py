@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from raydistill.errors import UserError
-from raydistill.files import make_way, patiently, publish, sync_folder, versions
+from raydistill.files import make_way, patiently, publish, remove, sync_folder, versions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -94,7 +94,7 @@ class RunDirectory:
     def remove_checkpoints(self) -> None:
         """Remove them, for a run that will not go on; the weights stay."""
         for file in self.checkpoints():
-            file.unlink(missing_ok=True)
+            remove(file)
 
     def remove_leftovers(self) -> None:
         """Remove what writers left that were killed at work; only for who alone works here."""

@@ -15,6 +15,15 @@ def one_error(problems: list[str], headline: str) -> UserError:
     return UserError("\n".join([f"{headline} ({count}):", *(f"  - {problem}" for problem in problems)]))
 
 
+def counted(number: int, thing: str) -> str:
+    """Return how many there are, for a sentence of ours.
+
+    >>> counted(1, "worker"), counted(3, "worker")
+    ('1 worker', '3 workers')
+    """
+    return f"1 {thing}" if number == 1 else f"{number} {thing}s"
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of what ``error`` says, for a sentence of ours."""
     return (str(error).splitlines() or [""])[0]

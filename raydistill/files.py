@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import IO, Protocol, TypeVar
 
 T = TypeVar("T")
 WAITS = (0.5, 2.0, 8.0, 20.0)
@@ -124,6 +126,18 @@ def _renamed(path: Path, to: Path) -> None:
     remote = remote_of(path)
     if remote is not None:
         remote.copy(path, to)
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[IO[bytes]]:
+    """Give a temporary file that takes the place of ``path`` at the end; where that is not reached nothing is left."""
+    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+        Path(part).replace(path)
+    finally:
+        Path(part).unlink(missing_ok=True)
 
 
 def append_line(path: Path, line: str) -> None:

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import re
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from raydistill.errors import UserError, first_line
-from raydistill.files import WAITS, patiently
+from raydistill.files import WAITS, patiently, whole
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileInfo, FileSystem
@@ -117,16 +115,8 @@ class Store:
         to.parent.mkdir(parents=True, exist_ok=True)
 
         def attempt() -> None:
-            handle, part = tempfile.mkstemp(dir=to.parent, prefix=f".{to.name}.", suffix=".part")
-            try:
-                with (
-                    os.fdopen(handle, "wb") as file,
-                    self.filesystem.open_input_stream(self._path_of(name)) as stream,
-                ):
-                    shutil.copyfileobj(stream, file, _CHUNK_BYTES)
-                Path(part).replace(to)
-            finally:
-                Path(part).unlink(missing_ok=True)
+            with whole(to) as file, self.filesystem.open_input_stream(self._path_of(name)) as stream:
+                shutil.copyfileobj(stream, file, _CHUNK_BYTES)
 
         self._asked(attempt, self.uri_of(name))
 

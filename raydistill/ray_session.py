@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raydistill.errors import UserError
+from raydistill.errors import UserError, counted
 from raydistill.object_store import is_remote, store
 from raydistill.stopping import Stopped
 
@@ -181,7 +181,7 @@ class Demand:
     def __str__(self) -> str:
         """Return what is asked for."""
         each = " and ".join(f"{amount:g} {kind}" for kind, amount in self.wanted.items())
-        return f"{'1 worker' if self.num_workers == 1 else f'{self.num_workers} workers'} of {each}"
+        return f"{counted(self.num_workers, 'worker')} of {each}"
 
     def shortage(self) -> str:
         """Return what is asked for and what there is, where the cluster cannot hold it; else an empty text."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from raydistill.files import whole
 from raydistill.object_cache import ObjectCache
 from raydistill.remote_path import Place, file_or_folder
 
@@ -61,13 +60,8 @@ class ShippedFile:
             return False
 
     def _write(self, to: Path) -> None:
-        handle, part = tempfile.mkstemp(dir=to.parent, prefix=f".{to.name}.", suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(self.parcel.content())
-            Path(part).replace(to)
-        finally:
-            Path(part).unlink(missing_ok=True)
+        with whole(to) as file:
+            file.write(self.parcel.content())
 
 
 def find(name: str, shipped: Shipped, cache: ObjectCache) -> Place | ShippedFile:

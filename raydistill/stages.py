@@ -23,7 +23,7 @@ from raydistill.detectors.frozen import check_compiler, make_fast
 from raydistill.detectors.weights import LoadReport, load_file, load_into
 from raydistill.distiller import Distiller
 from raydistill.engine import evaluate_on_val, finish, fit, make_loader
-from raydistill.errors import UserError
+from raydistill.errors import UserError, counted
 from raydistill.events import Note
 from raydistill.memory import memory_explained
 from raydistill.preflight import preflight, rehearse
@@ -271,7 +271,7 @@ def _device(config: Config, worker: Worker) -> str:
     """Say what the training runs on; refuse fp16 where it cannot work."""
     if config.training.precision == "fp16" and worker.device.type != "cuda":
         raise UserError("training.precision: fp16 needs a GPU, got none; use bf16 or fp32")
-    workers = "1 worker" if worker.world_size == 1 else f"{worker.world_size} workers"
+    workers = counted(worker.world_size, "worker")
     threads = "" if worker.device.type == "cuda" else f", {torch.get_num_threads()} threads each"
     return f"device: {worker.device.type}, {workers}{threads}"
 

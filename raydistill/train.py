@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from raydistill import mirror
 from raydistill.config import RECIPES, Config, dump, load_config
 from raydistill.errors import UserError
-from raydistill.mirror import named
 from raydistill.stopping import Stop, Stopped, stoppable
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with stoppable() as stop:
             train(config, options.local, stop)
     except UserError as error:
-        sys.stderr.write(f"{named(str(error))}\n")
+        sys.stderr.write(f"{mirror.named(str(error))}\n")
         return 2
     except Stopped:
         sys.stderr.write("interrupted; the same command goes on where it stopped\n")
@@ -44,7 +44,6 @@ def train(config: Config, local: bool, stop: Stop) -> None:
     Raises:
         Stopped: when ``stop`` was asked for and a checkpoint is written.
     """
-    from raydistill import mirror
     from raydistill.checkpoint import RunDirectory
     from raydistill.progress import Display
     from raydistill.report import write_report

@@ -20,7 +20,7 @@ from raydistill.data.dataset import DetectionDataset
 from raydistill.data.loaders import TrainingLoader
 from raydistill.detectors.base import Detector
 from raydistill.distiller import Distiller
-from raydistill.errors import UserError
+from raydistill.errors import UserError, counted
 from raydistill.events import Note
 from raydistill.files import remove, rename, versions
 from raydistill.optimization import FiniteWatch, MetricSums, SavedSums, build_optimizer
@@ -217,17 +217,14 @@ def _resume(state: TrainingState, saved: dict[str, Any]) -> None:
     if saved["world_size"] == state.worker.world_size:
         _set_random_state(saved["random"][state.worker.rank], state.worker.device)
     else:
+        workers = counted(state.worker.world_size, "worker")
         state.reporter.event(
             Note(
-                f"{state.job.stage}: goes on with {_workers(state.worker.world_size)} after {saved['world_size']}; the "
+                f"{state.job.stage}: goes on with {workers} after {saved['world_size']}; the "
                 "result is no longer the same to the bit",
                 warning=True,
             )
         )
-
-
-def _workers(number: int) -> str:
-    return "1 worker" if number == 1 else f"{number} workers"
 
 
 def _drop_later_lines(path: Path, epoch: int) -> None:

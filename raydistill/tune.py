@@ -9,8 +9,8 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from raydistill import mirror
 from raydistill.errors import UserError, one_error
-from raydistill.mirror import named
 from raydistill.stopping import Stop, Stopped, stoppable
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with stoppable() as stop:
             return tune(loaded, options.local, stop)
     except UserError as error:
-        sys.stderr.write(f"{named(str(error))}\n")
+        sys.stderr.write(f"{mirror.named(str(error))}\n")
         return 2
     except Stopped:
         sys.stderr.write("interrupted; the same command goes on where its trials stopped: ended ones are kept\n")
@@ -51,7 +51,6 @@ def tune(loaded: LoadedSweep, local: bool, stop: Stop) -> int:
     Raises:
         Stopped: when ``stop`` was asked for and the checkpoints of all trials at work are written.
     """
-    from raydistill import mirror
     from raydistill.report import write_report
     from raydistill.report.screen import as_text
     from raydistill.run_settings import locked
@@ -122,7 +121,6 @@ def _run_here(plan: Plan, display: SweepDisplay, stop: Stop) -> None:
     """Run the trials one after the other in this process, without Ray."""
     import torch
 
-    from raydistill.mirror import drop_weights
     from raydistill.runtime import FileReporter, Worker
     from raydistill.stages import run_stages
     from raydistill.trial import run_trial
@@ -144,7 +142,7 @@ def _run_here(plan: Plan, display: SweepDisplay, stop: Stop) -> None:
             except BaseException:
                 plan.interrupted(record.name, time.monotonic() - started)
                 raise
-            drop_weights(plan.directory.trial(record.name).path)
+            mirror.drop_weights(plan.directory.trial(record.name).path)
             ended = plan.end(record.name, time.monotonic() - started)
             display.ends(ended, plan.score(record.name).value)
     finally:

@@ -246,11 +246,13 @@ def test_that_relative_paths_become_absolute(tmp_path, monkeypatch):
     assert config.teacher.weights == "random"
 
 
+@pytest.mark.parametrize("setting", ["loader.cache", "downloads.folder"])
 @pytest.mark.parametrize(("given", "absolute"), [("kept", "{here}/kept"), ("~/kept", "/home/someone/kept")])
-def test_that_the_folder_of_the_image_cache_becomes_absolute(given, absolute, tmp_path, monkeypatch):
+def test_that_a_folder_of_each_machine_becomes_absolute(setting, given, absolute, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/someone")
-    assert load(f"loader.cache={given}").loader.cache == absolute.format(here=tmp_path)
+    section, name = setting.split(".")
+    assert getattr(getattr(load(f"{setting}={given}"), section), name) == absolute.format(here=tmp_path)
 
 
 def test_that_the_image_cache_is_no_object_store():
@@ -280,13 +282,6 @@ def test_that_an_output_on_what_is_no_object_store_is_refused(uri, what):
     (problem,) = problems(f"output={uri}")
     assert problem.startswith(f"output: {what}")
     assert "hidden" not in problem
-
-
-@pytest.mark.parametrize(("given", "absolute"), [("kept", "{here}/kept"), ("~/kept", "/home/someone/kept")])
-def test_that_the_folder_of_downloads_becomes_absolute(given, absolute, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", "/home/someone")
-    assert load(f"downloads.folder={given}").downloads.folder == absolute.format(here=tmp_path)
 
 
 def test_that_the_folder_of_downloads_is_no_object_store():

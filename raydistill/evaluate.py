@@ -10,16 +10,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raydistill.checkpoint import RunDirectory
 from raydistill.errors import UserError
-from raydistill.mirror import fetched, folder, named, place_of
-from raydistill.object_store import is_remote
+from raydistill.runs.directory import RunDirectory
+from raydistill.storage.mirror import fetched, folder, named, place_of
+from raydistill.storage.store import is_remote
 
 if TYPE_CHECKING:
-    from raydistill.columns import Detections
     from raydistill.config import Downloads
     from raydistill.data.dataset import DetectionDataset
-    from raydistill.scoring import Scores
+    from raydistill.inference.columns import Detections
+    from raydistill.inference.scoring import Scores
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,14 +65,14 @@ def as_text(scores: Scores) -> str:
 
 
 def _check_backend(backend: str) -> None:
-    from raydistill.scoring import check_backend
+    from raydistill.inference.scoring import check_backend
 
     check_backend(backend, "--backend")
 
 
 def _score_files(options: argparse.Namespace) -> Scores:
-    from raydistill.coco_files import read_detections, read_ground_truth
-    from raydistill.scoring import score
+    from raydistill.data.formats.coco_results import read_detections, read_ground_truth
+    from raydistill.inference.scoring import score
 
     ground_truth = read_ground_truth(Path(options.annotations))
     return score(ground_truth, read_detections(Path(options.detections), ground_truth), options.backend)
@@ -84,12 +84,12 @@ def _score_weights(options: argparse.Namespace) -> tuple[Scores, Detections]:
 
     from raydistill.config import Loader
     from raydistill.config.sections import Input
-    from raydistill.data.build import open_dataset
     from raydistill.data.checks import check_sides
-    from raydistill.data.loaders import evaluation_loader
+    from raydistill.data.discover import open_dataset
+    from raydistill.data.loading.loaders import evaluation_loader
     from raydistill.detectors.restore import restore_detector
-    from raydistill.evaluation import evaluate
-    from raydistill.runtime import Worker
+    from raydistill.inference.evaluation import evaluate
+    from raydistill.runs.worker import Worker
 
     logging.basicConfig(format="%(message)s")
     logging.getLogger("raydistill").setLevel(logging.INFO)
@@ -155,7 +155,7 @@ def _check_classes(dataset: DetectionDataset, classes: tuple[str, ...], weights:
 
 
 def _write_json(path: Path, value: dict[str, Any] | Detections) -> None:
-    from raydistill.checkpoint import write_text
+    from raydistill.storage.atomic import write_text
 
     write_text(path, json.dumps(value))
 

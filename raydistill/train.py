@@ -7,13 +7,13 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from raydistill import mirror
 from raydistill.config import RECIPES, Config, dump, load_config
 from raydistill.errors import UserError
-from raydistill.stopping import Stop, Stopped, stoppable
+from raydistill.runs.stopping import Stop, Stopped, stoppable
+from raydistill.storage import mirror
 
 if TYPE_CHECKING:
-    from raydistill.events import Listener
+    from raydistill.runs.events import Listener
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,13 +44,14 @@ def train(config: Config, local: bool, stop: Stop) -> None:
     Raises:
         Stopped: when ``stop`` was asked for and a checkpoint is written.
     """
-    from raydistill.checkpoint import RunDirectory
-    from raydistill.progress import Display
-    from raydistill.report import write_report
-    from raydistill.report.comparison import as_text, comparison
-    from raydistill.run_settings import locked, planned, refuse_other_settings, unfinished
-    from raydistill.scoring import check_backend
-    from raydistill.trackers import tracked
+    from raydistill.inference.scoring import check_backend
+    from raydistill.reports import write_report
+    from raydistill.runs.comparison import as_text, comparison
+    from raydistill.runs.directory import RunDirectory, planned, unfinished
+    from raydistill.runs.progress import Display
+    from raydistill.runs.settings import refuse_other_settings
+    from raydistill.runs.trackers import tracked
+    from raydistill.storage.lock import locked
 
     output = mirror.folder(config.output)
     with locked(output):
@@ -63,7 +64,7 @@ def train(config: Config, local: bool, stop: Stop) -> None:
             if local or not unfinished(config):  # Ray takes half a minute to start: not for nothing
                 _run_here(config, listener, stop)
             else:
-                from raydistill.launch import run_on_ray
+                from raydistill.on_ray.run import run_on_ray
 
                 run_on_ray(config, listener, stop)
         finally:
@@ -84,10 +85,11 @@ def _run_here(config: Config, listener: Listener, stop: Stop) -> None:
     """Run the stages in this process, without Ray."""
     import torch
 
-    from raydistill.events import Note
-    from raydistill.run_settings import unfinished
-    from raydistill.runtime import FileReporter, Worker
-    from raydistill.stages import run_stages
+    from raydistill.runs.directory import unfinished
+    from raydistill.runs.events import Note
+    from raydistill.runs.reporter import FileReporter
+    from raydistill.runs.worker import Worker
+    from raydistill.training.stages import run_stages
 
     there, to_do = torch.cuda.is_available(), unfinished(config)
     if config.scaling.use_gpu is True and not there and to_do:

@@ -9,20 +9,20 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from raydistill import mirror
 from raydistill.errors import UserError, one_error
-from raydistill.stopping import Stop, Stopped, stoppable
+from raydistill.runs.stopping import Stop, Stopped, stoppable
+from raydistill.storage import mirror
 
 if TYPE_CHECKING:
-    from raydistill.search_space import LoadedSweep
-    from raydistill.sweep_display import SweepDisplay
-    from raydistill.sweep_plan import Plan
+    from raydistill.sweeps.file import LoadedSweep
+    from raydistill.sweeps.plan import Plan
+    from raydistill.sweeps.table import SweepDisplay
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     options = _parser().parse_intermixed_args(arguments)
-    from raydistill.search_space import load_sweep
+    from raydistill.sweeps.file import load_sweep
 
     try:
         overrides = [*options.overrides, *([f"output={options.output}"] if options.output else [])]
@@ -51,13 +51,13 @@ def tune(loaded: LoadedSweep, local: bool, stop: Stop) -> int:
     Raises:
         Stopped: when ``stop`` was asked for and the checkpoints of all trials at work are written.
     """
-    from raydistill.report import write_report
-    from raydistill.report.screen import as_text
-    from raydistill.run_settings import locked
-    from raydistill.scoring import check_backend
-    from raydistill.sweep_display import SweepDisplay
-    from raydistill.sweep_plan import Plan
-    from raydistill.trackers import require
+    from raydistill.inference.scoring import check_backend
+    from raydistill.reports import write_report
+    from raydistill.reports.screen import as_text
+    from raydistill.runs.trackers import require
+    from raydistill.storage.lock import locked
+    from raydistill.sweeps.plan import Plan
+    from raydistill.sweeps.table import SweepDisplay
 
     require(loaded.config)
     check_backend(loaded.config.evaluation.backend)
@@ -72,7 +72,7 @@ def tune(loaded: LoadedSweep, local: bool, stop: Stop) -> int:
         if local:
             _run_here(plan, display, stop)
         elif plan.unfinished or not plan.directory.teacher.finished:  # Ray takes a while to start: not for nothing
-            from raydistill.sweep_launch import run_sweep_on_ray
+            from raydistill.on_ray.sweep import run_sweep_on_ray
 
             run_sweep_on_ray(plan, display, stop)
         mirror.pull(output)  # the teacher's records, where another machine has written them
@@ -83,7 +83,7 @@ def tune(loaded: LoadedSweep, local: bool, stop: Stop) -> int:
 
 def plan_as_text(loaded: LoadedSweep) -> str:
     """Return what a sweep would run, a line per point."""
-    from raydistill.search_space import controls, point_text
+    from raydistill.sweeps.file import controls, point_text
 
     lines = [f"{name:<10} {point_text(point)}" for name, point in controls(loaded).items()]
     if loaded.points is None:
@@ -121,9 +121,10 @@ def _run_here(plan: Plan, display: SweepDisplay, stop: Stop) -> None:
     """Run the trials one after the other in this process, without Ray."""
     import torch
 
-    from raydistill.runtime import FileReporter, Worker
-    from raydistill.stages import run_stages
-    from raydistill.trial import run_trial
+    from raydistill.runs.reporter import FileReporter
+    from raydistill.runs.worker import Worker
+    from raydistill.sweeps.trial import run_trial
+    from raydistill.training.stages import run_stages
 
     sweep, config = plan.loaded.sweep, plan.loaded.config
     use_gpu = sweep.resources.gpus_per_worker != 0 and torch.cuda.is_available()

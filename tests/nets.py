@@ -15,7 +15,7 @@ from raydistill.config import Config, load_config
 from raydistill.config.sections import Detector as DetectorSettings
 from raydistill.config.sections import Input
 from raydistill.detectors.build import build_detector
-from raydistill.detectors.faster_rcnn import FasterRCNNDetector
+from raydistill.detectors.two_stage.faster_rcnn import FasterRCNNDetector
 from raydistill.structures import Target
 
 CLASSES = ("disc", "square", "star")

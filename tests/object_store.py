@@ -13,8 +13,8 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from raydistill import mirror
-from raydistill.object_store import store
+from raydistill.storage import mirror
+from raydistill.storage.store import store
 
 BUCKET = "bucket"
 

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from raydistill.runtime import Worker
+from raydistill.runs.worker import Worker
 
 # A server imports everything once and never computes: its forks start in no time.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["raydistill.stages", "tests.ranks", "tests.small"])
+PROCESSES.set_forkserver_preload(["raydistill.training.stages", "tests.ranks", "tests.small"])
 
 
 def start_ranks(

@@ -14,19 +14,19 @@ from typing import Any
 import torch
 import yaml
 
-from raydistill.checkpoint import RunDirectory
 from raydistill.config import Config, load_config
 from raydistill.config.loader import split_overrides
 from raydistill.data.build import build_splits
-from raydistill.data.loaders import TrainingLoader
+from raydistill.data.loading.loaders import TrainingLoader
 from raydistill.detectors.build import build_detector
-from raydistill.detectors.faster_rcnn import FasterRCNNDetector
-from raydistill.distiller import Distiller
-from raydistill.engine import fit, make_loader
-from raydistill.events import Event, Note
-from raydistill.run_settings import StageName
-from raydistill.runtime import FileReporter, Worker
-from raydistill.training_state import Job
+from raydistill.detectors.two_stage.faster_rcnn import FasterRCNNDetector
+from raydistill.runs.directory import RunDirectory, StageName
+from raydistill.runs.events import Event, Note
+from raydistill.runs.reporter import FileReporter
+from raydistill.runs.worker import Worker
+from raydistill.training.distiller import Distiller
+from raydistill.training.job import Job
+from raydistill.training.loop import fit, make_loader
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 NOT_REPEATABLE = ("seconds", "train/images_per_second")

@@ -1,4 +1,4 @@
-"""The layout of DESIGN.md as data: a module imports from the layers above it (smaller numbers) or from its own."""
+"""The rooms of the package as data, in their order: a module imports from the rooms below its own, never from above."""
 
 from __future__ import annotations
 
@@ -10,39 +10,22 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "raydistill"
 
-USES_RAY = (
-    *("ray_session", "ray_waiting", "ray_losses", "ray_node", "ray_shipping", "ray_watch"),
-    *("launch", "population", "trial_workers", "sweep_launch", "sweep_callbacks"),
+COMMANDS = ("__main__", "train", "tune", "evaluate", "report", "bench.__main__")
+"""The modules at the top that are command lines: only they write to stdout and end the process."""
+ROOMS = (
+    "bench",
+    *("reports", "on_ray", "sweeps", "training", "methods", "inference", "detectors", "data", "runs", "config"),
+    *("storage", "structures", "errors"),
 )
-
-# A package stands for the modules in it that are not named themselves. No arrow points to a higher number, and those
-# within a layer make no circle.
-LAYERS: dict[str, int] = {
-    # values and small functions
-    **dict.fromkeys(
-        ("raydistill", "errors", "structures", "events", "board", "boxes", "losses.reduction", "losses.precision"), 0
-    ),
-    **dict.fromkeys(
-        ("files", "stopping", "object_store", "object_cache", "remote_path", "mirror", "lease", "shipped"), 0
-    ),
-    # settings, losses, files, data
-    **dict.fromkeys(("config", "schedules", "losses", "detectors.base", "data", "checkpoint", "runtime", "memory"), 1),
-    "sweep_directory": 1,
-    # nets, one forward pass, scores, what is shown
-    **dict.fromkeys(("detectors", "distiller", "evaluation", "coco_files", "optimization", "progress", "report"), 2),
-    **dict.fromkeys(("search_space", "sweep_display", "trackers"), 2),
-    **dict.fromkeys(("masks", "teacher", "columns", "scoring", "quality"), 2),
-    # training one stage, then all of them
-    **dict.fromkeys(("run_settings", "training_state", "engine", "diagnosis", "preflight", "stages"), 3),
-    # which trials a sweep has, and one of them
-    **dict.fromkeys(("suggestions", "sweep_plan", "trial"), 3),
-    # what is measured of all that
-    "bench": 4,
-    # the command lines, and Ray
-    **dict.fromkeys(USES_RAY, 4),
-    **dict.fromkeys(("train", "evaluate", "tune", "__main__"), 5),
+"""From the top floor down; a module of one file is a room too."""
+NEVER_IMPORTED = {
+    "training": ("reports",),
+    "methods": ("training", "storage", "runs"),
+    "detectors.two_stage": ("detectors.one_stage", "detectors.query"),
+    "detectors.one_stage": ("detectors.two_stage", "detectors.query"),
+    "detectors.query": ("detectors.two_stage", "detectors.one_stage"),
 }
-COMMANDS = {"__main__", "train", "evaluate", "tune", "report.__main__", "bench.__main__"}
+"""What a room must not import beyond that."""
 
 
 def _name(path: Path) -> str:
@@ -53,11 +36,16 @@ def _name(path: Path) -> str:
 SOURCES = {_name(path): path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rglob("*.py"))}
 
 
-def _layer(module: str) -> int | None:
-    """Return the layer of a module: its own entry, else that of the package it lies in."""
-    parts = module.split(".")
-    entries = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
-    return next((LAYERS[entry] for entry in entries if entry in LAYERS), None)
+def _floor(module: str) -> int:
+    """Return how far down a module lies; the package itself, which holds the version, lies below all."""
+    room = module.partition(".")[0]
+    if module in COMMANDS:
+        return -1
+    return len(ROOMS) if room == "raydistill" else ROOMS.index(room)
+
+
+def _in_room(module: str, room: str) -> bool:
+    return module == room or module.startswith(f"{room}.")
 
 
 def _imported(source: str) -> set[str]:
@@ -76,10 +64,7 @@ def _imported(source: str) -> set[str]:
 
 
 def _upward(module: str, source: str) -> list[str]:
-    own = _layer(module)
-    assert own is not None
-    imported = ((name, _layer(name)) for name in _imported(source) if name in SOURCES)
-    return [name for name, layer in imported if layer is None or layer > own]
+    return [name for name in sorted(_imported(source)) if name in SOURCES and _floor(name) < _floor(module)]
 
 
 def _reachable(module: str) -> set[str]:
@@ -94,22 +79,28 @@ def _reachable(module: str) -> set[str]:
 
 def test_the_package_is_found() -> None:
     assert len(SOURCES) > 30
-    assert {"engine", "losses.feature", "config.sections", "raydistill"} <= SOURCES.keys()
+    assert {"training.loop", "methods.losses.feature", "config.sections", "raydistill"} <= SOURCES.keys()
 
 
 @pytest.mark.parametrize("module", SOURCES)
-def test_every_module_has_a_layer(module: str) -> None:
-    assert _layer(module) is not None, f"{module}: name it in LAYERS"
+def test_every_module_lies_in_a_room(module: str) -> None:
+    assert module.partition(".")[0] in {*COMMANDS, *ROOMS, "raydistill"}, f"{module}: name its room in ROOMS"
 
 
-@pytest.mark.parametrize("entry", LAYERS)
-def test_the_table_names_no_module_that_is_gone(entry: str) -> None:
-    assert entry in SOURCES
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_room_is_empty(room: str) -> None:
+    assert any(_in_room(module, room) for module in SOURCES)
 
 
 @pytest.mark.parametrize("module", SOURCES)
-def test_no_import_points_to_a_higher_layer(module: str) -> None:
+def test_no_import_points_to_a_room_above(module: str) -> None:
     assert _upward(module, SOURCES[module]) == []
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_rooms_that_must_not_know_each_other_do_not(module: str) -> None:
+    barred = [other for room, others in NEVER_IMPORTED.items() if _in_room(module, room) for other in others]
+    assert [name for name in _imported(SOURCES[module]) for room in barred if _in_room(name, room)] == []
 
 
 @pytest.mark.parametrize("module", SOURCES)
@@ -121,25 +112,25 @@ def test_no_module_needs_itself_by_way_of_others(module: str) -> None:
 @pytest.mark.parametrize(
     "source",
     [
-        "from raydistill.engine import fit",
-        "from raydistill import engine",
-        "import raydistill.engine",
-        "def later():\n    from raydistill.engine import fit",
+        "from raydistill.training.loop import fit",
+        "from raydistill.training import loop",
+        "import raydistill.training.loop",
+        "def later():\n    from raydistill.training.loop import fit",
     ],
 )
 def test_the_walk_sees_every_way_to_import(source: str) -> None:
-    assert _upward("boxes", source) == ["engine"]
+    assert _upward("methods.boxes", source) == ["training.loop"]
 
 
 @pytest.mark.parametrize("module", SOURCES)
-def test_ray_is_imported_by_its_adapter_only(module: str) -> None:
+def test_ray_is_imported_in_one_room_only(module: str) -> None:
     imports_ray = any(name.partition(".")[0] == "ray" for name in _imported(SOURCES[module]))
-    assert imports_ray == (module in USES_RAY)
+    assert not imports_ray or _in_room(module, "on_ray")
 
 
 def test_training_one_stage_never_reaches_ray() -> None:
-    for module in ("engine", "stages", "evaluate"):
-        assert not _reachable(module).intersection(USES_RAY)
+    for module in ("training.loop", "training.stages", "evaluate"):
+        assert not any(_in_room(reached, "on_ray") for reached in _reachable(module))
 
 
 @pytest.mark.parametrize("module", sorted(name for name in SOURCES if name not in COMMANDS))
@@ -199,13 +190,13 @@ def _divisions(source: str) -> list[str]:
     return found
 
 
-LOSSES = sorted(name for name in SOURCES if name.startswith("losses."))
+LOSSES = sorted(name for name in SOURCES if name.startswith("methods.losses."))
 
 
 @pytest.mark.parametrize("module", LOSSES)
 def test_only_reduction_divides_by_what_was_counted(module: str) -> None:
     divisions = _divisions(SOURCES[module])
-    assert bool(divisions) == (module == "losses.reduction"), divisions
+    assert bool(divisions) == (module == "methods.losses.reduction"), divisions
 
 
 @pytest.mark.parametrize("source", ["a / n", "a /= n", "a.mean()", "f(a, reduction='mean')", "a.mean(dim=0)"])

@@ -10,14 +10,15 @@ from typing import Any, get_args
 import pytest
 import torch
 
-from raydistill import checkpoint, scoring
-from raydistill.coco_files import read_detections, read_ground_truth
 from raydistill.config.training import Backend, Evaluation
-from raydistill.data.loaders import evaluation_loader
+from raydistill.data.formats.coco_results import read_detections, read_ground_truth
+from raydistill.data.loading.loaders import evaluation_loader
 from raydistill.evaluate import _parser, main
-from raydistill.evaluation import found_on
-from raydistill.scoring import score
-from raydistill.training_state import export
+from raydistill.inference import scoring
+from raydistill.inference.evaluation import found_on
+from raydistill.inference.scoring import score
+from raydistill.runs import weights_file
+from raydistill.training.state import export
 from tests.small import REPOSITORY, Stage, run_python, small_run
 
 REFERENCE = REPOSITORY.parent / "shared" / "references" / "coco_val2014_fake100"
@@ -273,9 +274,9 @@ def test_a_state_dict_that_does_not_say_its_net_is_refused(
 def test_weights_of_another_versions_settings_are_a_sentence(
     trained: _Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    saved = checkpoint.load(trained.run / "best.pt")
+    saved = weights_file.load(trained.run / "best.pt")
     saved["detector"]["wings"] = 2
-    checkpoint.save(tmp_path / "later.pt", saved)
+    weights_file.save(tmp_path / "later.pt", saved)
     assert main([str(tmp_path / "later.pt"), str(trained.data)]) == 2
     assert "wings" in capsys.readouterr().err
 

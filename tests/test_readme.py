@@ -16,12 +16,11 @@ from torchvision.models import resnet18
 from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_fpn, fasterrcnn_resnet50_fpn
 from torchvision.utils import draw_bounding_boxes
 
-from raydistill import evaluate, train, tune
+from raydistill import evaluate, report, train, tune
 from raydistill.bench import __main__ as bench
 from raydistill.detectors.restore import restore_detector
-from raydistill.report import __main__ as report
-from raydistill.report import load
-from raydistill.search_space import load_sweep
+from raydistill.reports import load
+from raydistill.sweeps.file import load_sweep
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")

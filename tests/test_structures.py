@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from raydistill.structures import HeadOutputs, Regions
+from raydistill.detectors.two_stage.values import HeadOutputs, Regions
 
 
 def regions(*counts: int, start: int = 0) -> Regions:

@@ -11,12 +11,13 @@ import pytest
 import torch
 import yaml
 
-from raydistill import __main__, stages
-from raydistill.checkpoint import RunDirectory
+from raydistill import __main__
 from raydistill.config import RECIPES
 from raydistill.errors import UserError
-from raydistill.run_settings import locked
+from raydistill.runs.directory import RunDirectory
+from raydistill.storage.lock import locked
 from raydistill.train import main
+from raydistill.training import stages
 from tests.small import SMALL_RUN, metrics_of, run_python
 
 QUICK = [*SMALL_RUN, "distillation.preflight=warn", "training.epochs=1", "data.num_train=4", "data.num_val=2"]
@@ -72,7 +73,7 @@ def test_the_table_of_a_finished_run_needs_no_ray(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert _local(tmp_path) == 0
-    monkeypatch.setitem(sys.modules, "raydistill.launch", None)  # importing it would fail
+    monkeypatch.setitem(sys.modules, "raydistill.on_ray.run", None)  # importing it would fail
     assert main(["quickstart", *QUICK, "scaling.num_workers=2", "--output", str(tmp_path)]) == 0
     assert capsys.readouterr().out.count("student distilled") == 2
 
@@ -142,7 +143,7 @@ def test_another_runs_directory_is_refused_before_ray_is_started(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert _local(tmp_path) == 0
-    monkeypatch.setitem(sys.modules, "raydistill.launch", None)  # importing it would fail
+    monkeypatch.setitem(sys.modules, "raydistill.on_ray.run", None)  # importing it would fail
     assert main(["quickstart", *QUICK, "seed=9", "--output", str(tmp_path)]) == 2
     assert "seed=0 then, 9 now" in capsys.readouterr().err
 

@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 
 import raydistill.report
-from raydistill import stages
-from raydistill import trial as trial_module
 from raydistill.errors import UserError
-from raydistill.run_settings import locked
-from raydistill.sweep_directory import SweepDirectory
+from raydistill.storage.lock import locked
+from raydistill.sweeps import trial as trial_module
+from raydistill.sweeps.directory import SweepDirectory
+from raydistill.training import stages
 from raydistill.tune import main
 from tests.small import metrics_of, repeatable, run_python, small_sweep
 
@@ -135,7 +135,7 @@ def test_repeating_a_sweep_that_has_ended_shows_its_table_and_runs_nothing(
 def test_the_table_of_a_sweep_that_has_ended_needs_no_ray(
     undisturbed: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "raydistill.sweep_launch", None)  # importing it would fail
+    monkeypatch.setitem(sys.modules, "raydistill.on_ray.sweep", None)  # importing it would fail
     assert main([str(undisturbed / "small.yaml")]) == 0
     assert "4 trials, 4 finished" in capsys.readouterr().out
 
@@ -301,7 +301,7 @@ def test_a_changed_sweep_is_refused_with_the_difference(
     undisturbed: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = _files(undisturbed)
-    monkeypatch.setitem(sys.modules, "raydistill.sweep_launch", None)  # importing it would fail
+    monkeypatch.setitem(sys.modules, "raydistill.on_ray.sweep", None)  # importing it would fail
     assert main([str(undisturbed / "small.yaml"), "data.num_train=6", "seeds=[1, 2]"]) == 2
     captured = capsys.readouterr()
     assert "data.num_train: 4 then, 6 now" in captured.err
@@ -379,6 +379,6 @@ def test_an_error_of_the_users_on_ray_is_a_sentence(
         raise UserError("resources: must fit")
 
     fake = types.SimpleNamespace(run_sweep_on_ray=run_sweep_on_ray)
-    monkeypatch.setitem(sys.modules, "raydistill.sweep_launch", fake)
+    monkeypatch.setitem(sys.modules, "raydistill.on_ray.sweep", fake)
     assert main([small_sweep(tmp_path)]) == 2
     assert capsys.readouterr().err.endswith("resources: must fit\n")

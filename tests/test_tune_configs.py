@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from raydistill.config import RECIPES
-from raydistill.search_space import LoadedSweep, controls, dump_sweep, load_sweep, trial_config
+from raydistill.sweeps.file import LoadedSweep, controls, dump_sweep, load_sweep, trial_config
 
 FOLDER = Path(__file__).resolve().parents[1] / "tune_configs"
 SWEEPS = sorted(path.stem for path in FOLDER.glob("*.yaml"))

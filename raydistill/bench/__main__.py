@@ -34,7 +34,7 @@ def _step(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
     from raydistill.bench.cases import CaseOptions
     from raydistill.bench.step import StepOptions, as_text, measure_step
-    from raydistill.runtime import Worker
+    from raydistill.runs.worker import Worker
 
     config = load_config(_recipe(options), options.overrides)
     torch.set_num_threads(options.threads)
@@ -71,7 +71,7 @@ def _recipe(options: argparse.Namespace) -> str:
 
 
 def _write(path: Path, result: dict[str, Any]) -> None:
-    from raydistill.checkpoint import write_json
+    from raydistill.storage.atomic import write_json
 
     write_json(path, result)
 

@@ -13,21 +13,24 @@ from torchvision.transforms.v2.functional import to_dtype
 
 from raydistill.bench.handwritten import handwritten_loss, unknown_setting
 from raydistill.bench.nets import benchmark_net, made_up_data
-from raydistill.checkpoint import RunDirectory
 from raydistill.config import Config
 from raydistill.data.build import build_datasets
 from raydistill.data.dataset import DetectionDataset
-from raydistill.data.loaders import MicroBatch
-from raydistill.detectors.faster_rcnn import FasterRCNNDetector
+from raydistill.data.loading.loaders import MicroBatch
 from raydistill.detectors.frozen import make_fast
-from raydistill.distiller import Distiller
-from raydistill.engine import make_loader, take_step
+from raydistill.detectors.teacher import DTYPES, Teacher, TeacherPass, precision_on
+from raydistill.detectors.two_stage.faster_rcnn import FasterRCNNDetector
 from raydistill.errors import UserError
-from raydistill.optimization import MetricSums, build_optimizer
-from raydistill.runtime import Worker
-from raydistill.structures import Batch, StepLosses, Target
-from raydistill.teacher import DTYPES, Teacher, TeacherPass, precision_on
-from raydistill.training_state import Job, TrainingState
+from raydistill.methods.values import StepLosses
+from raydistill.runs.directory import RunDirectory
+from raydistill.runs.worker import Worker
+from raydistill.structures import Batch, Target
+from raydistill.training.distiller import Distiller
+from raydistill.training.job import Job
+from raydistill.training.loop import make_loader, take_step
+from raydistill.training.metrics import MetricSums
+from raydistill.training.optimizer import build_optimizer
+from raydistill.training.state import TrainingState
 
 TERMS = ("feature", "classification", "regression", "rpn")
 _MADE_UP_CLASSES = 80  # COCO's

@@ -15,12 +15,12 @@ import torch
 
 from raydistill.bench.timing import Spread, turns
 from raydistill.config import Config
-from raydistill.data.augmentation import build_augmentation
-from raydistill.data.batches import MicroBatch, PackedBatch, pack
 from raydistill.data.build import build_datasets
-from raydistill.data.cache import for_training
 from raydistill.data.dataset import DetectionDataset
-from raydistill.data.loaders import TrainingLoader
+from raydistill.data.loading.augmentation import build_augmentation
+from raydistill.data.loading.decoded import for_training
+from raydistill.data.loading.loaders import TrainingLoader
+from raydistill.data.loading.packed import MicroBatch, PackedBatch, pack
 
 T = TypeVar("T")
 

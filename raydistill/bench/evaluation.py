@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raydistill.bench.memory import process_memory
-from raydistill.columns import Found, Objects
 from raydistill.config.training import Backend
 from raydistill.errors import UserError
-from raydistill.scoring import Curves, Scores, check_backend, score, scores_of
+from raydistill.inference.columns import Found, Objects
+from raydistill.inference.scoring import Curves, Scores, check_backend, score, scores_of
 
 ALONE = "pycocotools alone"
 _OBJECTS_PER_IMAGE = 7
@@ -249,8 +249,8 @@ def _evaluate(method: _Method, data: MadeUp, rank: int, folder: str) -> Iterator
     """Prepare one of ``method.workers`` processes, with the detections on its share of the images."""
     import torch.distributed as dist  # takes a second or two
 
-    from raydistill.evaluation import score_together
-    from raydistill.runtime import Worker
+    from raydistill.inference.evaluation import score_together
+    from raydistill.runs.worker import Worker
 
     worker = Worker(rank, method.workers)
     if method.workers > 1:

@@ -7,9 +7,9 @@ from torch import nn
 
 from raydistill.config.sections import NAMED_WEIGHTS, Detector, Input
 from raydistill.data.dataset import AnnotatedImage, AnnotatedObject, DetectionDataset, Record, Records
-from raydistill.data.loaders import MicroBatch
+from raydistill.data.loading.loaders import MicroBatch
 from raydistill.detectors.build import build_detector
-from raydistill.detectors.faster_rcnn import FasterRCNNDetector
+from raydistill.detectors.two_stage.faster_rcnn import FasterRCNNDetector
 from raydistill.detectors.weights import load_into
 
 _OBJECTS = 7  # per image, as in COCO

@@ -14,9 +14,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from raydistill.bench.cases import Bench
 from raydistill.bench.timing import in_turn
-from raydistill.distiller import Distiller
-from raydistill.engine import take_step
-from raydistill.optimization import MetricSums
+from raydistill.training.distiller import Distiller
+from raydistill.training.loop import take_step
+from raydistill.training.metrics import MetricSums
 
 
 def shares(bench: Bench, seconds: dict[str, list[float]], rounds: int, now: Callable[[], float]) -> dict[str, float]:

@@ -16,7 +16,7 @@ from raydistill.bench.shares import shares
 from raydistill.bench.timing import Clock, Spread, clock, in_turn, ratios
 from raydistill.config import Config
 from raydistill.errors import UserError
-from raydistill.runtime import Worker
+from raydistill.runs.worker import Worker
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from raydistill.config.base import Count, Fraction, Positive, Section, Text, Whole, WholeNumber
-from raydistill.object_cache import ObjectCache
+from raydistill.storage.cache import ObjectCache
 
 _LARGEST_SHAPE = 0.8
 

@@ -14,7 +14,7 @@ from raydistill.config.sections import NAMED_WEIGHTS, Config, conflicts
 from raydistill.config.tree import Tree, nest
 from raydistill.errors import UserError, one_error
 
-_RECIPE_FOLDER = resources.files("raydistill") / "recipes"
+_RECIPE_FOLDER = resources.files("raydistill.config") / "recipes"
 RECIPES: tuple[str, ...] = tuple(
     sorted(entry.name.removesuffix(".yaml") for entry in _RECIPE_FOLDER.iterdir() if entry.name.endswith(".yaml"))
 )

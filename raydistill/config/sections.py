@@ -9,22 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from raydistill.config.base import Section, Text, WholeNumber
-from raydistill.config.data import (
-    Augmentation,
-    CocoData,
-    Data,
-    Downloads,
-    Input,
-    Loader,
-    ShapesData,
-    VocData,
-)
-from raydistill.config.detector import (
-    NAMED_WEIGHTS,
-    RESNETS,
-    Detector,
-    Teacher,
-)
+from raydistill.config.data import Augmentation, CocoData, Data, Downloads, Input, Loader, ShapesData, VocData
+from raydistill.config.detector import NAMED_WEIGHTS, RESNETS, Detector, Teacher
 from raydistill.config.distillation import (
     Classification,
     Decay,
@@ -36,15 +22,8 @@ from raydistill.config.distillation import (
     Rpn,
 )
 from raydistill.config.logging import Logging
-from raydistill.config.training import (
-    Checkpoint,
-    Evaluation,
-    Optimizer,
-    Scaling,
-    Schedule,
-    Training,
-)
-from raydistill.object_store import problem_with
+from raydistill.config.training import Checkpoint, Evaluation, Optimizer, Scaling, Schedule, Training
+from raydistill.storage.store import problem_with
 
 __all__ = [
     "NAMED_WEIGHTS",

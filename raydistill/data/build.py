@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 from raydistill.config import CocoData, ShapesData, VocData
 from raydistill.config.sections import Data, Downloads
-from raydistill.data.checks import ImageFolder, listed
-from raydistill.data.coco import dataset_from, load_annotations, read_coco
+from raydistill.data.checks import listed
 from raydistill.data.dataset import DetectionDataset
 from raydistill.data.fetching import size_text
-from raydistill.data.shapes import make_shapes
-from raydistill.data.voc import read_voc
+from raydistill.data.formats.coco import read_coco
+from raydistill.data.formats.shapes import make_shapes
+from raydistill.data.formats.voc import read_voc
+from raydistill.data.image_folder import ImageFolder
 from raydistill.errors import UserError
-from raydistill.remote_path import Place, RemotePath, place_at
+from raydistill.storage.remote_path import Place, RemotePath, place_at
 
 AS_USUAL = Downloads()
 """Where an object store's files are kept unless a setting says otherwise."""
-
 _log = logging.getLogger(__name__)
 
 
@@ -61,38 +60,6 @@ def build_splits(data: Data, downloads: Downloads = AS_USUAL) -> Splits:
     return splits
 
 
-def open_dataset(
-    path: str,
-    split: str | None = None,
-    images: str | None = None,
-    classes: Sequence[str] | None = None,
-    difficult: Literal["ignore", "include"] = "ignore",
-    coordinates: Literal["one_based", "zero_based"] = "one_based",
-    downloads: Downloads = AS_USUAL,
-) -> DetectionDataset:
-    """Open the data that a user names on the command line, for evaluation.
-
-    Args:
-        path: a COCO annotations file, a folder with ``annotations/*.json``, or a PASCAL VOC folder; here or on an
-            object store, like ``images``.
-        split: which of the folder's splits; None is ``val``.
-        images: the folder of a COCO file's images; None looks for the first image near the file.
-        classes: of a PASCAL VOC folder, in the order of their labels; None takes those found in the split, by name.
-            A split that lacks a class would shift the labels: give the classes that the model was trained on.
-        difficult: of a PASCAL VOC folder, as ``data.difficult``.
-        coordinates: of a PASCAL VOC folder, as ``data.coordinates``.
-        downloads: where what lies on an object store is kept on this machine.
-
-    Raises:
-        UserError: naming what is wrong with the path or the data.
-    """
-    with _system_errors_in_words():
-        folder = None if images is None else place_at(images, downloads.cache)
-        dataset = _open(place_at(path, downloads.cache), split, folder, classes, difficult, coordinates)
-    _warn_if_too_large([dataset], downloads)
-    return dataset
-
-
 @contextlib.contextmanager
 def _system_errors_in_words() -> Iterator[None]:
     """Say in a sentence what the system says of a path that it does not take: too long, or not to be read."""
@@ -103,29 +70,6 @@ def _system_errors_in_words() -> Iterator[None]:
             f"{str(error.filename or 'data')[:200]}: must be readable, got: {error.strerror or error}; correct the "
             "path or its permissions"
         ) from error
-
-
-def _open(
-    place: Place,
-    split: str | None,
-    images: Place | None,
-    classes: Sequence[str] | None,
-    difficult: Literal["ignore", "include"],
-    coordinates: Literal["one_based", "zero_based"],
-) -> DetectionDataset:
-    if place.is_dir() and any((place / name).is_dir() for name in ("ImageSets", "JPEGImages")):
-        if images is not None:
-            raise UserError(f"--images: must be left out for a PASCAL VOC folder ({place}), got {images}; remove it")
-        return read_voc(place, split or "val", classes, difficult, coordinates)
-    if place.is_dir():
-        annotations = _find_annotations(place, split or "val")
-    elif split is not None:
-        raise UserError(f"--split: must be left out for a single annotations file ({place}), got {split}; remove it")
-    else:
-        annotations = place
-    raw = load_annotations(annotations)
-    folder = images if images is not None else _find_images(raw, annotations)
-    return dataset_from(raw, folder, annotations)
 
 
 def _train_and_val(data: CocoData | VocData, root: Place) -> tuple[DetectionDataset, DetectionDataset]:
@@ -197,58 +141,3 @@ def _categories(dataset: DetectionDataset) -> set[tuple[int, str]]:
 
 def _named(categories: set[tuple[int, str]]) -> str:
     return listed([f"{category_id} {name}" for category_id, name in sorted(categories)])
-
-
-def _find_annotations(root: Place, split: str) -> Place:
-    """Find the annotations of ``split`` below ``root``: ``val.json`` before ``instances_val2017.json``."""
-    files = _sorted(root / "annotations", "*.json")
-    if not files:
-        raise UserError(
-            f"{root}: must be a COCO annotations file, a folder with annotations/*.json or a PASCAL VOC folder "
-            "(ImageSets, JPEGImages, Annotations), got none of these; correct the path"
-        )
-    fitting = [
-        [file for file in files if file.stem == split],
-        [file for file in files if re.fullmatch(rf"instances_{re.escape(split)}\d*", file.stem)],
-        [file for file in files if split in _words(file.stem)],
-    ]
-    found = next((group for group in fitting if group), [])
-    if len(found) != 1:
-        raise UserError(
-            f"{root / 'annotations'}: one file must belong to the split '{split}', got "
-            f"{listed([file.name for file in found])}; name the split or the file; "
-            f"files there: {listed([file.name for file in files])}"
-        )
-    return found[0]
-
-
-def _find_images(raw: dict[str, Any], annotations: Place) -> Place:
-    """Find the folder near ``annotations`` that holds its first and its last image."""
-    entries = [entry for entry in raw["images"] if isinstance(entry, dict) and isinstance(entry.get("file_name"), str)]
-    if not entries:
-        raise UserError(f"{annotations}: images must list at least one image with its file_name, got none; add them")
-    names = [entries[0]["file_name"], entries[-1]["file_name"]]
-    near = [annotations.parent, annotations.parent.parent]
-    folders = [*near, *(found for base in near for found in _sorted(base, "*/"))]
-    folders += [found for base in near for found in _sorted(base, "images/*/")]
-    # Splits often use the same file names: a folder that is named like the file goes first.
-    words = _words(annotations.stem)
-    folders.sort(key=lambda folder: not (folder.name in annotations.stem.split("_") or words & _words(folder.name)))
-    for folder in folders:
-        if all((folder / name).is_file() for name in names):
-            return folder
-    raise UserError(
-        f"{annotations}: its images must lie near it, got no {names[0]} in {near[1]} or its folders; "
-        "name the folder of the images with --images"
-    )
-
-
-def _sorted(folder: Place, pattern: str) -> list[Place]:
-    """Return what fits ``pattern`` below ``folder``, by name."""
-    found: list[Place] = [*folder.glob(pattern)]
-    return sorted(found, key=str)
-
-
-def _words(name: str) -> set[str]:
-    """Words of a file name without digits, so that val, instances_val2017 and val2017 have one in common."""
-    return set(re.findall(r"[a-z]+", name.lower())) - {"instances", "annotations", "images", "coco"}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from raydistill.remote_path import Place, RemotePath
+from raydistill.storage.remote_path import Place, RemotePath
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
 from raydistill.errors import UserError
-from raydistill.remote_path import Place
+from raydistill.storage.remote_path import Place
 
 # EXIF orientation -> what turns the stored pixels upright; 1 is upright already.
 _TURNS = {

@@ -6,17 +6,8 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
-from raydistill.structures import (
-    AnchorAnswers,
-    AnchorOutputs,
-    AnchorSample,
-    Batch,
-    Features,
-    HeadOutputs,
-    LossDict,
-    Regions,
-    Target,
-)
+from raydistill.detectors.two_stage.values import AnchorAnswers, AnchorOutputs, AnchorSample, HeadOutputs, Regions
+from raydistill.structures import Batch, Features, LossDict, Target
 
 
 class Detector(nn.Module, ABC):

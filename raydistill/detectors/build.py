@@ -18,7 +18,7 @@ from torchvision.ops import FeaturePyramidNetwork, FrozenBatchNorm2d, MultiScale
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from raydistill.config.sections import RESNETS, Detector, Input
-from raydistill.detectors.faster_rcnn import FasterRCNNDetector
+from raydistill.detectors.two_stage.faster_rcnn import FasterRCNNDetector
 
 _POOLED_SIDE = 7  # cells; torchvision's RoI pooling
 _TORCHVISION_CHANNELS = 256

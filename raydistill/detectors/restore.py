@@ -6,12 +6,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from raydistill.checkpoint import load_weights
 from raydistill.config.sections import Detector, Input
 from raydistill.detectors.build import build_detector
-from raydistill.detectors.faster_rcnn import FasterRCNNDetector
+from raydistill.detectors.two_stage.faster_rcnn import FasterRCNNDetector
 from raydistill.detectors.weights import check_content, fill
 from raydistill.errors import UserError, first_line
+from raydistill.runs.weights_file import load_weights
 
 
 def restore_detector(path: Path) -> FasterRCNNDetector:

@@ -17,12 +17,12 @@ from torchvision.models.detection import (
     FasterRCNN_ResNet50_FPN_Weights,
 )
 
-from raydistill.checkpoint import Weights, load_weights
 from raydistill.config.sections import Detector as DetectorSettings
-from raydistill.detectors.faster_rcnn import FasterRCNNDetector
+from raydistill.detectors.two_stage.faster_rcnn import FasterRCNNDetector
 from raydistill.errors import UserError
-from raydistill.remote_path import Place
-from raydistill.shipped import ShippedFile
+from raydistill.runs.weights_file import Weights, load_weights
+from raydistill.storage.parcels import ShippedFile
+from raydistill.storage.remote_path import Place
 
 Finder = Callable[[str], Place | ShippedFile]
 """From the name of a file or run directory, as settings have it, to where it is read from on this machine."""

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from raydistill.config import CocoData
-from raydistill.data.build import build_datasets, open_dataset
+from raydistill.data.build import build_datasets
 from raydistill.data.dataset import DetectionDataset
+from raydistill.data.discover import open_dataset
 from tests.data.conftest import CocoFolder
 
 from .cases import Case, right, warned

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from raydistill.coco_files import read_detections, read_ground_truth
+from raydistill.data.formats.coco_results import read_detections, read_ground_truth
 
 from .cases import Case, right
 

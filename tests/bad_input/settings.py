@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from raydistill.config import load_config
-from raydistill.search_space import load_sweep
-from tests.search_space.written import write
+from raydistill.sweeps.file import load_sweep
+from tests.sweeps.file.written import write
 
 from .cases import Case, right
 

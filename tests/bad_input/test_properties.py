@@ -12,15 +12,15 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from raydistill.coco_files import read_detections, read_ground_truth
 from raydistill.config import CocoData, Config, VocData, load_config
 from raydistill.config.loader import setting_names
 from raydistill.data.build import build_datasets
 from raydistill.data.dataset import DetectionDataset
-from raydistill.search_space import LoadedSweep, load_sweep
-from raydistill.search_space.sections import Sweep
+from raydistill.data.formats.coco_results import read_detections, read_ground_truth
+from raydistill.sweeps.file import LoadedSweep, load_sweep
+from raydistill.sweeps.file.sections import Sweep
 from tests.data.conftest import CocoFolder
-from tests.data.test_voc import SIZE, thing, write_image
+from tests.data.formats.test_voc import SIZE, thing, write_image
 
 from .anything import NASTY, VALUES, mutations, outcome
 from .detections import BOX, truth

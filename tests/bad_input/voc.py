@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from raydistill.config import VocData
-from raydistill.data.build import build_datasets, open_dataset
-from tests.data.test_voc import SIZE, thing, write_image
+from raydistill.data.build import build_datasets
+from raydistill.data.discover import open_dataset
+from tests.data.formats.test_voc import SIZE, thing, write_image
 
 from .annotations import summary
 from .cases import Case, right, warned

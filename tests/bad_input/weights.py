@@ -14,8 +14,8 @@ import torch
 
 from raydistill.config import Config, load_config
 from raydistill.detectors.build import build_detector
-from raydistill.detectors.faster_rcnn import FasterRCNNDetector
 from raydistill.detectors.restore import restore_detector
+from raydistill.detectors.two_stage.faster_rcnn import FasterRCNNDetector
 from raydistill.detectors.weights import load_file
 from tests.small import SMALL_RUN
 

@@ -9,8 +9,8 @@ import pytest
 
 from raydistill.bench import evaluation
 from raydistill.bench.evaluation import ALONE, as_text, make_up, measure_evaluation
-from raydistill.columns import from_coco
-from raydistill.scoring import curves, score, scores_of
+from raydistill.inference.columns import from_coco
+from raydistill.inference.scoring import curves, score, scores_of
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from raydistill.bench.memory import peak_memory
 from raydistill.bench.nets import benchmark_net, made_up_data
 from raydistill.bench.step import StepOptions, measure_step
 from raydistill.config import load_config
-from raydistill.runtime import Worker
+from raydistill.runs.worker import Worker
 
 TINY = ["data.num_train=8", "data.num_val=2", "training.batch_size=2", "loader.num_workers=0", "scaling.num_workers=1"]
 RATIOS = {"feature", "classification", "regression", "rpn", "all_levels", "terms_off", "handwritten"}

@@ -9,10 +9,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from raydistill.report import write_report
-from raydistill.sweep_directory import SweepDirectory, TrialRecord
+from raydistill.reports import write_report
+from raydistill.sweeps.directory import SweepDirectory, TrialRecord
 from tests.benchmarks.processes import own
-from tests.report import made_up
+from tests.reports import made_up
 
 SPACE = {
     "feature.weight": {"loguniform": [0.1, 10]},

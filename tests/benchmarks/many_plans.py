@@ -11,9 +11,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from raydistill.search_space import LoadedSweep, load_sweep
-from raydistill.sweep_directory import SweepDirectory, TrialRecord
-from raydistill.sweep_plan import Plan
+from raydistill.sweeps.directory import SweepDirectory, TrialRecord
+from raydistill.sweeps.file import LoadedSweep, load_sweep
+from raydistill.sweeps.plan import Plan
 from tests.benchmarks.processes import own
 from tests.small import small_sweep
 

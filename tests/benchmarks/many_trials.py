@@ -96,8 +96,8 @@ def finished_at_once(
 ) -> str:
     """Stand in for ``run_trial``: the files and the events of a run, and no training."""
     from raydistill.config import load_config
-    from raydistill.events import EpochDone, StageStarted, TrialEvent
-    from tests.report.made_up import stage_directory
+    from raydistill.runs.events import EpochDone, StageStarted, TrialEvent
+    from tests.reports.made_up import stage_directory
 
     trial = sweep.trial(name)
     epochs = load_config(str(trial.recipe)).training.epochs
@@ -113,10 +113,11 @@ def finished_at_once(
 
 def trial_without_training(settings: dict[str, Any], shared: dict[str, Any]) -> None:
     """Run in an actor: ``flat_trial`` with nothing in its middle."""
-    from raydistill import trial, trial_workers
+    from raydistill.on_ray import trial as trial_module
+    from raydistill.sweeps import trial
 
     trial.run_trial = finished_at_once
-    trial_workers.flat_trial(settings, shared)
+    trial_module.flat_trial(settings, shared)
 
 
 def bare_trial(config: dict[str, Any]) -> None:
@@ -129,29 +130,30 @@ def bare_trial(config: dict[str, Any]) -> None:
 
 def ours(trials: int, folder: Path, readings: Readings, train: bool) -> None:
     """Run the sweep of ``trials`` trials in ``folder``, the two controls among them."""
-    from raydistill import sweep_launch, trial_workers
-    from raydistill.ray_session import Demand
-    from raydistill.search_space import load_sweep
-    from raydistill.stopping import Stop
-    from raydistill.sweep_display import SweepDisplay
-    from raydistill.sweep_plan import Plan
+    from raydistill.on_ray import sweep as sweep_module
+    from raydistill.on_ray import trial as trial_module
+    from raydistill.on_ray.room import Demand
+    from raydistill.runs.stopping import Stop
+    from raydistill.sweeps.file import load_sweep
+    from raydistill.sweeps.plan import Plan
+    from raydistill.sweeps.table import SweepDisplay
 
-    sweep_launch.flat_trial = trial_workers.flat_trial if train else trial_without_training
+    sweep_module.flat_trial = trial_module.flat_trial if train else trial_without_training
     plan = Plan(load_sweep(str(folder / "small.yaml")))
     for _ in range(trials, plan.total):  # of one trial only the first control is run
         plan._queue.pop()
     with (folder / "display.txt").open("w") as stream:
         display = WatchedDisplay(SweepDisplay("AP", "max", trials, stream), readings, trials)
         demand = Demand("resources", 1, {"CPU": 1}, "")
-        sweep_launch._run_trials(plan, display, demand, Stop())  # type: ignore[arg-type]
+        sweep_module._run_trials(plan, display, demand, Stop())  # type: ignore[arg-type]
     failed = [record for record in plan.records if record.seconds and record.status != "finished"]
     assert not failed, failed
 
 
 def bare(trials: int, folder: Path, readings: Readings, epochs: int) -> None:
     """Let Ray Tune run a function ``trials`` times."""
-    from raydistill.sweep_callbacks import Silence
-    from raydistill.sweep_launch import ray  # which has set what Ray reads from the environment
+    from raydistill.on_ray.callbacks import Silence
+    from raydistill.on_ray.sweep import ray  # which has set what Ray reads from the environment
 
     @dataclass
     class Watch(ray.tune.Callback):  # type: ignore[misc]
@@ -183,7 +185,7 @@ def main() -> int:
     parser.add_argument("runs", nargs="+", metavar="WHICH TRIALS")
     parser.add_argument("--epochs", type=int, default=1)
     options = parser.parse_args()
-    from raydistill.ray_session import connected
+    from raydistill.on_ray.session import connected
 
     readings = Readings(options.started)
     with connected(1):

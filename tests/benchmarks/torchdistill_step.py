@@ -43,13 +43,13 @@ from torchvision.transforms.v2.functional import to_dtype
 
 from raydistill.bench.cases import Bench, CaseOptions
 from raydistill.bench.timing import Clock, Spread, clock, in_turn, ratios
-from raydistill.checkpoint import write_json
 from raydistill.config import RECIPES, Config, load_config
 from raydistill.config.sections import Optimizer
 from raydistill.errors import UserError
-from raydistill.optimization import build_optimizer
-from raydistill.runtime import Worker
+from raydistill.runs.worker import Worker
+from raydistill.storage.atomic import write_json
 from raydistill.structures import Target
+from raydistill.training.optimizer import build_optimizer
 
 VERSION = "1.1.5"
 OURS = ("plain", "feature", "all_levels")

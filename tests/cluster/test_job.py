@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from raydistill.sweep_directory import SweepDirectory
+from raydistill.sweeps.directory import SweepDirectory
 from tests.cluster.nodes import Cluster, Command, started, until
 from tests.small import small_sweep
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from raydistill.search_space import load_sweep
+from raydistill.sweeps.file import load_sweep
 from tests.cluster.kuberay_fields import problems
 from tests.small import REPOSITORY
 

@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from raydistill.checkpoint import RunDirectory
 from raydistill.config import load_config
-from raydistill.runtime import FileReporter, Worker
-from raydistill.search_space.trials import WEIGHTS
-from raydistill.stages import run_stages
-from raydistill.sweep_directory import SweepDirectory
+from raydistill.runs.directory import RunDirectory
+from raydistill.runs.reporter import FileReporter
+from raydistill.runs.worker import Worker
+from raydistill.sweeps.directory import SweepDirectory
+from raydistill.sweeps.file.trials import WEIGHTS
+from raydistill.training.stages import run_stages
 from tests.cluster.nodes import TIMEOUT, Cluster, Command, Node, started, until
 from tests.ranks import start_ranks
 from tests.small import SMALL_RUN, Listener, metrics_of, repeatable, same_weights, small_sweep, weights_of

@@ -188,10 +188,10 @@ def test_that_the_numbers_said_are_the_settings() -> None:
     clouds = [yaml.safe_load((REPOSITORY / "cluster" / f"{name}.yaml").read_text()) for name in ("aws", "gcp")]
     assert {f"`max_workers: {cloud['max_workers']}`" for cloud in clouds} <= set(re.findall(r"`[^`]*`", README))
     assert f"`scaling.max_failures` ({Scaling().max_failures})" in README
-    from raydistill import ray_waiting
+    from raydistill.on_ray import room
 
-    assert f"{ray_waiting._FOR_NODES_THAT_JOIN} s for nodes that join" in README
-    assert f"{ray_waiting._FOR_AN_AUTOSCALER} s once an autoscaler" in README
+    assert f"{room._FOR_NODES_THAT_JOIN} s for nodes that join" in README
+    assert f"{room._FOR_AN_AUTOSCALER} s once an autoscaler" in README
     assert f"--version {_kuberay_version()}" in README
     (minutes,) = re.findall(r"It takes (about \d+ minutes) on two CPU cores", (REPOSITORY / "README.md").read_text())
     assert f"The quickstart sweep takes {minutes} on two cores" in README

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from raydistill.sweep_directory import SweepDirectory
+from raydistill.sweeps.directory import SweepDirectory
 from tests.cluster.nodes import RAY, Cluster, Node, started, until
 from tests.small import REPOSITORY
 

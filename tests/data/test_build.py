@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from raydistill.config import Config, load_config
-from raydistill.data.build import build_datasets, build_splits, open_dataset
+from raydistill.data.build import build_datasets, build_splits
 from raydistill.data.dataset import DetectionDataset
+from raydistill.data.discover import open_dataset
 from raydistill.errors import UserError
 
 from .conftest import CocoFolder

@@ -16,17 +16,18 @@ import pytest
 import torch
 from PIL import Image
 
-from raydistill import files
 from raydistill.config import Downloads, Loader, load_config
-from raydistill.data.augmentation import build_augmentation
-from raydistill.data.build import Splits, build_splits, open_dataset
-from raydistill.data.checks import ImageFolder
+from raydistill.data.build import Splits, build_splits
 from raydistill.data.dataset import DetectionDataset
+from raydistill.data.discover import open_dataset
+from raydistill.data.image_folder import ImageFolder
 from raydistill.data.images import UnreadableImageError
-from raydistill.data.loaders import TrainingLoader
+from raydistill.data.loading.augmentation import build_augmentation
+from raydistill.data.loading.loaders import TrainingLoader
 from raydistill.errors import UserError
-from raydistill.object_store import Store, store
-from raydistill.remote_path import RemotePath
+from raydistill.storage import files, retry
+from raydistill.storage.remote_path import RemotePath
+from raydistill.storage.store import Store, store
 from tests.object_store import BUCKET, S3Server, s3_server
 from tests.store_proxy import Proxy, proxy_of
 
@@ -214,7 +215,7 @@ def test_a_loader_process_waits_for_a_store_that_fails_for_a_while(
     proxy.failures = 1
     started = time.monotonic()
     ((images, _),) = next(loader.epoch(0))
-    assert time.monotonic() - started >= files.WAITS[0]
+    assert time.monotonic() - started >= retry.WAITS[0]
     assert proxy.failures == 0
     assert sorted(image.shape[1] for image in images) == [30, 50]
 

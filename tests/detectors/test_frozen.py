@@ -10,8 +10,8 @@ from torchvision.ops import FrozenBatchNorm2d
 from raydistill.config import load_config
 from raydistill.detectors import frozen
 from raydistill.detectors.build import build_detector
-from raydistill.detectors.faster_rcnn import FasterRCNNDetector
 from raydistill.detectors.frozen import check_compiler, make_fast
+from raydistill.detectors.two_stage.faster_rcnn import FasterRCNNDetector
 from raydistill.errors import UserError
 from tests.nets import mixed_batch, small_config, small_detector
 

@@ -14,11 +14,11 @@ from torchvision.models.detection import (
     fasterrcnn_resnet50_fpn,
 )
 
-from raydistill.checkpoint import save_weights
 from raydistill.config import Config, load_config
 from raydistill.detectors.build import build_detector
 from raydistill.detectors.weights import load_file, load_into
 from raydistill.errors import UserError
+from raydistill.runs.weights_file import save_weights
 from tests.nets import CLASSES, mixed_batch, small_config, small_detector
 
 COCO = FasterRCNN_ResNet50_FPN_Weights.COCO_V1

@@ -10,8 +10,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from raydistill import files
-from raydistill.runtime import Worker
+from raydistill.runs.worker import Worker
+from raydistill.storage import retry
 
 Fault = Callable[[Worker, int, Any], None]
 """Called by every rank as its process begins (0), and before each step: the worker, which step of this process it is,
@@ -55,7 +55,7 @@ class StorageFails:
             sync(handle)
 
         os.fsync = failing  # type: ignore[assignment]
-        files.WAITS = (0.01, 0.02, 0.03, 0.04)
+        retry.WAITS = (0.01, 0.02, 0.03, 0.04)
 
 
 @dataclass(frozen=True)

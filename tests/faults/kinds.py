@@ -16,7 +16,7 @@ import torch
 import yaml
 from torchvision.io import write_jpeg
 
-from raydistill.stopping import END_SECONDS
+from raydistill.runs.stopping import END_SECONDS
 from tests.faults.inside import KilledWriting, NotANumber, OutOfMemory, StorageFails
 from tests.faults.runs import EVERY, Attempt, Run, equal, new_folder, undisturbed
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from raydistill.config.loader import split_overrides
-from raydistill.stopping import END_SECONDS
+from raydistill.runs.stopping import END_SECONDS
 from tests.faults.kinds import Kind
 from tests.faults.runs import SETTINGS, Attempt, Run, equal, new_folder
 from tests.small import REPOSITORY, small_sweep

@@ -18,13 +18,15 @@ from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from raydistill import engine, report, train
-from raydistill.checkpoint import RunDirectory
+from raydistill import reports, train
 from raydistill.config import load_config
 from raydistill.errors import UserError
-from raydistill.progress import Display
-from raydistill.runtime import FileReporter, Worker
-from raydistill.stages import run_stages
+from raydistill.runs.directory import RunDirectory
+from raydistill.runs.progress import Display
+from raydistill.runs.reporter import FileReporter
+from raydistill.runs.worker import Worker
+from raydistill.training import loop
+from raydistill.training.stages import run_stages
 from tests.faults.inside import Fault, take_counted_steps
 from tests.ranks import PROCESSES, start_ranks
 from tests.small import SMALL_RUN, metrics_of, repeatable, same_weights, weights_of
@@ -184,7 +186,7 @@ def undisturbed(ranks: int = 1, settings: tuple[str, ...] = (), recipe: str = "q
 def _command(recipe: str, settings: list[str], output: str, folder: str, fault: Fault | None) -> None:
     """Be ``python -m raydistill.train --local``; a report would take longer than the training."""
     _disturb(Worker(), folder, fault)
-    report.write_report = lambda *_, **__: None
+    reports.write_report = lambda *_, **__: None
     with Path(folder, "said.txt").open("a", encoding="utf-8", buffering=1) as said:
         sys.stdout = sys.stderr = said
         os.dup2(said.fileno(), 2)
@@ -209,6 +211,6 @@ def _on_rank(worker: Worker, recipe: str, settings: list[str], output: str, fold
 
 def _disturb(worker: Worker, folder: str, fault: Fault | None) -> None:
     """Count this process's steps, and let the fault come."""
-    take_counted_steps(engine, Path(folder), fault)
+    take_counted_steps(loop, Path(folder), fault)
     if fault is not None:
         fault(worker, 0, None)

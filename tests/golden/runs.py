@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 import torch
 
-from raydistill import engine, tune
-from raydistill.checkpoint import RunDirectory
+from raydistill import tune
 from raydistill.config import Config
 from raydistill.config.loader import split_overrides
-from raydistill.runtime import FileReporter, Worker
-from raydistill.stages import run_stages
+from raydistill.runs.directory import RunDirectory
+from raydistill.runs.reporter import FileReporter
+from raydistill.runs.worker import Worker
+from raydistill.training import loop
+from raydistill.training.stages import run_stages
 from tests.ranks import on_ranks
 from tests.small import ProcessEndedError, metrics_of, repeatable, small_run, small_sweep, weights_of
 
@@ -79,7 +81,7 @@ def _config(output: Path, *settings: str) -> Config:
 def _interrupt(config: Config, before_step: int) -> None:
     """Run until the process "ends" at the beginning of a step of the student, counted over all epochs from 0."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "take_step", _ending(engine.take_step, before_step))
+        patch.setattr(loop, "take_step", _ending(loop.take_step, before_step))
         with pytest.raises(ProcessEndedError):
             run_here(config)
 

@@ -21,7 +21,7 @@ class _Disturb(MetaPathFinder):
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         changes = {
-            "raydistill.engine": _count,
+            "raydistill.training.loop": _count,
             "raydistill.report": _write_no_report,
             "ray._private.services": _start_patiently,
         }

@@ -1,0 +1,1 @@
+"""Readers of annotations as tools write them, and the generated shapes."""

@@ -1,0 +1,152 @@
+"""A PASCAL VOC folder to a dataset: ``ImageSets/Main`` lists, one XML per image in ``Annotations``, ``JPEGImages``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from raydistill.config.data import OnBadImage
+from raydistill.data.checks import Box, clip_box, listed, raise_problems, warn_dropped, warn_skipped
+from raydistill.data.dataset import AnnotatedImage, AnnotatedObject, DetectionDataset, Records
+from raydistill.data.fetching import read_each
+from raydistill.data.formats.voc_xml import VocContent, parse_annotation
+from raydistill.data.image_folder import Header, ImageFolder, read_headers
+from raydistill.errors import UserError
+from raydistill.storage.remote_path import Place
+
+_SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+def read_voc(
+    root: Place,
+    split: str,
+    classes: Sequence[str] | None = None,
+    difficult: Literal["ignore", "include"] = "ignore",
+    coordinates: Literal["one_based", "zero_based"] = "one_based",
+    on_bad_image: OnBadImage = "error",
+) -> DetectionDataset:
+    """Read the images that ``ImageSets/Main/<split>.txt`` lists; image ids are the places in that list, from 1 on.
+
+    Args:
+        root: the folder that holds ``JPEGImages``, ``Annotations`` and ``ImageSets/Main``.
+        split: name of the list.
+        classes: names in the order of their labels; None takes those found in the split, by name.
+        difficult: ``ignore`` leaves objects marked difficult out of training and makes them neither hit nor miss in
+            evaluation; ``include`` treats them like any other.
+        coordinates: ``one_based`` where pixel 1 is the first and xmax, ymax belong to the box; ``zero_based`` where
+            the corners are taken as they stand.
+        on_bad_image: ``skip`` leaves out images that are missing or whose headers cannot be read, with one warning;
+            the classes and the other images' ids are the same without them.
+
+    Raises:
+        UserError: naming everything that is wrong with the folder, the list, the XML files or the images' headers.
+    """
+    problems: list[str] = []
+    source = root / "ImageSets" / "Main" / f"{split}.txt"
+    pairs = _find_files(root, _read_list(root, split), source, on_bad_image, problems)
+    parsed = []
+    for content, faults in read_each(parse_annotation, [annotation for annotation, _ in pairs], "annotations"):
+        parsed.append(content)
+        problems += faults
+    names = sorted({found.name for objects in parsed for found in objects.objects}) if classes is None else classes
+    labels = {name: label for label, name in enumerate(names, 1)}
+    headers = read_headers([image for _, image in pairs])
+
+    dropped: list[str] = []
+    skipped: dict[str, str] = {}
+    images: list[AnnotatedImage] = []
+    for image_id, ((annotation, path), content, header) in enumerate(zip(pairs, parsed, headers, strict=True), 1):
+        if header.problem and on_bad_image == "skip":
+            skipped[path.name] = header.problem
+            continue
+        fault = header.problem or (header.mismatch(*content.size) if content.size else "")
+        problems += [f"{annotation}: {fault}"] if fault else []
+        problems += _unknown_names(annotation, content, labels)
+        objects = []
+        for place, found in enumerate(content.objects, 1):
+            box = _pixel_box(found.corners, coordinates, header)
+            if box is None:
+                dropped.append(f"{annotation.name} object {place} [{', '.join(f'{c:g}' for c in found.corners)}]")
+                continue
+            ignored = found.difficult and difficult == "ignore"
+            objects.append(AnnotatedObject(labels.get(found.name, 0), box, box[2] * box[3], ignored))
+        images.append(AnnotatedImage(image_id, path.name, header.width, header.height, objects))
+    raise_problems(problems, f"{root}: the split '{split}' must be complete and sound")
+    if not labels:
+        raise UserError(f"{root}: the split '{split}' must have objects to take the classes from; set data.classes")
+    warn_skipped(source, list(skipped), list(skipped.values()), len(pairs))
+    warn_dropped(source, dropped)
+    return DetectionDataset(
+        classes=tuple(labels),
+        category_ids=tuple(labels.values()),
+        records=Records.build(images),
+        read_image=ImageFolder(root / "JPEGImages"),
+    )
+
+
+def _read_list(root: Place, split: str) -> list[str]:
+    """Names of the images of a split: the first column; lines of class lists with -1 (class absent) are left out."""
+    missing = [name for name in ("JPEGImages", "Annotations", "ImageSets/Main") if not (root / name).is_dir()]
+    if missing:
+        raise UserError(
+            f"{root}: must be a PASCAL VOC folder with JPEGImages, Annotations and ImageSets/Main, "
+            f"got none of {', '.join(missing)}; correct the path or add the folders"
+        )
+    path = root / "ImageSets" / "Main" / f"{split}.txt"
+    if not path.is_file():
+        splits = listed(sorted(found.stem for found in path.parent.glob("*.txt")))
+        raise UserError(f"{path}: the list of the split must exist; splits there: {splits}")
+    try:
+        text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+    except OSError as error:
+        raise UserError(f"{path}: must be readable, got: {error.strerror}; check the file's permissions") from error
+    lines = [line.split() for line in text.splitlines()]
+    stems = [columns[0] for columns in lines if columns and columns[1:] != ["-1"]]
+    if not stems:
+        raise UserError(f"{path}: must list at least one image, got none; add the names of the images")
+    repeated = sorted({stem for stem in stems if stems.count(stem) > 1}) if len(set(stems)) < len(stems) else []
+    if repeated:
+        raise UserError(f"{path}: must list each image once, got {listed(repeated)} more often; remove the repeats")
+    return stems
+
+
+def _find_files(
+    root: Place, stems: list[str], source: Place, on_bad_image: OnBadImage, problems: list[str]
+) -> list[tuple[Place, Place]]:
+    """Find (annotation, image) of each name, without those where one is missing; skipped images count as there."""
+    pairs = []
+    for stem in stems:
+        annotation = root / "Annotations" / f"{stem}.xml"
+        candidates = [root / "JPEGImages" / f"{stem}{suffix}" for suffix in _SUFFIXES]
+        image = next((path for path in candidates if path.is_file()), None)
+        if image is None and on_bad_image == "skip":
+            image = candidates[0]
+        if not annotation.is_file():
+            problems.append(f"{source}: '{stem}' must have its annotation {annotation}, got none; add or unlist it")
+        if image is None:
+            problems.append(
+                f"{source}: '{stem}' must have its image {candidates[0]} (or .jpeg, .png), got none; add or unlist it"
+            )
+        elif annotation.is_file():
+            pairs.append((annotation, image))
+    return pairs
+
+
+def _unknown_names(annotation: Place, content: VocContent, labels: dict[str, int]) -> list[str]:
+    """Say which objects have a name that is no class."""
+    return [
+        f"{annotation}, object {place}: name must be one of {listed(list(labels))}, got '{found.name}'; "
+        "correct it or data.classes"
+        for place, found in enumerate(content.objects, 1)
+        if found.name not in labels
+    ]
+
+
+def _pixel_box(corners: Box, coordinates: str, header: Header) -> Box | None:
+    """Turn corners as the file has them into x, y, width, height inside the image; None where no box is left."""
+    xmin, ymin, xmax, ymax = corners
+    if xmax <= xmin or ymax <= ymin:
+        return None
+    first = 1 if coordinates == "one_based" else 0
+    x, y = xmin - first, ymin - first
+    return clip_box((x, y, xmax - x, ymax - y), header.width, header.height)

@@ -1,0 +1,1 @@
+"""Two-stage detectors: region proposals, then heads."""

@@ -1,0 +1,1 @@
+"""What a student is made to imitate of its teacher, and how."""

@@ -1,0 +1,1 @@
+"""This project's own method, task-adaptive regularization (METHOD.md)."""

@@ -1,0 +1,217 @@
+"""The Ray Tune adapter: the plan's trials on whatever Ray has, each a function in an actor or a group of workers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from enum import Enum
+from typing import Any
+
+from raydistill.config.loader import absolute
+from raydistill.config.sections import NAMED_WEIGHTS
+from raydistill.errors import UserError
+from raydistill.on_ray.board import Board
+from raydistill.on_ray.callbacks import PlannedSearch, Recorder, Silence, loggers
+from raydistill.on_ray.lost_workers import explained
+from raydistill.on_ray.node import node_watched
+from raydistill.on_ray.population import population_scheduler
+from raydistill.on_ray.room import Demand, Queue, many_pending, places_for, wait_for_room
+from raydistill.on_ray.run import cpus_of, run_on_workers
+from raydistill.on_ray.session import connected, ray_storage, remove_ray_storage, started_here
+from raydistill.on_ray.shipping import ship
+from raydistill.on_ray.trial import EPOCH, SCORE, flat_trial, group_trial
+from raydistill.on_ray.watch import shown
+from raydistill.runs.stopping import Stop
+from raydistill.sweeps.file import AshaScheduler, LoadedSweep, MedianScheduler, PbtScheduler
+from raydistill.sweeps.plan import Plan
+from raydistill.sweeps.table import SweepDisplay
+
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # every number is in the run directories
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C is ours; the files are the state
+os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")  # a sentence of ours instead of Ray's traceback
+os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")  # a trial that failed has no score
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1000000000")  # no snapshots of all trials: none is ever restored
+
+import ray
+import ray.tune
+import ray.tune.schedulers
+import ray.util.state
+
+# What a group's trial function holds itself: Tune refuses nothing at all, and any share of a CPU would keep the last
+# worker waiting for ever where the workers need every CPU there is.
+_OF_A_GROUPS_DRIVER = {"memory": 1024**2}
+_FOR_EVER = 10**9  # Ray's number of samples; the plan says when it is enough
+
+
+def run_sweep_on_ray(plan: Plan, display: SweepDisplay, stop: Stop) -> None:
+    """Train the shared teacher if it is missing, then run every trial that is left.
+
+    Raises:
+        UserError: when the teacher's training fails, or the cluster cannot hold a trial.
+    """
+    loaded = plan.loaded
+    resources, config = loaded.sweep.resources, loaded.config
+    groups = resources.num_workers > 1
+    cpus = max(cpus_of(config), resources.num_workers * resources.cpus_per_worker)
+    trained = plan.directory.teacher.finished  # then the driver needs no torch: that is most of its memory
+    with connected(cpus, groups, meanwhile="" if trained else "ray.train.torch"):
+        demand = _of_a_trial(loaded)
+        wait_for_room(demand, config.scaling.wait_seconds, display, stop)
+        if groups:
+            _refuse_without_dashboard()
+        if not trained:
+            run_on_workers(config, display, stop, only="teacher")
+        _run_trials(plan, display, demand, stop)
+
+
+def _of_a_trial(loaded: LoadedSweep) -> Demand:
+    """Return the workers of a trial and what each of them gets."""
+    resources = loaded.sweep.resources
+    gpus = resources.gpus_per_worker
+    if gpus == "auto":
+        gpus = 1 if ray.cluster_resources().get("GPU", 0) >= resources.num_workers else 0
+    wanted = {"CPU": resources.cpus_per_worker} | ({"GPU": gpus} if gpus else {})
+    advice = "lower resources.num_workers or cpus_per_worker, or add nodes"
+    return Demand("resources", resources.num_workers, wanted, advice)
+
+
+def _refuse_without_dashboard() -> None:
+    """Raise unless Ray's state API answers: without it the workers of a stopped trial are never freed."""
+    try:
+        ray.util.state.list_actors(address=ray.get_runtime_context().gcs_address, limit=1, timeout=10)
+    except Exception as error:
+        raise UserError(
+            "resources.num_workers: trials of several workers need Ray's dashboard on the head node, and it does not "
+            f"answer ({type(error).__name__}); start Ray with it, or use one worker per trial"
+        ) from error
+
+
+def _run_trials(plan: Plan, display: SweepDisplay, demand: Demand, stop: Stop) -> None:
+    board = started_here(Board)
+    sweep, config = plan.loaded.sweep, plan.loaded.config
+    shared = {
+        "sweep": config.output,
+        "metric": sweep.metric,
+        "board": board,
+        "wanted": dict(demand.wanted),
+        "num_workers": sweep.resources.num_workers,
+        "max_failures": config.scaling.max_failures,
+        "hang_seconds": config.scaling.hang_seconds,
+        "storage": f"{ray_storage(config.output)}/groups",
+        "population": isinstance(sweep.scheduler, PbtScheduler),
+        "shipped": ship(_students_weights(plan.loaded)),
+        "logged": config.logging.mlflow is not None or config.logging.wandb is not None,
+    }
+    try:
+        queue = Queue(demand, config.scaling.wait_seconds, display)
+        with node_watched(stop), shown(board, queue, display, stop):
+            if shared["population"]:
+                _fit(plan, display, {**shared, "population": False}, _Round.CONTROLS)
+                _fit(plan, display, shared, _Round.POPULATION)
+            else:
+                _fit(plan, display, shared, _Round.EVERYTHING)
+    except ray.exceptions.RayError as error:
+        end = explained(error, stop, config.scaling.max_failures)
+        if end is None:
+            raise
+        raise end from error
+    finally:
+        display.close()
+    remove_ray_storage(config.output)
+
+
+def _students_weights(loaded: LoadedSweep) -> set[str]:
+    """Return what ``student.weights`` is in any trial, as their settings have it."""
+    name = "student.weights"
+    searched = loaded.sweep.space[name].values if name in loaded.sweep.space else ()
+    return {loaded.config.student.weights, *(absolute(value, name) for value in searched if value not in NAMED_WEIGHTS)}
+
+
+class _Round(Enum):
+    """Which trials one call of Ray Tune runs."""
+
+    EVERYTHING = 1
+    CONTROLS = 2  # before a population: a control must not be replaced by a better trial
+    POPULATION = 3  # all of them are known to its scheduler from the start
+
+
+def _fit(plan: Plan, display: SweepDisplay, shared: dict[str, Any], which: _Round) -> None:
+    """Let Ray Tune run what is left of the plan."""
+    sweep, config = plan.loaded.sweep, plan.loaded.config
+    wanted, num_workers = shared["wanted"], shared["num_workers"]
+    recorder = Recorder(plan, display)
+    trainable = ray.tune.with_parameters(group_trial if num_workers > 1 else flat_trial, shared=shared)
+    population = _population(plan) if which is _Round.POPULATION else None
+    tuner = ray.tune.Tuner(
+        ray.tune.with_resources(trainable, wanted if num_workers == 1 else _OF_A_GROUPS_DRIVER),
+        param_space=population,
+        tune_config=ray.tune.TuneConfig(
+            metric=SCORE,
+            mode=sweep.mode,
+            search_alg=None
+            if population
+            else PlannedSearch(plan, which is _Round.CONTROLS, lambda: _at_once(plan, wanted)),
+            scheduler=ray.tune.schedulers.FIFOScheduler() if which is _Round.CONTROLS else _scheduler(plan.loaded),
+            num_samples=1 if population else _FOR_EVER,
+            max_concurrent_trials=sweep.max_concurrent if population and sweep.max_concurrent != "auto" else None,
+            reuse_actors=True,
+            trial_name_creator=_first_name,
+        ),
+        run_config=ray.tune.RunConfig(
+            name=f"sweep-{time.time_ns()}",
+            storage_path=ray_storage(config.output),
+            stop={EPOCH: config.training.epochs},
+            callbacks=[recorder, Silence(), *loggers(plan.loaded)],
+            failure_config=ray.tune.FailureConfig(max_failures=config.scaling.max_failures),
+            verbose=0,
+        ),
+    )
+    known = plan.loaded.points is not None and not population
+    try:
+        with many_pending(places_for(wanted)) if known else contextlib.nullcontext():
+            tuner.fit()
+    finally:
+        for name, started in recorder.started.items():
+            plan.interrupted(name, time.monotonic() - started)
+
+
+def _population(plan: Plan) -> dict[str, Any]:
+    """Return the trials that are left as a grid: population based training takes no search."""
+    settings = {record.name: record.settings for record in iter(plan.next, None)}
+    return {
+        "trial": ray.tune.grid_search(list(settings)),
+        "settings": ray.tune.sample_from(lambda config: dict(settings[config["trial"]])),
+    }
+
+
+def _first_name(trial: Any) -> str:
+    """Return the plan's name of a new trial; a scheduler may change its config later."""
+    name: str = trial.config["trial"]
+    return name
+
+
+def _at_once(plan: Plan, wanted: dict[str, float]) -> int:
+    """Return how many trials may run at once on the nodes that are there now."""
+    resources, most = plan.loaded.sweep.resources, plan.loaded.sweep.max_concurrent
+    # a group's trial holds no resources itself: more of them than fit would wait for each other for ever
+    room = places_for(wanted) // resources.num_workers if resources.num_workers > 1 else _FOR_EVER
+    return room if most == "auto" else min(room, most)
+
+
+def _scheduler(loaded: LoadedSweep) -> ray.tune.schedulers.TrialScheduler:
+    scheduler, epochs = loaded.sweep.scheduler, loaded.config.training.epochs
+    if isinstance(scheduler, AshaScheduler):
+        return ray.tune.schedulers.ASHAScheduler(
+            time_attr=EPOCH,
+            max_t=epochs,
+            grace_period=scheduler.grace_period,
+            reduction_factor=scheduler.reduction_factor,
+        )
+    if isinstance(scheduler, MedianScheduler):
+        return ray.tune.schedulers.MedianStoppingRule(
+            time_attr=EPOCH, grace_period=scheduler.grace_period, min_samples_required=scheduler.min_trials
+        )
+    if isinstance(scheduler, PbtScheduler):
+        return population_scheduler(loaded, scheduler, EPOCH)
+    return ray.tune.schedulers.FIFOScheduler()

@@ -1,0 +1,49 @@
+"""``python -m raydistill.report``: tables, pictures and one page of runs or sweeps."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from raydistill.errors import UserError
+from raydistill.storage.mirror import named
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if len(options.directories) > 1 and options.output is None:
+        parser.error("--output: must be given with several directories: none of them is the place for what joins them")
+    try:
+        from raydistill.reports import write_report
+        from raydistill.reports.screen import as_text
+
+        report = write_report(*options.directories, output=options.output, pictures=not options.no_pictures)
+        sys.stdout.write(f"{as_text(report)}\n")
+    except UserError as error:
+        sys.stderr.write(f"{named(str(error))}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m raydistill.report",
+        description="Write tables (csv, parquet), pictures and one page about runs or sweeps, finished or not; of a "
+        "sweep the best point's recipe too, as best.yaml.",
+    )
+    parser.add_argument("directories", nargs="+", metavar="DIR", help="output of train or of tune; all of one kind")
+    parser.add_argument(
+        "--output", metavar="DIR", help="where the report goes (default: DIR/report; needed with several directories)"
+    )
+    parser.add_argument("--no-pictures", action="store_true", help="tables and page only")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

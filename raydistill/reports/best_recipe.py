@@ -1,0 +1,71 @@
+"""``best.yaml``: the best point of a sweep as a recipe that ``raydistill.train`` runs as it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from pydantic import ValidationError
+
+from raydistill.config import Config, dump
+from raydistill.reports.build import Report
+from raydistill.reports.reading import Source, Trial
+from raydistill.reports.screen import described, measure, one_line, point_name
+from raydistill.storage.mirror import exists, place_of
+from raydistill.sweeps.directory import SweepDirectory
+
+
+def best_recipe(report: Report) -> str | None:
+    """Return the recipe of the best point with a teacher to go with it; None when there is no such point.
+
+    The sweep's own teacher is reused where it is finished, else trained as the sweep's base says. The student alone is
+    trained too, so that ``train`` prints the comparison.
+    """
+    if report.best is None:
+        return None
+    found = _trial(report, report.best.row)
+    if found is None:
+        return None
+    source, trial = found
+    settings = {name: value for name, value in trial.recipe.items() if name != "output"}
+    settings["distillation"] = {**settings.get("distillation", {}), "baseline": True}
+    settings["teacher"] = _teacher(source, settings.get("teacher", {}))
+    try:
+        checked = dump(Config.model_validate({**settings, "output": "unset"}))
+    except ValidationError:
+        return None  # begun with another version of this package
+    text = checked.removeprefix("output: unset\n")  # train then writes to runs/best
+    return f"{_origin(report, source)}{text}"
+
+
+def _trial(report: Report, row: pd.Series[Any]) -> tuple[Source, Trial] | None:
+    """Return the point's trial with the base's seed, else with the first; one whose recipe can be read."""
+    sources = [source for source in report.sources if row.get("sweep", source.name) == source.name]
+    for source in sources:
+        own = [t for t in source.trials if t.role == "searched" and t.record.point == row["point"] and t.recipe]
+        own.sort(key=lambda trial: (trial.record.seed != source.base.get("seed"), trial.record.seed))
+        if own:
+            return source, own[0]
+    return None
+
+
+def _teacher(source: Source, in_trial: dict[str, Any]) -> dict[str, Any]:
+    section = dict(source.base.get("teacher") or in_trial)
+    run = SweepDirectory(source.path).teacher
+    if not (run.finished and exists(run.best)):
+        return section
+    unused = {"epochs": None, "learning_rate": None}
+    return {**section, **unused, "weights": place_of(run.path.resolve()), "train": False}
+
+
+def _origin(report: Report, source: Source) -> str:
+    assert report.best is not None
+    row = report.best.row
+    score = f"{report.metric} {measure(report, row['mean'], row['std'])} (n={row['n']})"
+    among = "finished on every seed" if report.best.complete else "have a score; none has finished on every seed"
+    place = place_of(source.path.resolve())
+    lines = [
+        f"{point_name(report, row)} of {place}: mean {score}, the best of the points that {among}",
+        f"Searched:{described(report, row) or ' nothing'}",
+    ]
+    return "".join(f"# {one_line(line)}\n" for line in lines)

@@ -1,0 +1,141 @@
+"""From directories to a ``Report``."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from raydistill.errors import UserError
+from raydistill.reports.effects import effect_table
+from raydistill.reports.reading import Kind, Source, read
+from raydistill.reports.settings import differing, searched, space_of
+from raydistill.reports.summary import Best, Mode, best_point, summarize
+from raydistill.reports.trials import epoch_table, name_of, scores_of, trial_table
+from raydistill.storage.mirror import named, place_of
+
+
+@dataclass(frozen=True)
+class Report:
+    """Tables of runs or sweeps; scores and gains from 0 to 1, names of settings dotted as in the recipe."""
+
+    kind: Kind
+    title: str
+    metric: str  # what was searched for, and what the gains are in
+    mode: Mode
+    settings: tuple[str, ...]  # searched, or different between the runs
+    trials: pd.DataFrame
+    epochs: pd.DataFrame
+    summary: pd.DataFrame
+    effects: pd.DataFrame
+    sources: tuple[Source, ...]
+    best: Best | None  # of a sweep
+    teachers: dict[str, float]  # trial name of each finished teacher -> its score
+    log_settings: frozenset[str]  # searched on a logarithmic scale
+    notes: tuple[str, ...]  # what is missing or could not be read
+    output: Path | None = None  # where it was written to
+
+    @property
+    def part(self) -> str:
+        """The column that tells controls from what is compared with them."""
+        return "stage" if self.kind == "run" else "role"
+
+
+def build(paths: Sequence[Path]) -> Report:
+    """Read ``paths`` and compute every table.
+
+    Raises:
+        UserError: when a directory is neither run nor sweep, or when they cannot be put into one table.
+    """
+    sources = _named_apart([read(path) for path in paths])
+    metric, mode = _agreed(sources)
+    kind = sources[0].kind
+    settings = searched(sources) if kind == "sweep" else differing(sources)
+    log = frozenset(
+        name for source in sources for name, spec in space_of(source).items() if "loguniform" in (spec or ())
+    )
+    trials = trial_table(sources, settings, metric)
+    summary = summarize(trials, settings, metric, mode)
+    several = len(sources) > 1
+    teachers = {
+        name_of(source, source.teacher, several): scores_of(source.teacher, ["AP", metric])[metric]
+        for source in sources
+        if source.teacher is not None and source.teacher.result is not None
+    }
+    return Report(
+        kind=kind,
+        title=", ".join(source.name for source in sources),
+        metric=metric,
+        mode=mode,
+        settings=tuple(settings),
+        trials=trials,
+        epochs=epoch_table(sources),
+        summary=summary,
+        effects=effect_table(trials, summary, settings, metric, mode, log),
+        sources=tuple(sources),
+        best=best_point(summary, max(_seeds(source) for source in sources)),
+        teachers=teachers,
+        log_settings=log,
+        notes=tuple(named(note) for source in sources for note in (*source.notes, *_missing(source))),
+    )
+
+
+def _named_apart(sources: list[Source]) -> list[Source]:
+    """Give directories of the same name their whole path, so that their trials can be told apart."""
+    names = [source.name for source in sources]
+    return [
+        dataclasses.replace(source, name=place_of(source.path)) if names.count(source.name) > 1 else source
+        for source in sources
+    ]
+
+
+def _agreed(sources: Sequence[Source]) -> tuple[str, Mode]:
+    """Return the metric and mode that all sources share."""
+    if not sources:
+        raise UserError("report: must be given at least one directory of a run or a sweep")
+    if len({source.path.resolve() for source in sources}) < len(sources):
+        raise UserError("report: the same directory must not be given twice")
+    if len({source.kind for source in sources}) > 1:
+        raise UserError("report: directories must be all runs or all sweeps, got both; report on them apart")
+    found = {(_metric(source.sweep), _mode(source.sweep)): source for source in sources}
+    if len(found) > 1:
+        texts = [f"{source.path} {metric} ({mode})" for (metric, mode), source in found.items()]
+        raise UserError(f"report: sweeps must share their metric, got {', '.join(texts)}; report on them apart")
+    return next(iter(found))
+
+
+def _metric(sweep: dict[str, Any]) -> str:
+    return str(sweep.get("metric", "AP")).removeprefix("val/")
+
+
+def _mode(sweep: dict[str, Any]) -> Mode:
+    return "min" if sweep.get("mode") == "min" else "max"
+
+
+def _seeds(source: Source) -> int:
+    seeds = source.sweep.get("seeds")
+    return len(seeds) if isinstance(seeds, list) else 1
+
+
+def _missing(source: Source) -> list[str]:
+    """Say what a reader may look for in vain."""
+    notes = []
+    if source.kind == "sweep":
+        if source.teacher is None:
+            notes.append(f"{source.path}: the teacher is missing, so gains over it are")
+        elif source.teacher.result is None:
+            notes.append(f"{source.path}: the teacher is not finished, so gains over it are missing")
+        if not source.trials:
+            notes.append(f"{source.path}: no trial was begun yet")
+        for role in ("baseline", "constant"):
+            if source.trials and not any(trial.role == role and trial.finished for trial in source.trials):
+                notes.append(f"{source.path}: no finished {role} control, so gains over it are missing")
+    if source.trials and all(trial.curves.empty and trial.result is None for trial in source.trials):
+        notes.append(f"{source.path}: no epoch was finished yet")
+    elif source.trials and not any("val/AP" in trial.curves or trial.result is not None for trial in source.trials):
+        notes.append(f"{source.path}: nothing was evaluated yet")
+    return notes

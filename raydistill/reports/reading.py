@@ -1,0 +1,209 @@
+"""What lies in the directory of a run or of a sweep, read without judging it; what cannot be read becomes a note."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from raydistill.errors import UserError
+from raydistill.runs.comparison import STAGES
+from raydistill.runs.directory import RunDirectory
+from raydistill.sweeps.directory import Role, Status, SweepDirectory, TrialDirectory, TrialRecord
+
+Kind = Literal["run", "sweep"]
+# libyaml where PyYAML was built with it: a thousand recipes take seconds instead of half a minute.
+_YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training: a trial of a sweep, or a stage of a run."""
+
+    record: TrialRecord
+    role: str  # of the trial, or the name of the stage
+    recipe: dict[str, Any]
+    curves: pd.DataFrame  # a row per epoch (the index), a column per metric; NaN where there is no value
+    result: dict[str, Any] | None  # None: not trained to its end
+
+    @property
+    def finished(self) -> bool:
+        """Whether its scores are final."""
+        return self.result is not None or self.record.status == "finished"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One directory named by the user."""
+
+    path: Path
+    name: str
+    kind: Kind
+    trials: tuple[Trial, ...]
+    teacher: Trial | None
+    sweep: dict[str, Any] = field(default_factory=dict)  # the sweep's own settings
+    base: dict[str, Any] = field(default_factory=dict)  # the complete recipe it searches around
+    notes: tuple[str, ...] = ()
+
+
+def read(path: Path) -> Source:
+    """Read a run or a sweep.
+
+    Raises:
+        UserError: when ``path`` is neither.
+    """
+    if not path.is_dir():
+        raise UserError(f"{path}: must be the directory of a run or a sweep, there is no such directory")
+    name = path.resolve().name
+    if SweepDirectory(path).settings.is_file():
+        return _read_sweep(SweepDirectory(path), name)
+    stages = [stage for stage in STAGES if _begun(RunDirectory(path / stage))]
+    if stages:
+        return _read_run(path, name, stages)
+    if _begun(RunDirectory(path)):
+        raise UserError(
+            f"{path}: must be the directory of a run or a sweep, got one stage of a run; name {path.resolve().parent}"
+        )
+    raise UserError(
+        f"{path}: must be the directory of a run or a sweep, holds neither sweep.yaml nor a stage "
+        f"({', '.join(STAGES)}); name what --output was"
+    )
+
+
+def curves(text: str) -> pd.DataFrame:
+    r"""Return the epochs of a ``metrics.jsonl`` as a row each, indexed by epoch; lines that were cut off are left out.
+
+    Of an epoch that was trained twice the later line counts. A score without objects (-1) is NaN.
+
+    >>> curves('{"epoch": 1, "val/AP": 0.5, "val/AP_small": -1.0}\n{"epoch": 2, "val/A').to_dict("index")
+    {1: {'val/AP': 0.5, 'val/AP_small': nan}}
+    """
+    rows: dict[int, dict[str, Any]] = {}
+    for line in text.splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict) and isinstance(row.get("epoch"), int):
+            rows[row["epoch"]] = row
+    epochs = sorted(rows)
+    names = list(dict.fromkeys(name for row in rows.values() for name in row if name != "epoch"))
+    values = _numbers([[rows[epoch].get(name, math.nan) for name in names] for epoch in epochs], len(names))
+    absent = np.array([name.startswith("val/") for name in names], dtype=bool) & (values < 0)
+    values[absent] = math.nan
+    return pd.DataFrame(values, index=pd.Index(epochs, name="epoch", dtype=int), columns=pd.Index(names, dtype=object))
+
+
+def _numbers(rows: list[list[Any]], columns: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return the rows as an array; whatever is no number becomes NaN."""
+    try:
+        values = np.array(rows, dtype=np.float64)
+    except (ValueError, TypeError):
+        values = np.array([[v if isinstance(v, int | float) else math.nan for v in row] for row in rows], np.float64)
+    return values.reshape(len(rows), columns)
+
+
+def _begun(run: RunDirectory) -> bool:
+    return run.config.is_file() or run.metrics.is_file() or run.result.is_file()
+
+
+def _read_run(path: Path, name: str, stages: list[str]) -> Source:
+    notes: list[str] = []
+    trials = []
+    for stage in stages:
+        run = RunDirectory(path / stage)
+        recipe = _mapping(run.config, notes)
+        result = _result(run, notes)
+        status: Status = "unfinished" if result is None else "finished"
+        seed = recipe.get("seed", 0)
+        record = TrialRecord(stage, "searched", 0, seed if isinstance(seed, int) else 0, status=status)
+        trials.append(Trial(record, stage, recipe, _curves(run), result))
+    teacher = next((trial for trial in trials if trial.role == "teacher"), None)
+    return Source(path, name, "run", tuple(trials), teacher, notes=tuple(notes))
+
+
+def _read_sweep(directory: SweepDirectory, name: str) -> Source:
+    notes: list[str] = []
+    settings = _mapping(directory.settings, notes)
+    sweep, base = settings.get("sweep"), settings.get("config")
+    if not isinstance(sweep, dict) or not isinstance(base, dict):
+        why = "; ".join(notes) or "was it written by raydistill.tune?"
+        raise UserError(f"{directory.settings}: must hold 'sweep' and 'config'; {why}")
+    trials = []
+    for file in sorted(directory.path.glob("trials/*/trial.json")):
+        trial = _read_trial(TrialDirectory(file.parent), notes)
+        if trial is not None:
+            trials.append(trial)
+    trials.sort(key=lambda trial: trial.record.order)
+    teacher = None
+    if _begun(directory.teacher):
+        record = TrialRecord("teacher", "baseline", -3, 0)
+        recipe = _mapping(directory.teacher.config, notes) if directory.teacher.config.is_file() else {}
+        teacher = Trial(record, "teacher", recipe, _curves(directory.teacher), _result(directory.teacher, notes))
+    return Source(directory.path, name, "sweep", tuple(trials), teacher, sweep, base, tuple(notes))
+
+
+def _read_trial(directory: TrialDirectory, notes: list[str]) -> Trial | None:
+    try:
+        record = directory.read()
+        problem = _problem(record)
+    except UserError as error:
+        problem = str(error).removeprefix(f"{directory.record_file}: ")
+    if problem:
+        notes.append(f"{directory.record_file}: {problem}; the trial is left out")
+        return None
+    record = dataclasses.replace(record, name=directory.path.name)  # what the user can look up, and unique
+    recipe = _mapping(directory.recipe, notes) if directory.recipe.is_file() else {}
+    return Trial(record, record.role, recipe, _curves(directory.run), _result(directory.run, notes))
+
+
+def _problem(record: TrialRecord) -> str:
+    """Say what a record that can be read holds all the same that cannot be."""
+    wanted = {
+        "role": record.role in get_args(Role),
+        "status": record.status in get_args(Status),
+        "point": isinstance(record.point, int),
+        "seed": isinstance(record.seed, int),
+        "seconds": isinstance(record.seconds, int | float),
+        "settings": isinstance(record.settings, dict),
+        "reason": isinstance(record.reason, str),
+    }
+    wrong = [f"{name} {getattr(record, name)!r}" for name, right in wanted.items() if not right]
+    return f"must be the record of a trial, got {', '.join(wrong)}" if wrong else ""
+
+
+def _curves(run: RunDirectory) -> pd.DataFrame:
+    if not run.metrics.is_file():
+        return curves("")
+    return curves(run.metrics.read_text(encoding="utf-8", errors="replace"))
+
+
+def _mapping(path: Path, notes: list[str]) -> dict[str, Any]:
+    """Return a YAML file's mapping; empty, with a note, when it cannot be read."""
+    try:
+        value = yaml.load(path.read_text(encoding="utf-8"), _YAML)  # noqa: S506  (a safe loader)
+    except (OSError, ValueError, LookupError, RecursionError, yaml.YAMLError) as error:
+        notes.append(f"{path}: cannot be read ({' '.join(str(error).split())})")
+        return {}
+    if not isinstance(value, dict):
+        notes.append(f"{path}: must hold settings, got {type(value).__name__}")
+        return {}
+    return value
+
+
+def _result(run: RunDirectory, notes: list[str]) -> dict[str, Any] | None:
+    if not run.finished:
+        return None
+    try:
+        value = json.loads(run.result.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        notes.append(f"{run.result}: cannot be read ({error})")
+        return None
+    return value if isinstance(value, dict) else None

@@ -1,0 +1,106 @@
+"""All seeds of a point together: mean, spread and paired gains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from raydistill.reports.trials import CLASS, SIZES, TEST, against, pairing
+
+Mode = Literal["max", "min"]
+GAIN_BY_CLASS = "gain/class/"
+"""Prefix of the columns that hold the gain in one class's AP over the baseline."""
+
+
+@dataclass(frozen=True)
+class Best:
+    """The point of a sweep that ``best.yaml`` takes."""
+
+    row: pd.Series[Any]  # of the summary
+    complete: bool  # chosen among points whose trials all finished; else among all that have a score
+
+
+def summarize(trials: pd.DataFrame, settings: Sequence[str], metric: str, mode: Mode) -> pd.DataFrame:
+    """Return a row per point of a sweep, or per stage and differing settings of runs, best first.
+
+    Columns: ``role, point`` or ``stage``, the settings, ``n`` (trials with a score), ``mean, std`` (of a sample; NaN
+    for one trial) and ``best`` of ``metric``; ``gain_over_X`` with ``_std`` (of the paired differences), ``_low`` and
+    ``_high`` (the 95% interval of their mean by Student's t; NaN for one pair); where a test split was scored
+    ``test_mean, test_std`` and ``test_gain_over_X`` likewise; ``gain_AP_small`` ... and ``gain/class/<name>`` over the
+    baseline, ``trials``, ``epochs`` (of all together), and the shares ``finished, stopped, failed``.
+    """
+    keys = group_keys(trials, settings)
+    failed = trials["status"] == "failed"  # its score so far is no result
+    trials = trials.assign(**{metric: trials[metric].mask(failed)})
+    measured = pd.concat([trials[keys], _measured(trials, metric).mask(failed)], axis=1)
+    grouped = measured.groupby(keys, sort=False, dropna=False)
+    means, stds, pairs = grouped.mean(), grouped.std(ddof=1), grouped.count()
+    by_key = trials.groupby(keys, sort=False, dropna=False)
+    table = pd.DataFrame(index=means.index)
+    for name in settings:
+        if name not in keys:
+            table[name] = by_key[name].first()
+    table["n"] = by_key[metric].count()
+    table["mean"], table["std"] = means["score"], stds["score"]
+    table["best"] = by_key[metric].max() if mode == "max" else by_key[metric].min()
+    for name in measured.columns[len(keys) + 1 :]:
+        if name == f"{TEST}score":
+            table[f"{TEST}mean"], table[f"{TEST}std"] = means[name], stds[name]
+            continue
+        table[name] = means[name]
+        if "gain_over_" in name:
+            table[f"{name}_std"] = stds[name]
+            half = half_interval(stds[name], pairs[name])
+            table[f"{name}_low"], table[f"{name}_high"] = means[name] - half, means[name] + half
+    table["trials"] = by_key.size()
+    table["epochs"] = by_key["epochs"].sum()
+    for status in ("finished", "stopped", "failed"):
+        table[status] = (trials["status"] == status).groupby([trials[key] for key in keys], dropna=False).mean()
+    return table.reset_index().sort_values("mean", ascending=mode == "min", kind="stable", ignore_index=True)
+
+
+def half_interval(stds: pd.Series[float], counts: pd.Series[int]) -> pd.Series[float]:
+    """Return half the 95% interval of each mean of ``counts`` values with sample deviations ``stds``; NaN for one."""
+    from scipy.stats import t  # takes a second
+
+    pairs = counts.where(counts > 1)
+    return stds * t.ppf(0.975, pairs - 1) / np.sqrt(pairs)
+
+
+def group_keys(trials: pd.DataFrame, settings: Sequence[str]) -> list[str]:
+    """Return the columns that the seeds of one point share."""
+    if "stage" in trials:
+        return ["stage", *settings]
+    return [name for name in ("sweep", "role", "point") if name in trials]
+
+
+def best_point(summary: pd.DataFrame, seeds: int) -> Best | None:
+    """Return the searched point with the best mean, by preference among those whose ``seeds`` trials all finished."""
+    if "role" not in summary:
+        return None
+    candidates = summary[(summary["role"] == "searched") & (summary["n"] > 0)]
+    complete = candidates[(candidates["finished"] == 1) & (candidates["n"] >= seeds)]
+    if candidates.empty:
+        return None
+    return Best((candidates if complete.empty else complete).iloc[0], not complete.empty)
+
+
+def _measured(trials: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return what is averaged: score, gains, and the gains by size and class over the baseline of the same seed."""
+    part = "stage" if "stage" in trials else "role"
+    classes = [name for name in trials.columns if name.startswith(CLASS)]
+    gains = [name for name in trials.columns if name.startswith("gain_over_")]
+    on_test = [name for name in trials.columns if name.startswith(f"{TEST}gain_over_")]
+    baselines = trials[(trials[part] == "baseline") & (trials["status"] == "finished")]
+    detail = against(trials, baselines, pairing(trials), [*SIZES, *classes])
+    detail = detail.mask(trials[part] == "baseline").rename(
+        columns={name: f"gain_{name}" for name in SIZES} | {name: f"gain/{name}" for name in classes}
+    )
+    parts = [trials[[metric]].set_axis(["score"], axis=1), trials[gains]]
+    if on_test:
+        parts += [trials[[f"{TEST}{metric}"]].set_axis([f"{TEST}score"], axis=1), trials[on_test]]
+    return pd.concat([*parts, detail], axis=1)

@@ -1,0 +1,72 @@
+"""The files of a report."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+import pandas as pd
+import pyarrow
+import pyarrow.csv
+
+from raydistill.reports.best_recipe import best_recipe
+from raydistill.reports.build import Report
+from raydistill.reports.page import page
+from raydistill.storage.atomic import write_atomically
+from raydistill.storage.files import remove
+
+_PICTURES = ("scores", "effects", "importance", "decay", "losses")
+
+
+def write(report: Report, output: Path, pictures: bool = True) -> Report:
+    """Write tables (csv, parquet), pictures (png), ``report.html`` and ``best.yaml`` into ``output``.
+
+    Returns the report, which then says where it lies.
+
+    Raises:
+        UserError: when it cannot be written to.
+    """
+    tables = {"trials": report.trials, "epochs": report.epochs, "summary": report.summary, "effects": report.effects}
+    for name, table in tables.items():
+        write_atomically(output / f"{name}.csv", _epochs_csv(table) if name == "epochs" else _csv(table))
+        write_atomically(output / f"{name}.parquet", _parquet(table))
+    drawn = {}
+    if pictures:
+        from raydistill.reports.pictures import draw
+
+        drawn = draw(report)
+    files = {f"{name}.png": drawn[name].png if name in drawn else None for name in _PICTURES}
+    recipe = best_recipe(report)
+    files["best.yaml"] = None if recipe is None else recipe.encode()
+    files["report.html"] = page(report, drawn, has_recipe=recipe is not None).encode()
+    for name, content in files.items():
+        if content is None:  # an earlier report's must not pass for this one's
+            remove(output / name)
+        else:
+            write_atomically(output / name, _bytes(content))
+    return dataclasses.replace(report, output=output)
+
+
+def _bytes(content: bytes) -> Callable[[IO[bytes]], None]:
+    return lambda file: file.writelines([content])
+
+
+def _csv(table: pd.DataFrame) -> Callable[[IO[bytes]], None]:
+    return lambda file: table.to_csv(file, index=False)
+
+
+def _epochs_csv(table: pd.DataFrame) -> Callable[[IO[bytes]], None]:
+    """Write millions of rows; pandas takes ten times as long."""
+    return lambda file: pyarrow.csv.write_csv(pyarrow.Table.from_pandas(table, preserve_index=False), file)
+
+
+def _parquet(table: pd.DataFrame) -> Callable[[IO[bytes]], None]:
+    def write_table(file: IO[bytes]) -> None:
+        buffer = io.BytesIO()  # pandas closes what it is given
+        table.to_parquet(buffer, index=False)
+        file.write(buffer.getvalue())
+
+    return write_table

@@ -1,0 +1,98 @@
+"""A run as a directory of plain files, one below it for each stage, and which stages a run has."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from raydistill.config import Config
+from raydistill.storage import mirror
+from raydistill.storage.atomic import PART
+from raydistill.storage.files import remove, versions
+
+BEST, LAST = "best.pt", "last.pt"
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """The files of one stage of training."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The settings that the stage was started with."""
+        return self.path / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object per epoch."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Everything that the next step depends on."""
+        return self.path / "checkpoint.pt"
+
+    @property
+    def last(self) -> Path:
+        """The weights after the last epoch."""
+        return self.path / LAST
+
+    @property
+    def best(self) -> Path:
+        """The weights of the best evaluation."""
+        return self.path / BEST
+
+    @property
+    def result(self) -> Path:
+        """The stage's row of the comparison; it exists once the stage is finished."""
+        return self.path / "result.json"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the stage was trained to its end."""
+        return self.result.is_file()
+
+    def checkpoints(self) -> list[Path]:
+        """Return the checkpoints that are there, newest first: the last one, and older ones for when it is damaged."""
+        return versions(self.checkpoint)
+
+    def remove_checkpoints(self) -> None:
+        """Remove them, for a run that will not go on; the weights stay."""
+        for file in self.checkpoints():
+            remove(file)
+
+    def remove_leftovers(self) -> None:
+        """Remove what writers left that were killed at work; only for who alone works here."""
+        for file in self.path.glob(f".*{PART}"):
+            file.unlink(missing_ok=True)
+
+    def lines(self) -> list[dict[str, float]]:
+        """Return the metrics of every epoch so far; a line that was cut off is left out."""
+        if not self.metrics.is_file():
+            return []
+        texts = self.metrics.read_text(encoding="utf-8").splitlines()
+        return [json.loads(text) for text in texts if text.endswith("}")]
+
+
+StageName = Literal["teacher", "baseline", "distilled"]
+
+
+def planned(config: Config) -> list[StageName]:
+    """Return the stages that ``config`` asks for, in order; without a distillation weight the student alone."""
+    if not config.distills:
+        return ["baseline"]
+    return ["teacher", "baseline", "distilled"] if config.distillation.baseline else ["teacher", "distilled"]
+
+
+def unfinished(config: Config) -> list[StageName]:
+    """Return the planned stages that are still to be run, in order."""
+    return [stage for stage in planned(config) if not stage_directory(config, stage).finished]
+
+
+def stage_directory(config: Config, stage: StageName) -> RunDirectory:
+    """Return where a stage of ``config`` lies, or will."""
+    return RunDirectory(mirror.folder(config.output) / stage)

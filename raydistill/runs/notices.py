@@ -1,0 +1,35 @@
+"""What the package logs, shown where a run's notes are."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+
+from raydistill.runs.events import Note
+from raydistill.runs.worker import Worker
+
+
+@contextlib.contextmanager
+def log_to_notes(notify: Callable[[Note], None], worker: Worker) -> Iterator[None]:
+    """Hand what the package logs to the user's display while a run lasts."""
+    handler = _Handler(notify) if worker.is_main else logging.NullHandler()
+    logger = logging.getLogger("raydistill")
+    logger.addHandler(handler)
+    logger.propagate, level = False, logger.level
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = True
+        logger.setLevel(level)
+
+
+class _Handler(logging.Handler):
+    def __init__(self, notify: Callable[[Note], None]) -> None:
+        super().__init__()
+        self._notify = notify
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._notify(Note(record.getMessage(), warning=record.levelno >= logging.WARNING))

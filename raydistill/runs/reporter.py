@@ -1,0 +1,83 @@
+"""Where a worker's numbers and words go: files in the run directory, and whoever listens."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from raydistill.errors import UserError
+from raydistill.runs.directory import RunDirectory
+from raydistill.runs.events import EpochDone, Event, Listener, Note
+from raydistill.runs.worker import Worker
+from raydistill.storage.atomic import append_line
+from raydistill.storage.files import publish, remote_of
+from raydistill.storage.mirror import named, pull
+
+if TYPE_CHECKING:
+    from tensorboardX import SummaryWriter
+
+
+class Reporter(Protocol):
+    """What carries a stage's numbers away; every worker has one and all of them call ``report`` together."""
+
+    def report(self, metrics: dict[str, float]) -> None:
+        """Record one epoch's metrics, plain Python numbers; the checkpoint is written right after."""
+
+    def event(self, event: Event) -> None:
+        """Tell the user."""
+
+    def resume_from(self) -> list[Path]:
+        """Return the checkpoints to go on from, newest first; an older one is for when those before it are damaged."""
+
+
+@dataclass(frozen=True)
+class FileReporter:
+    """Writes ``metrics.jsonl`` in the run directory and hands events on; only the main worker does either.
+
+    With ``tensorboard`` event files are written beside it.
+    """
+
+    run: RunDirectory
+    worker: Worker
+    listener: Listener
+    tensorboard: bool = False
+    _event_file: list[SummaryWriter] = field(default_factory=list)  # the open one
+
+    def report(self, metrics: dict[str, float]) -> None:
+        """Append one line."""
+        if self.worker.is_main:
+            try:
+                append_line(self.run.metrics, json.dumps(metrics))
+            except OSError as error:
+                raise UserError(
+                    f"{self.run.metrics}: cannot be written ({error}); make room, then repeat the command"
+                ) from error
+            if self.tensorboard:
+                self._to_tensorboard(metrics)
+
+    def event(self, event: Event) -> None:
+        """Hand on."""
+        if self.worker.is_main:
+            self.listener(Note(named(event.text), event.warning) if isinstance(event, Note) else event)
+            if isinstance(event, EpochDone) and event.epoch == event.epochs and self._event_file:
+                self._event_file.pop().close()
+
+    def resume_from(self) -> list[Path]:
+        """Return the run directory's own checkpoints."""
+        pull(self.run.path, everything=True)
+        return self.run.checkpoints()
+
+    def _to_tensorboard(self, metrics: dict[str, float]) -> None:
+        """Write every metric as a scalar over epochs; after a restart those of lost epochs are purged."""
+        epoch = int(metrics["epoch"])
+        if not self._event_file:
+            from tensorboardX import SummaryWriter  # takes a second or two
+
+            self._event_file.append(SummaryWriter(str(self.run.path), purge_step=epoch, flush_secs=1))
+        for name, value in metrics.items():
+            self._event_file[0].add_scalar(name, value, epoch)
+        if remote_of(self.run.path) is not None:
+            self._event_file[0].flush()
+            publish(max(self.run.path.glob("events.out.tfevents.*")))  # their names begin with the time

@@ -1,0 +1,1 @@
+"""Files on disks and object stores that may fail."""

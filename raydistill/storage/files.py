@@ -1,0 +1,94 @@
+"""Files on storage that may fail: what can pass is waited for, and what is written once is there after a power cut."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+
+class Remote(Protocol):
+    """Storage elsewhere that has what lies below a folder of this machine; a call returns once that is durable."""
+
+    def put(self, path: Path) -> None:
+        """Take over a file that was written."""
+
+    def copy(self, path: Path, to: Path) -> None:
+        """Copy a file that is there; ``to`` is the same on this machine already."""
+
+    def delete(self, path: Path) -> None:
+        """Remove a file."""
+
+
+_remotes: dict[Path, Remote] = {}
+
+
+def stand_for(folder: Path, remote: Remote) -> None:
+    """Let ``remote`` have what is written and removed below ``folder`` by the functions of this module and ours."""
+    _remotes[folder] = remote
+
+
+def remote_of(path: Path) -> Remote | None:
+    """Return the storage that a file is to be on as well, if there is one."""
+    return next((_remotes[folder] for folder in (path, *path.parents) if folder in _remotes), None)
+
+
+def publish(path: Path) -> None:
+    """Put a file that was just written on the storage that it belongs to; else nothing.
+
+    Raises:
+        UserError: when that storage cannot be used; what it had before is then intact.
+    """
+    remote = remote_of(path)
+    if remote is not None:
+        remote.put(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, also from the storage that it belongs to; one that is not there is no error."""
+    remote = remote_of(path)
+    if remote is not None and path.is_file():
+        remote.delete(path)
+    path.unlink(missing_ok=True)
+
+
+def rename(path: Path, to: Path) -> None:
+    """Give a file another name."""
+    _renamed(path, to)
+    remote = remote_of(path)
+    if remote is not None:
+        remote.delete(path)
+
+
+def _renamed(path: Path, to: Path) -> None:
+    """Give a file another name here; storage elsewhere keeps it under the old one too, until that is written anew."""
+    path.replace(to)
+    remote = remote_of(path)
+    if remote is not None:
+        remote.copy(path, to)
+
+
+def versions(path: Path) -> list[Path]:
+    """Return what is there of ``path`` and of the versions that ``make_way`` kept of it, newest first.
+
+    ``checkpoint.1.pt`` is the version before ``checkpoint.pt``.
+    """
+    beside = path.parent.glob(f"{path.stem}.*{path.suffix}")
+    numbered = {file.name.removeprefix(f"{path.stem}.").removesuffix(path.suffix): file for file in beside}
+    older = [numbered[number] for number in sorted(filter(str.isdecimal, numbered), key=int)]
+    return [path, *older] if path.is_file() else older
+
+
+def make_way(path: Path, keep: int) -> None:
+    """Number the versions of ``path`` anew, so that the next one is one of ``keep``.
+
+    Whoever is killed in between leaves a gap in the numbers, and every version but the oldest.
+    """
+    there = versions(path)
+    for file in there[keep - 1 :]:
+        remove(file)
+    for number, file in reversed([*enumerate(there[: keep - 1], start=1)]):
+        _renamed(file, path.with_name(f"{path.stem}.{number}{path.suffix}"))

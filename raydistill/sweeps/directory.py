@@ -1,0 +1,128 @@
+"""A sweep as a directory of plain files: what is known of every trial, and where its run lies."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from raydistill.errors import UserError
+from raydistill.runs.directory import RunDirectory
+from raydistill.storage import atomic
+
+Role = Literal["baseline", "constant", "searched"]
+"""``baseline``: the student without distillation; ``constant``: the base's weights without decay; both are controls."""
+Status = Literal["unfinished", "finished", "stopped", "failed"]
+"""``unfinished``: running, or interrupted; ``stopped``: ended early by the scheduler."""
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One point of the search space under one seed, and what became of it."""
+
+    name: str
+    role: Role
+    point: int  # counts the searched points from 0; -1 for the baseline, -2 for the constant weight
+    seed: int
+    settings: dict[str, Any] = field(default_factory=dict)  # dotted name -> value; active ones only
+    status: Status = "unfinished"
+    reason: str = ""  # of a failure
+    seconds: float = 0.0  # of all attempts, Ray's share included
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is left to be done; a failed trial is tried again when the command is repeated."""
+        return self.status in ("finished", "stopped")
+
+    @property
+    def order(self) -> tuple[bool, int, int]:
+        """What trials are sorted by: the controls first, then by point and seed."""
+        return self.role == "searched", abs(self.point), self.seed
+
+
+@dataclass(frozen=True)
+class TrialDirectory:
+    """The files of one trial."""
+
+    path: Path
+
+    @property
+    def record_file(self) -> Path:
+        """The trial's record, as JSON."""
+        return self.path / "trial.json"
+
+    @property
+    def recipe(self) -> Path:
+        """The complete settings, as ``--print-config`` shows them."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def log(self) -> Path:
+        """What the trial said, a line each."""
+        return self.path / "log.txt"
+
+    @property
+    def failure(self) -> Path:
+        """What made the trial fail: a sentence, then a traceback where the cause is not the user's."""
+        return self.path / "failure.txt"
+
+    @property
+    def run(self) -> RunDirectory:
+        """The student's run directory."""
+        alone = self.path / "baseline"
+        return RunDirectory(alone if alone.is_dir() else self.path / "distilled")
+
+    def read(self) -> TrialRecord:
+        """Return the record.
+
+        Raises:
+            UserError: when there is none, or it is not ours.
+        """
+        try:
+            return TrialRecord(**json.loads(self.record_file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(f"{self.record_file}: must be the record of a trial, cannot be read ({error})") from error
+
+    def write(self, record: TrialRecord) -> None:
+        """Replace the record."""
+        atomic.write_json(self.record_file, dataclasses.asdict(record))
+
+
+@dataclass(frozen=True)
+class SweepDirectory:
+    """The files of a sweep."""
+
+    path: Path
+
+    @property
+    def settings(self) -> Path:
+        """What the sweep was begun with: ``sweep`` (the file) and ``config`` (its base's complete recipe)."""
+        return self.path / "sweep.yaml"
+
+    @property
+    def teacher(self) -> RunDirectory:
+        """The run directory of the teacher that all trials share."""
+        return RunDirectory(self.path / "teacher")
+
+    @property
+    def report(self) -> Path:
+        """The directory of tables, pictures and page."""
+        return self.path / "report"
+
+    def trial(self, name: str) -> TrialDirectory:
+        """Return the directory of the trial called ``name``."""
+        return TrialDirectory(self.path / "trials" / name)
+
+    def trials(self) -> list[TrialDirectory]:
+        """Return every trial that was begun: the controls, then by point and seed."""
+        return [directory for directory, _ in self._read()]
+
+    def records(self) -> list[TrialRecord]:
+        """Return the records of these trials."""
+        return [record for _, record in self._read()]
+
+    def _read(self) -> list[tuple[TrialDirectory, TrialRecord]]:
+        found = [TrialDirectory(file.parent) for file in self.path.glob("trials/*/trial.json")]
+        return sorted(((directory, directory.read()) for directory in found), key=lambda pair: pair[1].order)

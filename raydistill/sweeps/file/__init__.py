@@ -1,0 +1,46 @@
+"""Sweep files: read, checked as a whole and turned into points and settings of trials; without Ray or torch."""
+
+from raydistill.sweeps.file.changes import differences
+from raydistill.sweeps.file.loader import dump_sweep, load_sweep
+from raydistill.sweeps.file.sections import (
+    AblationSearch,
+    AshaScheduler,
+    GridSearch,
+    MedianScheduler,
+    NoScheduler,
+    OptunaSearch,
+    PbtScheduler,
+    RandomSearch,
+    Resources,
+    Sweep,
+)
+from raydistill.sweeps.file.space import Chooser, Dimension, Point, Space, draw, point_text
+from raydistill.sweeps.file.trials import Control, LoadedSweep, controls, is_control, signature, trial_config
+
+__all__ = [
+    "AblationSearch",
+    "AshaScheduler",
+    "Chooser",
+    "Control",
+    "Dimension",
+    "GridSearch",
+    "LoadedSweep",
+    "MedianScheduler",
+    "NoScheduler",
+    "OptunaSearch",
+    "PbtScheduler",
+    "Point",
+    "RandomSearch",
+    "Resources",
+    "Space",
+    "Sweep",
+    "controls",
+    "differences",
+    "draw",
+    "dump_sweep",
+    "is_control",
+    "load_sweep",
+    "point_text",
+    "signature",
+    "trial_config",
+]

@@ -1,0 +1,234 @@
+"""A sweep file -> a ``LoadedSweep``, or one error that names everything wrong; and back to text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from raydistill.config import RECIPES, yaml_text
+from raydistill.config.loader import (
+    CONFIG,
+    absolute,
+    expanded,
+    is_file,
+    read_recipe,
+    read_text,
+    split_overrides,
+    validate,
+    with_absolute_paths,
+)
+from raydistill.config.sections import Config
+from raydistill.config.tree import nest
+from raydistill.errors import UserError, one_error
+from raydistill.sweeps.file.points import Points
+from raydistill.sweeps.file.reading import KINDS, leaves, nested, read_space
+from raydistill.sweeps.file.rules import rules
+from raydistill.sweeps.file.sections import SWEEP, Sweep
+from raydistill.sweeps.file.trials import LoadedSweep
+
+_MOST_SEEDS = 1000
+_MOST_PARTS = 20  # of a dotted name
+_PATHS = ("data.root", "teacher.weights", "student.weights")
+
+
+def load_sweep(file: str, overrides: Sequence[str] = ()) -> LoadedSweep:
+    """Read a sweep file, apply ``key=value`` overrides and check everything without starting anything.
+
+    Args:
+        file: a YAML file; what ``dump_sweep`` wrote is one too.
+        overrides: keys of the sweep (``seeds=1``, ``search.seed=3``, ``space.decay.rate={uniform: [1, 4]}``), or
+            settings of its base (``data.num_train=100``).
+
+    Raises:
+        UserError: naming every wrong key, value and combination, all at once.
+    """
+    path = expanded(file)
+    raw = _read(path, file)
+    problems: list[str] = []
+    raw = _overridden(_in_long_form(raw), overrides, problems)
+    loaded = _load(raw, path, problems)
+    if problems or loaded is None:
+        raise one_error(list(dict.fromkeys(problems)), f"{file}: a sweep that cannot be run")
+    return loaded
+
+
+def dump_sweep(loaded: LoadedSweep) -> str:
+    """Return YAML with the keys ``sweep``, which ``load_sweep`` takes, and ``config``, the base's complete settings."""
+    return yaml_text.write({"sweep": _as_written(loaded.sweep), "config": loaded.config.model_dump(mode="json")})
+
+
+def _read(path: Path, file: str) -> dict[str, Any]:
+    if not is_file(path):
+        shipped = Path("tune_configs") / f"{path.stem}.yaml"
+        hint = f"; did you mean {shipped}?" if is_file(shipped) else ""
+        raise UserError(f"{file}: must be a sweep file (YAML), got none{hint}")
+    raw = yaml_text.read_mapping(read_text(path, file), file)
+    if isinstance(raw.get("sweep"), dict) and raw.keys() <= {"sweep", "config"}:
+        inner: dict[str, Any] = raw["sweep"]
+        return inner
+    return raw
+
+
+def _in_long_form(raw: dict[str, Any]) -> dict[str, Any]:
+    """Return ``search: random`` as ``search: {method: random}``, and so on; what is null is left to its default."""
+    given = {key: value for key, value in raw.items() if value is not None or key not in Sweep.model_fields}
+    return {key: _with_its_tag(key, value) for key, value in given.items()}
+
+
+def _with_its_tag(key: str, value: Any) -> Any:
+    tag = SWEEP.tags.get(key)
+    return {tag: value} if tag is not None and isinstance(value, str) else value
+
+
+def _overridden(raw: dict[str, Any], overrides: Sequence[str], problems: list[str]) -> dict[str, Any]:
+    parsed, unreadable = split_overrides(overrides)
+    problems += unreadable
+    for name, value in parsed:
+        key, _, rest = name.partition(".")
+        if key == "space":
+            raw = {**raw, "space": _with_dimension(raw.get("space"), rest, value) if rest else value}
+        elif key == "settings":
+            raw = {**raw, "settings": _with_settings(raw.get("settings"), {rest: value} if rest else value)}
+        elif key in Sweep.model_fields:
+            raw = SWEEP.merge(raw, nest(name, value) if rest else {key: _with_its_tag(key, value)})
+        elif key in Config.model_fields:
+            raw = {**raw, "settings": _with_settings(raw.get("settings"), {name: value})}
+        else:
+            near = SWEEP.near(name) or CONFIG.near(name)
+            problems.append(f"{name}: neither a key of the sweep nor a setting of its base{near}")
+    return _in_long_form(raw)
+
+
+def _with_settings(settings: Any, changes: Any) -> Any:
+    if not isinstance(changes, Mapping) or not isinstance(settings, Mapping | None):
+        return changes
+    return CONFIG.merge(nested(settings or {}), nested(changes))
+
+
+def _with_dimension(space: Any, name: str, value: Any) -> dict[str, Any]:
+    """Return ``space`` with one dimension replaced, or only its values (``decay.rate.uniform``) or conditions."""
+    dimensions: dict[str, Any] = dict(space) if isinstance(space, Mapping) else {}
+    start, _, last = name.rpartition(".")
+    if last == "when" or last in KINDS:
+        old = dimensions.get(start)
+        keep = dict(old) if isinstance(old, Mapping) else {}
+        if last in KINDS:
+            keep = {key: inner for key, inner in keep.items() if key not in KINDS}
+        dimensions[start] = {**keep, last: value}
+    else:
+        dimensions[name] = value
+    return dimensions
+
+
+def _load(raw: dict[str, Any], path: Path, problems: list[str]) -> LoadedSweep | None:
+    """Check a sweep part by part, and go on with what can be read, so that all that is wrong is named."""
+    settings = _settings(raw.get("settings"), problems)
+    base, base_raw = _base(raw.get("base"), path, problems)
+    output = raw.get("output", f"runs/tune/{path.stem}")
+    output = absolute(output, "output") if isinstance(output, str) and output else output
+    config: Config | None = None
+    config_raw: dict[str, Any] = {}
+    of_the_base: list[str] = []
+    if base_raw is not None:
+        config_raw = CONFIG.merge(base_raw, settings) | {"output": output if isinstance(output, str) else "runs"}
+        config = validate(config_raw, of_the_base)
+        problems += [_where_it_stands(problem, settings) for problem in of_the_base]
+    if config is not None:
+        config = with_absolute_paths(config)
+        settings, config_raw = _with_paths_of(config, settings), _with_paths_of(config, config_raw)
+    seeds = _seeds(raw.get("seeds", 1), config.seed if config else 0, problems)
+    space = read_space(raw.get("space"), problems)
+    given = {**raw, "settings": settings, "base": base, "output": output, "seeds": seeds, "space": space}
+    of_the_sweep: list[str] = []
+    sweep = SWEEP.validate(given, of_the_sweep)
+    problems += [_pointed_to_its_place(problem) for problem in of_the_sweep]
+    if sweep is None:
+        return None
+    problems += rules(sweep, config, {problem.partition(":")[0].partition(".")[0] for problem in of_the_sweep})
+    if config is None or not space:
+        return None
+    found = Points(sweep, config, config_raw, of_the_base)
+    points = found.find()
+    problems += found.problems
+    return LoadedSweep(sweep, config, points, tuple(found.dropped), config_raw)
+
+
+def _pointed_to_its_place(problem: str) -> str:
+    of_the_base = problem.removesuffix(": no such setting") in Config.model_fields
+    return f"{problem}; settings of the base belong under settings" if of_the_base else problem
+
+
+def _base(name: Any, path: Path, problems: list[str]) -> tuple[str, dict[str, Any] | None]:
+    """Return the base's name, its path if it is a file, and what it holds; None when it cannot be read."""
+    if not isinstance(name, str) or not name:
+        problems.append("base: must be given: a recipe or a YAML file" + ("" if name is None else f", got {name!r}"))
+        return "none", None
+    try:
+        places = (path.parent / expanded(name), Path(name))
+        found = next((str(place.resolve()) for place in places if name not in RECIPES and is_file(place)), name)
+        return found, read_recipe(found)[0]
+    except UserError as error:
+        problems.append(f"base: {error}")
+        return "none", None
+
+
+def _settings(written: Any, problems: list[str]) -> dict[str, Any]:
+    """Return the fixed settings as a tree; report what is given twice and what the sweep decides itself."""
+    if written is None:
+        return {}
+    if not isinstance(written, Mapping):
+        problems.append(f"settings: must hold settings of the base, got {written!r}")
+        return {}
+    names = [leaf for key, value in written.items() for leaf, _ in leaves(str(key), value)]
+    deep = [name for name in names if name.count(".") >= _MOST_PARTS]
+    if deep:
+        problems += [f"settings.{name[:80]}: no such setting" for name in deep]
+        return {}
+    twice = sorted({name for name in names for other in names if f"{other}.".startswith(f"{name}.") and other != name})
+    twice += sorted({name for name in names if names.count(name) > 1} - set(twice))
+    problems += [f"settings.{name}: is given twice" for name in twice]
+    if "output" in names:
+        problems.append("settings.output: must be left out; use output, next to settings")
+    if "distillation.baseline" in names:
+        problems.append(
+            "settings.distillation.baseline: has no effect: the sweep trains the student alone as a control"
+        )
+    return nested({str(key): value for key, value in written.items() if key != "output"})
+
+
+def _where_it_stands(problem: str, settings: Mapping[str, Any]) -> str:
+    """Return what is wrong with the base, under ``settings`` where that is what they change."""
+    where = problem.partition(":")[0]
+    given = [leaf for key, value in settings.items() for leaf, _ in leaves(key, value)]
+    own = any(f"{leaf}.".startswith(f"{where}.") or f"{where}.".startswith(f"{leaf}.") for leaf in given)
+    return f"settings.{problem}" if own else f"base: {problem}"
+
+
+def _with_paths_of(config: Config, raw: dict[str, Any]) -> dict[str, Any]:
+    """Return ``raw`` with the paths in it as they are in ``config``: absolute."""
+    for name in _PATHS:
+        section, key = name.split(".")
+        inner = raw.get(section)
+        if isinstance(inner, Mapping) and key in inner and hasattr(getattr(config, section), key):
+            raw = {**raw, section: {**inner, key: getattr(getattr(config, section), key)}}
+    return raw
+
+
+def _seeds(written: Any, first: int, problems: list[str]) -> Any:
+    """Return the seeds: as many as a number says from the base's seed on, or those listed."""
+    if isinstance(written, bool) or not isinstance(written, int | list) or written == []:
+        problems.append(f"seeds: must be a number of seeds or a list of them, got {written!r}")
+        return [first]
+    if isinstance(written, list):
+        return written
+    if not 1 <= written <= _MOST_SEEDS:
+        problems.append(f"seeds: must be 1 to {_MOST_SEEDS} of them, got {written}; or a list")
+        return [first]
+    return list(range(first, first + written))
+
+
+def _as_written(sweep: Sweep) -> dict[str, Any]:
+    """Return a sweep in the file's form."""
+    written = sweep.model_dump(mode="json", exclude={"space"})
+    return written | {"space": {name: dimension.as_written() for name, dimension in sweep.space.items()}}

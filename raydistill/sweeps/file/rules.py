@@ -1,0 +1,151 @@
+"""What must hold between the keys of a sweep, and which settings may not be searched."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from raydistill.config.sections import Config
+from raydistill.sweeps.file.reading import leaves
+from raydistill.sweeps.file.sections import (
+    AshaScheduler,
+    MedianScheduler,
+    NoScheduler,
+    OptunaSearch,
+    PbtScheduler,
+    Resources,
+    Sweep,
+)
+from raydistill.sweeps.file.space import Dimension, Space
+from raydistill.sweeps.file.trials import WEIGHTS
+
+_NOT_COMPARABLE = "trials on other images could not be compared"
+_REFUSED = {
+    "output": "the sweep gives every trial a directory of its own",
+    "seed": "use seeds: every point is trained under each of them",
+    "scaling": "use resources: they are the same for every trial",
+    "evaluation": "all trials are scored in the same way",
+    "checkpoint": "it has no influence on a result",
+    "logging": "it has no influence on a result",
+    "loader": "it has no influence on a result worth searching",
+    "data": _NOT_COMPARABLE,
+    "input": _NOT_COMPARABLE,
+    "teacher": "one teacher is shared by the whole sweep; trials with others could not be compared",
+    "distillation.baseline": "the sweep trains the student alone itself, as a control",
+    "distillation.preflight": "it has no influence on a result",
+}
+_OF_A_RUNNING_TRIAL = (*WEIGHTS, "feature.background_weight", "training.optimizer.learning_rate")
+
+
+def refused(name: str, dimension: Dimension) -> str:
+    """Return why a setting may not be searched; empty when it may."""
+    values = dimension.values if dimension.discrete else (None,)
+    for leaf in dict.fromkeys(leaf for value in values for leaf, _ in leaves(name, value)):
+        for start, reason in _REFUSED.items():
+            if leaf == start or leaf.startswith(f"{start}."):
+                inside = "" if leaf == name else f" with {leaf} in it"
+                return f"cannot be searched{inside}: {reason}"
+    return ""
+
+
+def rules(sweep: Sweep, config: Config | None, wrong: Collection[str] = ()) -> list[str]:
+    """Return what does not fit together in a sweep.
+
+    Args:
+        sweep: the sweep, with defaults for its wrong keys.
+        config: its base, if that could be read.
+        wrong: the wrong keys.
+    """
+    problems = [] if "search" in wrong else [*_of_the_search(sweep)]
+    problems += [*_of_the_resources(sweep.resources), *_of_the_scheduler(sweep)]
+    if len(set(sweep.seeds)) < len(sweep.seeds):
+        problems.append(f"seeds: must all differ, got {list(sweep.seeds)}")
+    if config is not None and not config.distills:
+        problems.append(
+            f"base: must distil, as the controls compare distillation with and without decay; got 0 for all of "
+            f"{', '.join(WEIGHTS)}"
+        )
+    if config is not None and not isinstance(sweep.scheduler, NoScheduler):
+        problems += _of_the_epochs(sweep, config)
+    return problems
+
+
+def _of_the_search(sweep: Sweep) -> Iterator[str]:
+    method = sweep.search.method
+    if method in ("grid", "ablation"):
+        if sweep.num_trials is not None:
+            yield f"num_trials: must be left out with search {method}, which takes every point, got {sweep.num_trials}"
+        for name, dimension in sweep.space.items():
+            if not dimension.discrete:
+                yield f"space.{name}: must be grid or choice with search {method}, got {dimension.kind}; use random"
+            if dimension.when and method == "ablation":
+                yield f"space.{name}: must have no conditions with search ablation, which changes one setting at a time"
+    elif sweep.num_trials is None:
+        yield f"num_trials: must be given with search {method}"
+
+
+def _of_the_resources(resources: Resources) -> Iterator[str]:
+    gpus = resources.gpus_per_worker
+    if gpus == "auto" or gpus.is_integer():
+        return
+    if gpus > 1:
+        yield f"resources.gpus_per_worker: must be a whole number above 1, got {gpus:g}"
+    elif resources.num_workers > 1:
+        yield (
+            f"resources.gpus_per_worker: must be a whole number with {resources.num_workers} workers per trial, got "
+            f"{gpus:g}; trials of one worker can share a GPU"
+        )
+
+
+def _of_the_epochs(sweep: Sweep, config: Config) -> Iterator[str]:
+    """Yield why a scheduler, which compares trials at equal epochs, finds nothing to compare."""
+    scheduler, epochs, every = sweep.scheduler, config.training.epochs, config.evaluation.every
+    if every >= epochs:
+        yield (
+            f"scheduler: {scheduler.name} needs more than one evaluation per trial; evaluation.every must be below "
+            f"training.epochs = {epochs}, got {every}"
+        )
+    if isinstance(scheduler, AshaScheduler | MedianScheduler) and scheduler.grace_period >= epochs:
+        yield f"scheduler.grace_period: must be below training.epochs = {epochs}, got {scheduler.grace_period}"
+    if isinstance(scheduler, PbtScheduler) and scheduler.interval >= epochs:
+        yield f"scheduler.interval: must be below training.epochs = {epochs}, got {scheduler.interval}"
+
+
+def _of_the_scheduler(sweep: Sweep) -> Iterator[str]:
+    if isinstance(sweep.scheduler, NoScheduler):
+        return
+    for name, dimension in sweep.space.items():
+        values = dimension.values if dimension.discrete else (None,)
+        if any(leaf == "training.epochs" for value in values for leaf, _ in leaves(name, value)):
+            yield (
+                f"space.{name}: training.epochs cannot be searched with scheduler {sweep.scheduler.name}, which "
+                "compares trials at equal epochs"
+            )
+    if isinstance(sweep.scheduler, PbtScheduler):
+        yield from _of_a_population(sweep)
+
+
+def _of_a_population(sweep: Sweep) -> Iterator[str]:
+    """Yield what stands in the way of changing settings while a trial runs."""
+    if sweep.search.method != "random":
+        alternative = "; or use asha or median" if isinstance(sweep.search, OptunaSearch) else ""
+        yield f"search: must be random with scheduler pbt, got {sweep.search.method}{alternative}"
+    if len(sweep.seeds) > 1:
+        yield f"seeds: must be one with scheduler pbt, got {len(sweep.seeds)}"
+    if sweep.resources.num_workers > 1:
+        yield f"resources.num_workers: must be 1 with scheduler pbt, got {sweep.resources.num_workers}"
+    if sweep.num_trials == 1:
+        yield "num_trials: must be at least 2 with scheduler pbt, which replaces the worst by the best, got 1"
+    yield from _changeable(sweep.space)
+
+
+def _changeable(space: Space) -> Iterator[str]:
+    for name, dimension in space.items():
+        if name not in _OF_A_RUNNING_TRIAL:
+            yield (
+                f"space.{name}: cannot change during training, as scheduler pbt would have it; what can is "
+                f"{', '.join(_OF_A_RUNNING_TRIAL)}"
+            )
+        elif dimension.when:
+            yield f"space.{name}: must have no conditions with scheduler pbt"
+        elif not all(isinstance(value, int | float) and not isinstance(value, bool) for value in dimension.values):
+            yield f"space.{name}: must hold numbers only with scheduler pbt, got {list(dimension.values)}"

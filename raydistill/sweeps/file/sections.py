@@ -1,0 +1,115 @@
+"""The settings of a sweep: what is searched, how, how often and on what."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from raydistill.config.base import Count, Fraction, Number, Section, Text, Whole, WholeNumber
+from raydistill.config.tree import Tree
+from raydistill.sweeps.file.space import Space
+
+
+class GridSearch(Section):
+    """Every combination of the values."""
+
+    method: Literal["grid"]
+
+
+class AblationSearch(Section):
+    """The base as it is, and every value of every setting with all others as in the base: one change at a time."""
+
+    method: Literal["ablation"]
+
+
+class RandomSearch(Section):
+    """Points drawn independently of each other and of the results."""
+
+    method: Literal["random"]
+    seed: WholeNumber = 0
+
+
+class OptunaSearch(Section):
+    """Points that Optuna's TPE sampler suggests from the results so far."""
+
+    method: Literal["optuna"]
+    seed: WholeNumber = 0
+    startup_trials: Count = 10
+    """Points drawn at random before the sampler trusts its model."""
+
+
+Search = Annotated[GridSearch | AblationSearch | RandomSearch | OptunaSearch, Field(discriminator="method")]
+
+
+class NoScheduler(Section):
+    """Every trial trains to its end."""
+
+    name: Literal["none"]
+
+
+class AshaScheduler(Section):
+    """Successive halving: at each rung the best ``1 / reduction_factor`` go on."""
+
+    name: Literal["asha"]
+    grace_period: Count = 1
+    """Epochs that every trial may train."""
+    reduction_factor: Annotated[Whole, Field(ge=2)] = 3
+
+
+class MedianScheduler(Section):
+    """A trial ends early when its best score lies below the median of the others' averages at the same epoch."""
+
+    name: Literal["median"]
+    grace_period: Count = 1
+    """Epochs that every trial may train."""
+    min_trials: Count = 3
+    """Trials that must have come as far before one is compared with them."""
+
+
+class PbtScheduler(Section):
+    """Population based training: the worst trials go on from the best ones' weights with changed settings."""
+
+    name: Literal["pbt"]
+    interval: Count = 1
+    """Epochs between two changes."""
+    quantile: Annotated[Number, Field(gt=0, le=0.5)] = 0.25
+    """Share of the trials that is replaced, and share that they are replaced from."""
+    resample: Fraction = 0.25
+    """Probability that a changed setting is drawn anew instead of made a fifth larger or smaller."""
+
+
+Scheduler = Annotated[NoScheduler | AshaScheduler | MedianScheduler | PbtScheduler, Field(discriminator="name")]
+
+
+class Resources(Section):
+    """What one trial gets."""
+
+    num_workers: Count = 1
+    cpus_per_worker: Count = 1
+    gpus_per_worker: Annotated[Number, Field(ge=0)] | Literal["auto"] = "auto"
+    """A fraction lets several trials of one worker share a GPU; ``auto``: one where there is one for every worker."""
+
+
+class Sweep(Section):
+    """A sweep over settings of one base, as loaded: its paths are absolute."""
+
+    base: Text
+    """A recipe's name, or a YAML file."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Changes of the base that hold for every trial, section by section."""
+    output: Text
+    metric: Literal["AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"] = "AP"
+    mode: Literal["max", "min"] = "max"
+    search: Search = GridSearch(method="grid")
+    num_trials: Annotated[Whole, Field(ge=1, le=10_000)] | None = None
+    """Points of a random or an Optuna search; a grid has as many as it has."""
+    seeds: Annotated[tuple[WholeNumber, ...], Field(min_length=1)] = (0,)
+    """Every point is trained once under each."""
+    scheduler: Scheduler = NoScheduler(name="none")
+    resources: Resources = Resources()
+    max_concurrent: Count | Literal["auto"] = "auto"
+    space: Space
+
+
+SWEEP = Tree(Sweep, {"search": "method", "scheduler": "name"})

@@ -1,0 +1,114 @@
+"""A loaded sweep and the complete settings of its trials: points and controls."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from raydistill.config.loader import CONFIG, validate, with_absolute_paths
+from raydistill.config.sections import Config
+from raydistill.errors import one_error
+from raydistill.sweeps.file.reading import nested
+from raydistill.sweeps.file.sections import Resources, Sweep
+from raydistill.sweeps.file.space import Point, point_text
+
+Control = Literal["baseline", "constant"]
+WEIGHTS = ("feature.weight", "classification.weight", "regression.weight", "rpn.weight")
+
+_OF_DISTILLATION = ("teacher", "distillation", "regions", "feature", "classification", "regression", "rpn", "decay")
+# Given by the sweep or the trial, or without influence on a result.
+_NO_PART_OF_A_POINT: dict[str, Any] = {
+    **dict.fromkeys(("output", "seed", "checkpoint", "scaling", "logging", "downloads"), True),
+    "distillation": {"baseline", "preflight"},
+}
+
+
+@dataclass(frozen=True)
+class LoadedSweep:
+    """A sweep that was checked, its base read."""
+
+    sweep: Sweep
+    config: Config
+    """The base with the sweep's settings and output; its scaling is the base's."""
+    points: tuple[Point, ...] | None
+    """What is searched, in order; None where the search finds its points on the way (Optuna)."""
+    dropped: tuple[str, ...]
+    """A sentence for each point that was left out, since another one or a control would give the same."""
+    raw: dict[str, Any] = field(repr=False, default_factory=dict)
+    """What ``config`` was built from: what was left open there may depend on what a point changes."""
+
+
+def controls(loaded: LoadedSweep) -> dict[Control, Point]:
+    """Return what every point is compared with: the student alone, and the base's weights without decay."""
+    return controls_of(loaded.config)
+
+
+def controls_of(config: Config) -> dict[Control, Point]:
+    """Return the controls of a sweep with this base."""
+    alone: Point = dict.fromkeys(WEIGHTS, 0.0)
+    if config.distillation.initialize_from_teacher:
+        alone["distillation.initialize_from_teacher"] = False
+    return {"baseline": alone, "constant": {"decay.shape": "constant"}}
+
+
+def trial_config(loaded: LoadedSweep, point: Point, seed: int, output: str | Path) -> Config:
+    """Return the complete settings of one trial.
+
+    Raises:
+        UserError: naming what does not fit together at this point.
+    """
+    problems: list[str] = []
+    config = validate(trial_settings(loaded.raw, loaded.sweep.resources, point, seed, str(output)), problems)
+    if problems or config is None:
+        raise one_error(problems, f"{point_text(point)}: settings that cannot be used")
+    return with_absolute_paths(config)
+
+
+def trial_settings(
+    raw: Mapping[str, Any], resources: Resources, point: Point, seed: int = 0, output: str = "trial"
+) -> dict[str, Any]:
+    """Return the settings of a trial before they are checked."""
+    fixed = {"seed": seed, "output": output, "distillation": {"baseline": False}, "scaling": _scaling(resources)}
+    return CONFIG.merge(CONFIG.merge(raw, nested(point)), fixed)
+
+
+def _scaling(resources: Resources) -> dict[str, Any]:
+    """Return ``resources`` as a run's scaling; a share of a GPU is a GPU to the run."""
+    gpus = resources.gpus_per_worker
+    return {
+        "num_workers": resources.num_workers,
+        "min_workers": None,
+        "cpus_per_worker": resources.cpus_per_worker,
+        "use_gpu": gpus if gpus == "auto" else gpus > 0,
+        "gpus_per_worker": 1 if gpus == "auto" else max(1, int(gpus)),
+    }
+
+
+def is_control(loaded: LoadedSweep, point: Point) -> bool:
+    """Return whether training at ``point`` would repeat a control."""
+    return signature(loaded, point) in {signature(loaded, control) for control in controls(loaded).values()}
+
+
+def signature(loaded: LoadedSweep, point: Point) -> str:
+    """Return a text that points share which give the same results.
+
+    Raises:
+        UserError: when the settings do not fit together at ``point``.
+    """
+    return signature_of(trial_config(loaded, point, 0, Path("trial")))
+
+
+def signature_of(config: Config) -> str:
+    """Return what has an influence on the student's training, as text: terms of weight 0 have none."""
+    left_out = dict(_NO_PART_OF_A_POINT)
+    if not config.distills:
+        left_out |= dict.fromkeys(_OF_DISTILLATION, True)
+    else:
+        terms = ("feature", "classification", "regression", "rpn")
+        left_out |= {term: True for term in terms if not getattr(config, term).weight}
+        if not (config.classification.weight or config.regression.weight):
+            left_out["regions"] = True  # only the two heads see regions
+    return json.dumps(config.model_dump(mode="json", exclude=left_out), sort_keys=True)

@@ -1,0 +1,147 @@
+"""What the user sees of a sweep: a live table of its trials on a terminal, a line per ended trial in a pipe."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Literal, TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from raydistill.runs.events import EpochDone, Event, Note, StageStarted, StepDone, TrialEvent
+from raydistill.runs.progress import Display
+from raydistill.sweeps.directory import TrialRecord
+from raydistill.sweeps.file import point_text
+
+_BEST_SHOWN, _RUNNING_SHOWN = 8, 16  # a cluster runs more than a terminal has lines
+_REFRESHES_PER_SECOND = 2
+
+
+@dataclass
+class _Running:
+    """A trial at work."""
+
+    record: TrialRecord
+    epoch: int = 0
+    epochs: int = 0
+    score: float = math.nan
+    images_per_second: float = math.nan
+
+
+@dataclass
+class SweepDisplay:
+    """Shows events on ``stream``: call it with each of them, and say when trials begin and end.
+
+    Several threads may share it.
+    """
+
+    metric: str
+    mode: Literal["max", "min"]
+    total: int
+    stream: TextIO = field(default_factory=lambda: sys.stderr)
+    _running: dict[str, _Running] = field(default_factory=dict)
+    _ended: dict[str, tuple[TrialRecord, float]] = field(default_factory=dict)
+    _live: Live | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)  # of the two dictionaries
+    _started: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        """Show what comes before the trials as a run shows it."""
+        self.before = Display(self.stream)
+
+    def __call__(self, event: Event | TrialEvent) -> None:
+        """Show one event."""
+        if isinstance(event, TrialEvent):
+            with self._lock:
+                self._of_trial(event)
+        elif isinstance(event, Note) and self._live is not None:
+            self._line(_sentence(event))
+        else:
+            self.before(event)
+
+    def begins(self, record: TrialRecord) -> None:
+        """Show a trial that is started."""
+        with self._lock:
+            self._running[record.name] = _Running(record)
+        self.before.close()
+        if self._live is None and self.stream.isatty():
+            console = Console(file=self.stream)
+            self._live = Live(
+                console=console, get_renderable=self._table, refresh_per_second=_REFRESHES_PER_SECOND, transient=True
+            )
+            self._live.start()
+
+    def ends(self, record: TrialRecord, score: float) -> None:
+        """Show what became of a trial; scores from 0 to 1."""
+        with self._lock:
+            self._running.pop(record.name, None)
+            self._ended[record.name] = (record, score)
+            done = f"[{len(self._ended)}/{self.total}]"
+        parts = [done, record.name, point_text(record.settings), f"{self.metric} {_points(score)}"]
+        parts += [record.status + (f": {record.reason}" if record.reason else ""), f"{record.seconds:.0f} s"]
+        self._line("  ".join(part for part in parts if part))
+
+    def close(self) -> None:
+        """Take the table away."""
+        self.before.close()
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _line(self, text: str) -> None:
+        """Write a line above the table, without our lock: rich holds its own while it asks for the table."""
+        live = self._live
+        if live is not None:
+            live.console.print(text, markup=False, highlight=False)
+        else:
+            self.stream.write(text + "\n")
+            self.stream.flush()
+
+    def _of_trial(self, message: TrialEvent) -> None:
+        running, event = self._running.get(message.trial), message.event
+        if running is None:
+            return
+        if isinstance(event, StageStarted):
+            running.epoch, running.epochs = event.first_epoch, event.epochs
+        elif isinstance(event, StepDone):
+            running.images_per_second = event.images_per_second
+        elif isinstance(event, EpochDone):
+            running.epoch, running.epochs = event.epoch, event.epochs
+            running.score = event.metrics.get(f"val/{self.metric}", running.score)
+
+    def _table(self) -> Table:
+        """Return the running trials and the best of those that ended."""
+        with self._lock:
+            minutes = (time.monotonic() - self._started) / 60
+            counts = f"{len(self._ended)} of {self.total} trials ended, {len(self._running)} running"
+            table = Table(title=f"{counts}, {minutes:.0f} min")
+            for heading in ("trial", "settings", "epoch", self.metric, "images/s", "status"):
+                table.add_column(heading, justify="right" if heading in (self.metric, "epoch", "images/s") else "left")
+            for running in itertools.islice(self._running.values(), _RUNNING_SHOWN):
+                speed = "-" if math.isnan(running.images_per_second) else f"{running.images_per_second:.1f}"
+                epoch = f"{running.epoch}/{running.epochs}" if running.epochs else "-"
+                settings = escape(point_text(running.record.settings))
+                table.add_row(running.record.name, settings, epoch, _points(running.score), speed, "running")
+            if len(self._running) > _RUNNING_SHOWN:
+                table.add_row("...", f"and {len(self._running) - _RUNNING_SHOWN} more", "", "", "", "running")
+            scored = [pair for pair in self._ended.values() if not math.isnan(pair[1])]
+            best = heapq.nlargest if self.mode == "max" else heapq.nsmallest
+            for record, score in best(_BEST_SHOWN, scored, key=lambda pair: pair[1]):
+                table.add_row(record.name, escape(point_text(record.settings)), "", _points(score), "", record.status)
+            return table
+
+
+def _points(score: float) -> str:
+    return "-" if math.isnan(score) or score < 0 else f"{100 * score:.1f}"
+
+
+def _sentence(note: Note) -> str:
+    return f"{'warning: ' if note.warning else ''}{note.text}"

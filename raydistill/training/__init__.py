@@ -1,0 +1,1 @@
+"""One stage of training, and all of them in turn."""

@@ -1,0 +1,91 @@
+"""The nets of a stage: built, loaded with what they start from, and the teacher that was trained before."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from raydistill.config import Config
+from raydistill.config.sections import Detector as DetectorSettings
+from raydistill.data.build import Splits
+from raydistill.detectors.build import build_detector
+from raydistill.detectors.two_stage.faster_rcnn import FasterRCNNDetector
+from raydistill.detectors.weights import LoadReport, load_file, load_into
+from raydistill.runs.directory import RunDirectory, StageName
+from raydistill.runs.events import Note
+from raydistill.runs.reporter import Reporter
+from raydistill.runs.worker import Worker
+from raydistill.storage import mirror
+from raydistill.storage.parcels import Shipped, find
+from raydistill.training.job import Job
+
+ReporterFactory = Callable[[RunDirectory], Reporter]
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What all stages of a run have in common."""
+
+    config: Config
+    worker: Worker
+    reporter_for: ReporterFactory
+    data: Splits
+    shipped: Shipped
+    teacher: RunDirectory | None = None  # trained elsewhere
+
+    def run_directory(self, stage: StageName) -> RunDirectory:
+        """Return where a stage lies: the teacher may have been trained elsewhere."""
+        if stage == "teacher" and self.teacher is not None:
+            return self.teacher
+        return RunDirectory(mirror.folder(self.config.output) / stage)
+
+    def job(self, stage: StageName) -> Job:
+        """Return what a stage trains; a teacher that is only scored trains no epoch."""
+        config, settings = self.config, self.settings(stage)
+        epochs = config.training.epochs
+        if stage == "teacher":
+            epochs = (config.teacher.epochs or epochs) if config.teacher.train else 0
+            config = with_teacher_learning_rate(config)
+        return Job(stage, config, settings, epochs, self.run_directory(stage), *self.data)
+
+    def settings(self, stage: StageName) -> DetectorSettings:
+        """Return the settings of the net that a stage trains."""
+        return self.config.teacher if stage == "teacher" else self.config.student
+
+    def detector(self, stage: StageName) -> tuple[FasterRCNNDetector, LoadReport]:
+        """Build a stage's net with its starting weights; the student begins with the same ones in every stage."""
+        torch.manual_seed(self.config.seed)
+        settings = self.settings(stage)
+        detector = build_detector(settings, self.config.input, self.data.train.classes)
+        weights_at = functools.partial(find, shipped=self.shipped, cache=self.config.downloads.cache)
+        return detector, load_into(detector, settings, "teacher" if stage == "teacher" else "student", weights_at)
+
+
+def with_teacher_learning_rate(config: Config) -> Config:
+    """Return ``config`` with the teacher's learning rate where it has one of its own."""
+    if config.teacher.learning_rate is None:
+        return config
+    optimizer = config.training.optimizer.model_copy(update={"learning_rate": config.teacher.learning_rate})
+    return config.model_copy(update={"training": config.training.model_copy(update={"optimizer": optimizer})})
+
+
+def load_teacher(stages: Stages, reporter: Reporter) -> FasterRCNNDetector:
+    """Build the teacher with the weights that its stage left, on the worker's device; every worker calls it."""
+    stages.worker.wait()  # the main worker has written the teacher's file
+    teacher = build_detector(stages.config.teacher, stages.config.input, stages.data.train.classes)
+    report = load_file(teacher, mirror.fetched(stages.run_directory("teacher").best), "teacher")
+    reporter.event(Note(f"preflight: teacher: {report}; classes as in the data, in the same order"))
+    teacher.to(stages.worker.device)
+    return teacher
+
+
+def inherit_weights(student: FasterRCNNDetector, teacher: FasterRCNNDetector) -> Note:
+    """Start the student's neck and heads from the teacher's where names and shapes agree."""
+    own, theirs = student.model.state_dict(), teacher.model.state_dict()
+    candidates = [key for key in own if not key.startswith("backbone.body.")]
+    taken = {key: theirs[key] for key in candidates if key in theirs and own[key].shape == theirs[key].shape}
+    student.model.load_state_dict({**own, **taken})
+    return Note(f"distilled: {len(taken)} of {len(candidates)} tensors of neck and heads start from the teacher's")

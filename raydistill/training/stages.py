@@ -1,0 +1,211 @@
+"""Teacher, student alone, distilled student: what is missing is run, one after the other in the same workers."""
+
+from __future__ import annotations
+
+import torch
+
+from raydistill.config import Config
+from raydistill.data.build import Splits, build_splits
+from raydistill.data.checks import check_sides
+from raydistill.data.dataset import DetectionDataset
+from raydistill.detectors.frozen import check_compiler, make_fast
+from raydistill.detectors.teacher import DTYPES, Precision, precision_on
+from raydistill.detectors.two_stage.faster_rcnn import FasterRCNNDetector
+from raydistill.detectors.weights import LoadReport
+from raydistill.errors import UserError, counted
+from raydistill.runs.comparison import comparison
+from raydistill.runs.directory import RunDirectory, StageName, planned, unfinished
+from raydistill.runs.events import Note
+from raydistill.runs.notices import log_to_notes
+from raydistill.runs.reporter import Reporter
+from raydistill.runs.settings import as_begun, refuse_other_settings, with_precision, write_settings
+from raydistill.runs.stopping import Stopped
+from raydistill.runs.worker import Worker
+from raydistill.storage import atomic, mirror
+from raydistill.storage.parcels import NOTHING, Shipped
+from raydistill.training.distiller import Distiller
+from raydistill.training.job import Job
+from raydistill.training.loop import evaluate_on_val, finish, fit, make_loader
+from raydistill.training.nets import ReporterFactory, Stages, inherit_weights, load_teacher
+from raydistill.training.out_of_memory import memory_explained
+from raydistill.training.preflight import preflight, rehearse
+from raydistill.training.state import export
+
+_CLASSES_SHOWN = 6
+
+
+def run_stages(
+    config: Config,
+    worker: Worker,
+    reporter_for: ReporterFactory,
+    only: StageName | None = None,
+    shipped: Shipped = NOTHING,
+) -> None:
+    """Run every planned stage that is not finished yet, and write ``comparison.csv``; every worker calls it.
+
+    With ``only`` that stage alone is run, after a look whether the others will fit to it.
+
+    Raises:
+        UserError: when the data, the weights or what lies in the output directory do not fit.
+    """
+    output = mirror.folder(config.output)
+    for stage in planned(config):
+        mirror.pull(output / stage)
+    worker.wait()  # nobody looks for files where another has begun to write
+    refuse_other_settings(config)
+    wanted = planned(config) if only is None else [only]
+    # one decides: the others may see the files later
+    missing = [stage for stage in worker.broadcast(unfinished(config)) if stage in wanted]
+    notify = reporter_for(RunDirectory(output / wanted[0])).event
+    with log_to_notes(notify, worker), memory_explained(config):
+        for stage in wanted:
+            if stage not in missing:
+                notify(Note(f"{stage}: finished before, not trained again"))
+        if missing:
+            notify(Note(_device(config, worker)))
+            if config.distills and config.distillation.compile_teacher:
+                check_compiler(worker.device)
+            data = _datasets(config, worker)
+            notify(_contents(data))
+            stages = Stages(config, worker, reporter_for, data, shipped)
+            if only == "teacher" or (missing[-1] == "distilled" and len(missing) > 1):
+                _rehearse(stages)
+            for stage in missing:
+                if worker.stop_asked()():
+                    raise Stopped
+                _run_stage(stages, stage)
+    worker.wait()
+    if worker.is_main and only is None:
+        atomic.write_atomically(output / "comparison.csv", lambda file: comparison(output).to_csv(file, index=False))
+
+
+def _datasets(config: Config, worker: Worker) -> Splits:
+    """Read and check the data on the main worker, for all: a hundred thousand image headers take half a minute."""
+
+    def build() -> Splits | UserError:
+        try:
+            built = build_splits(config.data, config.downloads)
+            for split in built:
+                if split is not None:
+                    check_sides(split, config.input)
+        except UserError as error:
+            return error
+        return built
+
+    built = worker.made_by_main(build)
+    if isinstance(built, UserError):
+        raise built
+    return built
+
+
+def run_student(
+    config: Config,
+    worker: Worker,
+    reporter_for: ReporterFactory,
+    data: Splits,
+    teacher: RunDirectory,
+    shipped: Shipped = NOTHING,
+) -> None:
+    """Train one student below ``config.output``, distilled from a teacher that lies elsewhere, or alone.
+
+    Nothing is trained where it is finished. Every worker calls it.
+
+    Raises:
+        UserError: as ``run_stages`` does.
+    """
+    stage = planned(config)[-1]
+    run = RunDirectory(mirror.folder(config.output) / stage)
+    if worker.broadcast(run.finished):
+        return
+    with log_to_notes(reporter_for(run).event, worker):
+        _run_stage(Stages(config, worker, reporter_for, data, shipped, teacher), stage)
+    worker.wait()
+
+
+def _run_stage(stages: Stages, stage: StageName) -> None:
+    config, worker, job = stages.config, stages.worker, stages.job(stage)
+    reporter = stages.reporter_for(job.run)
+    detector, report = stages.detector(stage)
+    reporter.event(Note(f"{stage}: {report}"))
+    if stage == "teacher" and not config.teacher.train:
+        _score_only(job, detector, report, worker)
+        return
+    teacher = load_teacher(stages, reporter) if stage == "distilled" else None
+    if teacher is not None and config.distillation.initialize_from_teacher:
+        reporter.event(inherit_weights(detector, teacher))
+    precision: Precision = "fp32"
+    if teacher is not None:
+        precision = worker.broadcast(precision_on(as_begun(config, stage), worker.device))
+        config = with_precision(config, precision)  # so that another processor goes on in the same
+    distiller = Distiller(detector, teacher, config, precision)
+    loader = make_loader(job, worker)
+    if teacher is not None:
+        reporter.event(Note(f"{stage}: the teacher answers in {precision}"))
+        make_fast(teacher, DTYPES[precision], config.distillation.compile_teacher)
+        _compare_known_scores(stages, reporter)
+        preflight(job, distiller, loader, worker, reporter.event)
+    if worker.is_main:
+        write_settings(config, stage)
+    worker.wait()  # nobody looks for a checkpoint that another has begun to write
+    fit(job, distiller, loader, worker, reporter)
+
+
+def _rehearse(stages: Stages) -> None:
+    """Build and compare both nets once, so that what does not fit is found before the teacher is trained."""
+    job = stages.job("distilled")
+    student, _ = stages.detector("distilled")
+    teacher, _ = stages.detector("teacher")
+    teacher.to(stages.worker.device)  # no part of the distiller, which moves itself
+    rehearse(job, Distiller(student, teacher, stages.config), make_loader(job, stages.worker), stages.worker)
+
+
+def _score_only(job: Job, detector: FasterRCNNDetector, report: LoadReport, worker: Worker) -> None:
+    """Take the teacher as it is: score it, so that the comparison can show it."""
+    if report.fresh:
+        raise UserError(
+            f"teacher.train: must be true with {report.source}: it does not know all classes of the data, so a part of "
+            "the teacher is random"
+        )
+    detector.to(worker.device)
+    evaluation = evaluate_on_val(job, detector, worker)
+    if worker.is_main:
+        write_settings(job.config, job.stage)
+        export(job, detector, job.run.best, epoch=0)
+    best = {"epoch": 0, "images_per_second": evaluation.images_per_second, **evaluation.scores.summary}
+    finish(job, detector, best, worker)
+
+
+def _compare_known_scores(stages: Stages, reporter: Reporter) -> None:
+    """Warn about a teacher that is no better than the student alone."""
+    table = comparison(mirror.folder(stages.config.output))
+    if table.empty:
+        return
+    known = dict(zip(table["model"], table["AP"].astype(float), strict=True))
+    if not {"teacher", "student alone"} <= known.keys():
+        return
+    teacher, baseline = known["teacher"], known["student alone"]
+    text = f"preflight: teacher {100 * teacher:.1f} AP, student alone {100 * baseline:.1f} AP"
+    if teacher < baseline:
+        text += "; a teacher below the student can hardly help: train it longer (teacher.epochs) or take a bigger one"
+    reporter.event(Note(text, warning=teacher < baseline))
+
+
+def _device(config: Config, worker: Worker) -> str:
+    """Say what the training runs on; refuse fp16 where it cannot work."""
+    if config.training.precision == "fp16" and worker.device.type != "cuda":
+        raise UserError("training.precision: fp16 needs a GPU, got none; use bf16 or fp32")
+    workers = counted(worker.world_size, "worker")
+    threads = "" if worker.device.type == "cuda" else f", {torch.get_num_threads()} threads each"
+    return f"device: {worker.device.type}, {workers}{threads}"
+
+
+def _contents(data: Splits) -> Note:
+    numbers = f"{len(data.train)} training and {len(data.val)} validation images"
+    if data.test is not None:
+        numbers = f"{len(data.train)} training, {len(data.val)} validation and {len(data.test)} test images"
+    return Note(f"data: {numbers}, classes {_names(data.train)}")
+
+
+def _names(dataset: DetectionDataset) -> str:
+    more = len(dataset.classes) - _CLASSES_SHOWN
+    return ", ".join(dataset.classes[:_CLASSES_SHOWN]) + (f" and {more} more" if more > 0 else "")

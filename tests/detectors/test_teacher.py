@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from raydistill.detectors import teacher as teacher_module
+from raydistill.detectors.frozen import make_fast
+from raydistill.detectors.teacher import DTYPES, Teacher, precision_on
+from raydistill.errors import UserError
+from raydistill.training.distiller import Distiller
+from tests.nets import gradients, mixed_batch, pair, small_config
+
+CPU = torch.device("cpu")
+
+
+def losses_and_gradients(config, fast=None, training="fp32"):
+    student, teacher = pair(config)
+    if fast is not None:
+        make_fast(teacher, DTYPES[fast])
+    torch.manual_seed(4)  # the adapters
+    distiller = Distiller(student, teacher, config, fast or "fp32")
+    torch.manual_seed(3)
+    with torch.autocast("cpu", DTYPES[training], enabled=training != "fp32"):
+        losses = distiller(*mixed_batch(), 1.0)
+    losses.total.backward()
+    return {name: value.item() for name, value in losses.terms.items()}, gradients(distiller)
+
+
+# Weights like those of a run: the terms together are of the size of the detection loss.
+CONFIG = small_config("feature.weight=0.1")
+
+
+@pytest.mark.parametrize("source", ["student", "teacher", "both"])
+def test_that_the_fast_teacher_gives_the_losses_and_gradients_of_the_plain_one(source):
+    config = small_config("feature.weight=0.1", f"regions.source={source}")
+    plain, plain_gradients = losses_and_gradients(config)
+    fast, fast_gradients = losses_and_gradients(config, "fp32")
+    assert fast == pytest.approx(plain, rel=1e-4, abs=1e-6)
+    for name, gradient in plain_gradients.items():
+        if gradient is not None:
+            torch.testing.assert_close(
+                fast_gradients[name], gradient, rtol=1e-3, atol=1e-4 * gradient.abs().max().item() + 1e-7
+            )
+
+
+def test_that_a_bf16_teacher_gives_losses_within_two_percent_and_gradients_of_the_same_direction():
+    plain, plain_gradients = losses_and_gradients(CONFIG)
+    half, half_gradients = losses_and_gradients(CONFIG, "bf16")
+    assert half != plain
+    assert half["total"] == pytest.approx(plain["total"], rel=0.02)
+    flat, half_flat = (
+        torch.cat([g.flatten() for g in grads.values() if g is not None]) for grads in (plain_gradients, half_gradients)
+    )
+    assert torch.cosine_similarity(flat, half_flat, dim=0) > 0.99
+
+
+def test_that_an_exact_teacher_stays_exact_beside_a_student_under_autocast():
+    config = small_config()
+    _, detector = pair(config)
+    batch = detector.prepare(*mixed_batch())
+    with torch.autocast("cpu", torch.bfloat16):
+        seen = Teacher(detector, "fp32").look(batch, with_proposals=True)
+    assert all(level.dtype == torch.float32 for level in seen.features.values())
+    assert seen.anchor_outputs is not None and seen.anchor_outputs.objectness.dtype == torch.float32
+
+
+def test_that_looking_without_proposals_asks_for_features_only(monkeypatch):
+    config = small_config()
+    _, detector = pair(config)
+    monkeypatch.setattr(detector, "score_anchors", None)
+    seen = Teacher(detector).look(detector.prepare(*mixed_batch()), with_proposals=False)
+    assert seen.proposals is None
+
+
+def test_that_the_teacher_answers_for_anchors_alike_with_and_without_its_proposals():
+    config = small_config()
+    _, detector = pair(config)
+    teacher = Teacher(detector)
+    batch = detector.prepare(*mixed_batch())
+    indices = torch.tensor([5, 700, 3, 1100])
+    dense = teacher.answer_anchors(teacher.look(batch, with_proposals=True), indices)
+    sparse = teacher.answer_anchors(teacher.look(batch, with_proposals=False), indices)
+    torch.testing.assert_close(sparse.objectness, dense.objectness, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(sparse.deltas, dense.deltas, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "device", "computes", "expected"),
+    [
+        ([], "cpu", False, "fp32"),
+        ([], "cpu", True, "bf16"),
+        (["training.precision=bf16"], "cuda", False, "bf16"),
+        (["training.precision=fp16"], "cuda", False, "fp16"),
+        (["distillation.teacher_precision=fp32"], "cpu", True, "fp32"),
+        (["distillation.teacher_precision=bf16"], "cpu", False, "bf16"),
+    ],
+)
+def test_that_the_precision_follows_training_and_processor(settings, device, computes, expected, monkeypatch):
+    monkeypatch.setattr(teacher_module, "computes_bf16", lambda: computes)
+    assert precision_on(small_config(*settings), torch.device(device)) == expected
+
+
+def test_that_fp16_needs_a_gpu():
+    with pytest.raises(UserError, match="teacher_precision: fp16 needs a GPU, got none"):
+        precision_on(small_config("distillation.teacher_precision=fp16"), CPU)

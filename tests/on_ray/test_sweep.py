@@ -1,0 +1,297 @@
+"""Sweeps on Ray, each time in processes of their own, as a user starts them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from raydistill import tune
+from raydistill.sweeps.directory import SweepDirectory, TrialDirectory, TrialRecord
+from tests.small import REPOSITORY, metrics_of, repeatable, small_sweep
+
+pytestmark = pytest.mark.ray
+
+TIMEOUT = 240
+LONGER = {"training.epochs": 8, "scaling.cpus_per_worker": 1}
+
+
+class _Command:
+    """``python -m raydistill.tune`` in a process of its own; it keeps track of the processes that it starts."""
+
+    def __init__(self, file: str, *arguments: str) -> None:
+        folder = Path(file).parent
+        self.sweep = SweepDirectory(folder / "sweep")
+        self._files = (folder / "out.txt", folder / "err.txt")
+        environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+        with self._files[0].open("w") as out, self._files[1].open("w") as err:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "raydistill.tune", file, *arguments],
+                cwd=REPOSITORY,
+                stdout=out,
+                stderr=err,
+                env={**environment, "OMP_NUM_THREADS": "1"},
+            )
+        self._family = {self.process.pid: _born(self.process.pid)}
+
+    def finish(self) -> int:
+        deadline = time.monotonic() + TIMEOUT
+        try:
+            while (code := self.process.poll()) is None:
+                assert time.monotonic() < deadline, f"still at work:\n{self.err}"
+                self.look()
+                time.sleep(0.2)
+            return code
+        finally:
+            self.process.kill()
+
+    def kill(self) -> None:
+        """End the driver at once, as a lost machine or the system's memory guard would."""
+        self.look()
+        self.process.kill()
+        self.process.wait()
+
+    def look(self) -> None:
+        """Remember the processes that this command has started so far."""
+        listing = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+        rows = [tuple(map(int, line.split())) for line in listing.splitlines()]
+        for _ in range(5):  # the driver starts the raylet, which starts the workers
+            self._family |= {pid: _born(pid) for pid, parent in rows if parent in self._family}
+
+    def left(self, patience: float = 60) -> list[str]:
+        """Return the command lines of the processes that are still there after some time.
+
+        Two agents of Ray's take minutes to see that their raylet was lost; they touch nothing of ours.
+        """
+        deadline = time.monotonic() + patience
+        while alive := [pid for pid, born in self._family.items() if born and _born(pid) == born]:
+            lines = [f"{pid} {_arguments(pid).strip()}" for pid in alive]
+            lines = [line for line in lines if not line.endswith(("ray::DashboardAgent", "ray::RuntimeEnvAgent"))]
+            if not lines or time.monotonic() > deadline:
+                return lines
+            time.sleep(0.5)
+        return []
+
+    @property
+    def out(self) -> str:
+        return self._files[0].read_text()
+
+    @property
+    def err(self) -> str:
+        return self._files[1].read_text()
+
+    @property
+    def records(self) -> dict[str, TrialRecord]:
+        return {directory.path.name: directory.read() for directory in self.sweep.trials()}
+
+
+def _born(pid: int) -> str:
+    """Return when a process was started; empty when it is no more, or dead and not yet collected."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] == "Z" else fields[19]
+
+
+def _arguments(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    return ""
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> SweepDirectory:
+    """A sweep of one point and the controls, run to its end in this process."""
+    folder = tmp_path_factory.mktemp("here")
+    assert tune.main([small_sweep(folder, LONGER), "--local"]) == 0
+    return SweepDirectory(folder / "sweep")
+
+
+def _table(sweep: SweepDirectory) -> pd.DataFrame:
+    table = pd.read_csv(sweep.report / "trials.csv")
+    return table.drop(columns=[name for name in table if "seconds" in name])
+
+
+def _killed_when_one_has_ended(file: str) -> tuple[_Command, TrialDirectory]:
+    """Run a sweep until a trial has ended and another has a checkpoint, kill it, and return the latter."""
+    command = _Command(file)
+    deadline = time.monotonic() + TIMEOUT
+    while True:
+        assert command.process.poll() is None, f"ended on its own:\n{command.err}"
+        assert time.monotonic() < deadline, f"no trial has ended:\n{command.err}"
+        trials = command.sweep.trials()
+        at_work = [trial for trial in trials if not trial.read().ended and trial.run.checkpoint.is_file()]
+        if len(at_work) < len(trials) and any(trial.read().ended for trial in trials) and at_work:
+            command.kill()
+            return command, at_work[0]
+        time.sleep(0.05)
+
+
+def test_a_killed_sweep_goes_on_and_ends_as_one_that_was_never_killed(here: SweepDirectory, tmp_path: Path) -> None:
+    file = small_sweep(tmp_path, LONGER)
+    shutil.copytree(here.teacher.path, tmp_path / "sweep" / "teacher")
+    killed, interrupted = _killed_when_one_has_ended(file)
+    assert killed.left() == []
+    records = {trial.record_file: trial.record_file.read_bytes() for trial in killed.sweep.trials()}
+    kept = {path: text for path, text in records.items() if json.loads(text)["status"] == "finished"}
+    assert 0 < len(kept) < len(records)
+    assert interrupted.record_file not in kept
+    first_epoch = interrupted.run.lines()[0]
+
+    command = _Command(file)
+    assert command.finish() == 0, command.err
+    assert {path: path.read_bytes() for path in kept} == kept
+    assert f"{len(kept)} of them ended before and are kept" in command.err
+    assert interrupted.run.lines()[0] == first_epoch  # to the hundredth of a second: it was not trained again
+    pd.testing.assert_frame_equal(_table(command.sweep), _table(here))
+    for trial in here.trials():
+        on_ray = command.sweep.trial(trial.path.name)
+        assert repeatable(metrics_of(on_ray.run)) == repeatable(metrics_of(trial.run))
+    assert not (command.sweep.path / "ray").exists()
+    assert command.left() == []
+
+
+LEARNING = {
+    "training.epochs": 3,
+    "data.num_train": 16,
+    "data.num_val": 4,
+    "data.max_objects": 1,
+    "data.object_sizes": [0.5, 0.7],
+    "scaling.cpus_per_worker": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def halved(tmp_path_factory: pytest.TempPathFactory) -> _Command:
+    """A sweep under ASHA: a point that learns, one that learns nothing, and one that cannot be trained."""
+    file = small_sweep(
+        tmp_path_factory.mktemp("asha"),
+        LEARNING,
+        metric="AP50",
+        scheduler={"name": "asha", "grace_period": 2, "reduction_factor": 2},
+        max_concurrent=1,  # in this order: the first has nothing to be compared with
+        space={"training.optimizer.learning_rate": {"grid": [0.02, 1e-9, 1e9]}},
+    )
+    command = _Command(file)
+    assert command.finish() == 0, command.err
+    return command
+
+
+def test_asha_stops_the_hopeless_point_and_no_control(halved: _Command) -> None:
+    statuses = {name: record.status for name, record in halved.records.items() if name != "p0002-seed0"}
+    assert statuses == {
+        "baseline-seed0": "finished",
+        "constant-seed0": "finished",
+        "p0000-seed0": "finished",
+        "p0001-seed0": "stopped",
+    }
+    epochs = {name: len(metrics_of(halved.sweep.trial(name).run)) for name in statuses}
+    assert epochs == {"baseline-seed0": 3, "constant-seed0": 3, "p0000-seed0": 3, "p0001-seed0": 2}
+
+
+def test_a_failing_trial_keeps_its_reason_and_the_others_go_on(halved: _Command) -> None:
+    record = halved.records["p0002-seed0"]
+    assert record.status == "failed"
+    assert "the loss must be finite" in record.reason
+    assert "learning_rate" in record.reason
+    assert "Failed:\n  p0002-seed0: distilled, step " in halved.out
+    assert "Traceback" not in halved.err
+
+
+def test_a_sweep_on_ray_says_no_word_of_ray(halved: _Command) -> None:
+    ours = ("device: ", "data: ", "teacher", "preflight: ", "[", "5 trials in ")
+    assert [line for line in halved.err.splitlines() if not line.startswith(ours)] == []
+    assert [line.split()[0] for line in halved.err.splitlines() if line.startswith("[")] == [
+        f"[{number}/5]" for number in range(1, 6)
+    ]
+    assert halved.left() == []
+
+
+def test_a_sweep_on_ray_prints_its_report_and_nothing_else(halved: _Command) -> None:
+    assert halved.out.startswith("\nsweep: 5 trials, ")
+
+
+def test_a_trial_of_two_workers_is_one_trial_with_every_epoch_once(here: SweepDirectory, tmp_path: Path) -> None:
+    resources = {"num_workers": 2, "cpus_per_worker": 1}
+    file = small_sweep(tmp_path, LONGER | {"training.epochs": 3}, resources=resources)
+    shutil.copytree(here.teacher.path, tmp_path / "sweep" / "teacher")
+    for control in ("baseline-seed0", "constant-seed0"):  # groups take their time to start: one is enough
+        shutil.copytree(here.trial(control).path, tmp_path / "sweep" / "trials" / control)
+    command = _Command(file)
+    assert command.finish() == 0, command.err
+    assert command.records["p0000-seed0"].status == "finished"
+    trial = command.sweep.trial("p0000-seed0")
+    assert [line["epoch"] for line in metrics_of(trial.run)] == [1, 2, 3]
+    saved = json.loads(trial.run.result.read_text())
+    assert saved["epochs"] == 3
+    assert "2 finished" not in command.out
+    assert "3 trials, 3 finished" in command.out
+    assert command.left() == []
+
+
+def test_trials_of_two_workers_are_not_refused_because_of_another_ray_on_the_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from raydistill.on_ray import sweep as sweep_module
+
+    def list_actors(address: str | None = None, **_: object) -> list[object]:
+        if address is None:
+            raise ConnectionError("Found multiple active Ray instances. Please specify the one to connect to")
+        return []
+
+    monkeypatch.setattr(sweep_module.ray.util.state, "list_actors", list_actors)
+    monkeypatch.setattr(sweep_module.ray, "get_runtime_context", lambda: SimpleNamespace(gcs_address="10.0.0.9:6379"))
+    sweep_module._refuse_without_dashboard()
+
+
+def test_resources_that_cannot_be_had_are_refused_in_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray itself would wait for ever. Without starting it: that takes half a minute."""
+    from raydistill.on_ray import sweep as sweep_module
+
+    node = {"Alive": True, "Resources": {"CPU": 2.0}}
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(sweep_module, "connected", lambda *_, **__: contextlib.nullcontext())
+    monkeypatch.setattr(sweep_module.ray, "nodes", lambda: [node])
+    monkeypatch.setattr(sweep_module.ray, "cluster_resources", lambda: node["Resources"])
+    assert tune.main([small_sweep(tmp_path, resources={"gpus_per_worker": 99})]) == 2
+    captured = capsys.readouterr()
+    headline, sentence = captured.err.splitlines()
+    assert headline.startswith("3 trials in ")
+    assert sentence == (
+        "resources: must fit into the Ray cluster, got 1 worker of 1 CPU and 99 GPU for nodes of 2 CPU 0 GPU, which "
+        "hold 0; lower resources.num_workers or cpus_per_worker, or add nodes"
+    )
+    assert captured.out == ""
+
+
+def test_ctrl_c_ends_a_sweep_on_ray_with_how_to_go_on(here: SweepDirectory, tmp_path: Path) -> None:
+    file = small_sweep(tmp_path, LONGER | {"training.epochs": 200})
+    shutil.copytree(here.teacher.path, tmp_path / "sweep" / "teacher")
+    command = _Command(file)
+    deadline = time.monotonic() + TIMEOUT
+    while not any(trial.run.checkpoint.is_file() for trial in command.sweep.trials()):
+        assert command.process.poll() is None, command.err
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    command.look()
+    command.process.send_signal(signal.SIGINT)
+    assert command.finish() == 130
+    assert "interrupted; the same command goes on" in command.err
+    assert "Traceback" not in command.err
+    begun = [record for record in command.records.values() if record.seconds]
+    assert begun
+    assert all(record.status == "unfinished" for record in command.records.values())
+    assert command.left() == []

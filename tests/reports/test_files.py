@@ -1,0 +1,199 @@
+"""What a report leaves on disk: tables, pictures, page and recipe, and the command that writes them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from raydistill.config import load_config
+from raydistill.errors import UserError
+from raydistill.report import main
+from raydistill.reports import load, write_report
+from raydistill.reports.build import Report
+from raydistill.reports.pictures import draw
+from raydistill.reports.pictures_of_training import compared_trials
+from raydistill.reports.screen import as_text
+from raydistill.train import main as train
+from tests.reports import made_up
+from tests.small import SMALL_RUN, run_python
+
+PICTURES = ["decay.png", "effects.png", "losses.png", "scores.png"]
+
+
+def test_all_files_are_there_and_none_is_left_over(written: Path) -> None:
+    tables = [f"{name}.{kind}" for name in ("effects", "epochs", "summary", "trials") for kind in ("csv", "parquet")]
+    assert sorted(file.name for file in written.iterdir()) == sorted([*tables, *PICTURES, "best.yaml", "report.html"])
+
+
+@pytest.mark.parametrize("name", ["trials", "epochs", "summary", "effects"])
+def test_tables_read_back_as_they_were_computed(written: Path, name: str) -> None:
+    table = getattr(load(written.parent), name)
+    pd.testing.assert_frame_equal(pd.read_parquet(written / f"{name}.parquet"), table)
+    from_csv = pd.read_csv(written / f"{name}.csv")
+    assert list(from_csv.columns) == list(table.columns) and len(from_csv) == len(table)
+    numbers = table.select_dtypes("number").columns
+    pd.testing.assert_frame_equal(from_csv[numbers].astype(float), table[numbers].astype(float))
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_pictures_are_png_files_with_something_on_them(written: Path, name: str) -> None:
+    content = (written / name).read_bytes()
+    assert content.startswith(b"\x89PNG") and len(content) > 8000
+
+
+def test_the_page_escapes_what_users_wrote(written: Path) -> None:
+    page = (written / "report.html").read_text()
+    assert page.count("<script>") == 1  # its own
+    assert (
+        page.count("$\\frac$ &lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt; &amp;") >= 3
+    )  # reason, setting, effect
+    assert "<b>s&s" not in page
+    assert "\x1b" not in page
+
+
+def test_the_page_needs_nothing_else(written: Path) -> None:
+    page = (written / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == len(PICTURES)
+    assert not re.findall(r"""(?:src|href)=["']?(?:https?:|//)""", page)
+    assert "default-src 'none'" in page
+    assert "p000_s0" in page and "train/total" not in page  # trials, but not their epochs
+
+
+def test_the_page_leads_with_the_best_point_and_its_gains(written: Path) -> None:
+    page = (written / "report.html").read_text()
+    head = page[page.index("<main>") : page.index("<table>")]
+    for text in ("40.0 <small>± 2.8", "+9.0 <small>± 1.4", "+5.0 <small>± 1.4", "-10.0 <small>± 2.8"):
+        assert text in head
+
+
+def test_later_reports_remove_what_they_do_not_write(tmp_path: Path) -> None:
+    sweep = made_up.sweep(tmp_path / "s")
+    write_report(sweep, pictures=False)
+    (sweep / "report" / "scores.png").write_bytes(b"an earlier one")
+    assert (sweep / "report" / "best.yaml").exists()
+    for directory in (sweep / "trials").glob("p*"):
+        (directory / "trial.json").unlink()
+    write_report(sweep, pictures=False)
+    assert not list((sweep / "report").glob("*.png"))
+    assert not (sweep / "report" / "best.yaml").exists()
+
+
+def test_the_best_recipe_can_be_trained_as_it_is(written: Path) -> None:
+    sweep = written.parent
+    config = load_config(str(written / "best.yaml"))
+    assert (config.feature.weight, config.decay.shape, config.seed) == (2.0, "linear", 0)
+    assert config.distillation.baseline
+    assert (config.teacher.weights, config.teacher.train) == (str(sweep / "teacher"), False)
+    assert (config.teacher.epochs, config.teacher.learning_rate) == (None, None)
+    assert config.output == str(Path("runs/best").resolve())
+    first = (written / "best.yaml").read_text().splitlines()[0]
+    assert (
+        first == f"# point 0 of {sweep}: mean AP 40.0 ± 2.8 (n=2), the best of the points that finished on every seed"
+    )
+
+
+def test_the_best_recipe_trains_its_own_teacher_when_the_sweeps_is_not_finished(tmp_path: Path) -> None:
+    sweep = made_up.sweep(tmp_path / "s")
+    (sweep / "teacher" / "result.json").unlink()
+    write_report(sweep, pictures=False)
+    teacher = load_config(str(sweep / "report" / "best.yaml")).teacher
+    assert teacher == load_config("quickstart").teacher
+
+
+def test_a_point_that_finished_on_every_seed_is_preferred_to_a_better_one_that_did_not(tmp_path: Path) -> None:
+    sweep = made_up.sweep(tmp_path / "s")
+    made_up.trial(sweep, "p9_s0", "searched", 9, 0, {"feature.weight": 1.0}, [0.6])  # seed 1 was not begun
+    report = load(sweep)
+    assert report.summary["point"][0] == 9
+    assert report.best is not None and report.best.row["point"] == 0 and report.best.complete
+
+
+def test_without_such_a_point_the_best_of_all_is_named_and_the_screen_says_so(tmp_path: Path) -> None:
+    made_up.begin(tmp_path / "s")
+    made_up.trial(tmp_path / "s", "p0", "searched", 0, 0, {"feature.weight": 2.0}, [0.3], "stopped")
+    report = write_report(tmp_path / "s", pictures=False)
+    assert report.best is not None and not report.best.complete
+    assert "No point has finished on every seed yet" in as_text(report)
+    assert "none has finished on every seed" in (tmp_path / "s" / "report" / "best.yaml").read_text().splitlines()[0]
+
+
+def test_the_screen_shows_points_of_100_with_spread_and_sign(report: Report) -> None:
+    lines = as_text(report).splitlines()
+    assert lines[0] == "made_up: 10 trials, 6 finished, 2 stopped, 1 failed, 1 unfinished"
+    assert lines[1] == (
+        "Best: point 0 (feature.weight=2, decay.shape=linear): AP 40.0 ± 2.8 (2 trials), +9.0 ± 1.4 over the student "
+        "alone (95% interval -3.7 to +21.7), +5.0 ± 1.4 over the constant weight, -10.0 ± 2.8 against the teacher."
+    )
+    rows = [re.split(r"\s{2,}", line) for line in lines[4:9]]
+    assert [row[0] for row in rows] == ["point 0", "point 2", "point 1", "constant weight", "student alone"]
+    assert rows[0][1:5] == ["40.0 ± 2.8 (2)", "+9.0 ± 1.4", "+5.0 ± 1.4", "-10.0 ± 2.8"]
+    assert rows[1][-2:] == ["1 failed, 1 unfinished", "feature.weight=8, decay.shape=linear"]
+    assert "  p002_s0: RuntimeError: out of memory" in lines
+
+
+def test_the_best_trial_is_compared_with_the_constant_weight_of_its_seed(report: Report) -> None:
+    assert list(compared_trials(report)) == ["p000_s1", "constant_1"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_pictures_are_drawn_of_anything_without_a_warning(tmp_path: Path) -> None:
+    made_up.begin(tmp_path / "s")
+    assert list(draw(load(tmp_path / "s"))) == ["scores"]  # the teacher's line
+    run = made_up.run(tmp_path / "r", {"baseline": 0.3})
+    assert list(draw(load(run))) == ["scores", "losses"]
+
+
+def test_the_command_reports_on_a_real_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    assert train(["quickstart", *SMALL_RUN, "--local", "--output", str(run), "distillation.baseline=false"]) == 0
+    capsys.readouterr()
+    assert main([str(run)]) == 0
+    screen = capsys.readouterr().out
+    assert "student distilled" in screen and f"Report: {run / 'report' / 'report.html'}" in screen
+    table = pd.read_parquet(run / "report" / "trials.parquet")
+    assert list(table["stage"]) == ["teacher", "distilled"]
+    assert list(table["epochs"]) == [2, 2]
+
+
+def test_the_command_joins_several_directories_where_it_is_told_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [str(made_up.run(tmp_path / name, {"baseline": 0.3, "distilled": 0.4})) for name in ("a", "b")]
+    with pytest.raises(SystemExit) as error:
+        main(runs)
+    assert error.value.code == 2
+    assert main([*runs, "--output", str(tmp_path / "both"), "--no-pictures"]) == 0
+    assert (tmp_path / "both" / "report.html").is_file() and not list((tmp_path / "both").glob("*.png"))
+    assert "40.0 ± 0.0 (2)" in capsys.readouterr().out
+
+
+def test_the_command_refuses_in_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "gone")]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "no such directory" in error
+
+
+def test_the_command_can_be_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*directories: object, output: object, pictures: bool) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("raydistill.reports.write_report", interrupted)
+    assert main([str(tmp_path)]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_a_place_that_cannot_be_written_to_is_a_sentence(tmp_path: Path) -> None:
+    run = made_up.run(tmp_path / "r", {"baseline": 0.3})
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        write_report(run, output=tmp_path / "file")
+
+
+def test_the_package_is_imported_without_pandas() -> None:
+    code = "import sys, raydistill.report, raydistill.report.__main__; print({'pandas', 'torch'} & set(sys.modules))"
+    assert run_python("-c", code).stdout == "set()\n"

@@ -1,0 +1,152 @@
+"""One command at a time on an output of an object store, on a real S3 server on this machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from raydistill.errors import UserError
+from raydistill.storage import lease as lease_module
+from raydistill.storage import mirror
+from raydistill.storage.atomic import write_text
+from raydistill.storage.lease import Owner, lease
+from raydistill.storage.lock import locked
+from raydistill.storage.store import Store, store
+from tests.object_store import BUCKET, s3_server
+
+STRANGER = Owner("theirs", "elsewhere", 42, "another machine", "7")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _server() -> Iterator[None]:
+    with s3_server():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything happens thirty times as fast."""
+    for name in ("BEAT_SECONDS", "LOST_SECONDS", "SETTLE_SECONDS", "_LOOK_SECONDS"):
+        monkeypatch.setattr(lease_module, name, getattr(lease_module, name) / 30)
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest) -> Store:
+    return store(f"s3://{BUCKET}/{request.node.name}")
+
+
+def _ignore(why: str) -> None:
+    """Stand for what ends a command."""
+
+
+def _leave(place: Store, owner: Owner) -> None:
+    place.write(json.dumps(dataclasses.asdict(owner)).encode(), ".lock")
+
+
+def _owner(place: Store, folder: Path) -> Owner:
+    place.fetch(".lock", folder / "lock")
+    return Owner(**json.loads((folder / "lock").read_text()))
+
+
+def test_a_second_command_on_this_machine_is_refused_at_once_and_one_after_it_is_not(place: Store) -> None:
+    with (
+        lease(place, _ignore),
+        pytest.raises(UserError, match=rf"^{place.uri}: another command is at work there \(process {os.getpid()} on"),
+    ):
+        lease(place, _ignore).__enter__()
+    assert place.entries() == {}
+    with lease(place, _ignore):
+        assert place.entries().keys() == {".lock"}
+
+
+def test_the_lease_ends_with_work_that_fails(place: Store) -> None:
+    with pytest.raises(ZeroDivisionError), lease(place, _ignore):
+        raise ZeroDivisionError
+    assert place.entries() == {}
+
+
+def test_a_killed_command_of_this_machine_is_no_obstacle(place: Store, caplog: pytest.LogCaptureFixture) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    with lease(place, _ignore):
+        pass
+    own = Owner("theirs", "here", dead.pid, lease_module._machine(), "7")
+    _leave(place, own)
+    with lease(place, _ignore):
+        assert caplog.text == ""
+
+
+def test_a_command_elsewhere_that_shows_a_sign_of_life_refuses_a_second_one(place: Store) -> None:
+    _leave(place, STRANGER)
+    sign = threading.Timer(0.3, _leave, (place, dataclasses.replace(STRANGER, beat=1)))
+    sign.start()
+    with pytest.raises(UserError, match=r"another command is at work there \(process 42 on elsewhere\)"):
+        lease(place, _ignore).__enter__()
+    sign.join()
+    assert place.entries().keys() == {".lock"}
+
+
+def test_a_command_elsewhere_without_a_sign_of_life_is_replaced(
+    place: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _leave(place, STRANGER)
+    with lease(place, _ignore):
+        assert _owner(place, tmp_path).process == os.getpid()
+    assert "process 42 on elsewhere was at work there; a sign of life of it is waited for, 2 s at most" in caplog.text
+
+
+def test_the_holder_shows_signs_of_life(place: Store, tmp_path: Path) -> None:
+    with lease(place, _ignore):
+        before = _owner(place, tmp_path)
+        deadline = time.monotonic() + 30
+        while _owner(place, tmp_path).beat == before.beat:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
+def test_of_two_that_begin_together_one_is_refused(place: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease_module.time, "sleep", lambda _: _leave(place, STRANGER))
+    with pytest.raises(UserError, match="another command is at work there"):
+        lease(place, _ignore).__enter__()
+
+
+def test_a_command_that_lost_its_output_writes_nothing_more(
+    place: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAYDISTILL_CACHE", str(tmp_path / "cache"))
+    output = mirror.folder(place.uri)
+    with locked(output):
+        write_text(output / "before.txt", "x")
+        _leave(place, STRANGER)
+        deadline = time.monotonic() + 30
+        while not mirror._mirrors[output.parent].closed:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        with pytest.raises(UserError, match=rf"^{place.uri}: process 42 on elsewhere has taken it over"):
+            write_text(output / "after.txt", "x")
+    assert place.entries().keys() == {".lock", "before.txt"}
+    assert _owner(place, tmp_path) == STRANGER
+
+
+def test_two_commands_that_share_a_cache_are_told_apart_by_its_lock(
+    place: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAYDISTILL_CACHE", str(tmp_path))
+    output = mirror.folder(place.uri)
+    with locked(output), pytest.raises(UserError, match="another command is at work there"):
+        locked(output).__enter__()
+
+
+def test_a_lock_that_is_none_is_a_sentence(place: Store) -> None:
+    place.write(b"{", ".lock")
+    with pytest.raises(UserError, match=rf"^{place.uri}/.lock: cannot be read .*; remove it if no command runs"):
+        lease(place, _ignore).__enter__()

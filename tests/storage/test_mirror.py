@@ -1,0 +1,279 @@
+"""Folders that stand for places on an object store, on a real S3 server on this machine."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import boto3
+import pytest
+
+from raydistill.errors import UserError
+from raydistill.runs.weights_file import load, save
+from raydistill.storage import files, mirror, retry
+from raydistill.storage.atomic import append_line, write_text
+from raydistill.storage.cache import cache_folder
+from raydistill.storage.files import remove, rename
+from raydistill.storage.mirror import drop_weights, exists, fetched, folder, named, place_of, pull
+from raydistill.storage.store import Store, store
+from tests.object_store import BUCKET, s3_server, unsteady
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _server() -> Iterator[None]:
+    with s3_server():
+        yield
+
+
+@pytest.fixture
+def uri(request: pytest.FixtureRequest) -> str:
+    return f"s3://{BUCKET}/runs/{re.sub(r'[^a-z_]', '-', request.node.name)}"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str) -> Path:
+    """This machine's folder for the URI."""
+    monkeypatch.setenv("RAYDISTILL_CACHE", str(tmp_path / "here"))
+    return folder(uri)
+
+
+@pytest.fixture
+def there(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str) -> Path:
+    """Another machine's folder for the URI."""
+    monkeypatch.setenv("RAYDISTILL_CACHE", str(tmp_path / "there"))
+    return folder(uri)
+
+
+@pytest.fixture
+def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that were waited, without waiting."""
+    seconds: list[float] = []
+    monkeypatch.setattr(files.time, "sleep", seconds.append)
+    return seconds
+
+
+def _texts(path: Path) -> dict[str, str]:
+    """Return what the visible files below ``path`` hold."""
+    found = [file for file in path.rglob("*") if file.is_file() and not file.name.startswith(".")]
+    return {str(file.relative_to(path)): file.read_text() for file in found}
+
+
+# Names ----------------------------------------------------------------------------------------------------------------
+def test_a_path_stands_for_itself() -> None:
+    assert folder("runs/a") == Path("runs/a")
+    assert place_of(Path("runs/a")) == "runs/a"
+    pull(Path("runs/a"))
+
+
+def test_a_folder_is_called_by_its_uri(here: Path, uri: str) -> None:
+    assert place_of(here / "teacher" / "best.pt") == f"{uri}/teacher/best.pt"
+    assert named(f"{here}/x: and {here / 'y'}") == f"{uri}/x: and {uri}/y"
+    assert folder(f"{uri}/teacher/") == here / "teacher"
+
+
+def test_google_cloud_storage_is_reached_through_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAYDISTILL_CACHE", str(tmp_path))
+    place = mirror.store_of(folder("gs://bucket/runs/a"))  # nothing is asked of it: there is no server here
+    assert place is not None
+    assert (place.uri, place.path, place.filesystem.type_name) == ("gs://bucket/runs/a", "bucket/runs/a", "gcs")
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"RAYDISTILL_CACHE": "/own", "XDG_CACHE_HOME": "/all"}, "/own"),
+        ({"XDG_CACHE_HOME": "/all"}, "/all/raydistill"),
+        ({"HOME": "/somebody"}, "/somebody/.cache/raydistill"),
+    ],
+)
+def test_where_copies_are_kept(variables: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RAYDISTILL_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert str(cache_folder()) == expected
+
+
+# From here to the store -----------------------------------------------------------------------------------------------
+def test_what_is_written_is_on_the_store_when_the_call_returns(here: Path, uri: str, tmp_path: Path) -> None:
+    write_text(here / "a" / "file.txt", "text")
+    append_line(here / "lines.jsonl", "one")
+    append_line(here / "lines.jsonl", "two")
+    found = store(uri)
+    for name, text in {"a/file.txt": "text", "lines.jsonl": "one\ntwo\n"}.items():
+        found.fetch(name, tmp_path / "copy")
+        assert (tmp_path / "copy").read_text() == text
+    assert found.entries().keys() == {"a/file.txt", "lines.jsonl"}
+
+
+def test_removed_and_renamed_files_are_so_on_the_store(here: Path, uri: str) -> None:
+    for name in ("one", "two", "three"):
+        write_text(here / name, name)
+    remove(here / "one")
+    remove(here / "none")
+    rename(here / "two", here / "four")
+    assert store(uri).entries().keys() == {"three", "four"}
+
+
+def test_the_versions_that_are_kept_are_on_the_store_too(here: Path, there: Path, uri: str) -> None:
+    for epoch in range(4):
+        save(here / "checkpoint.pt", {"epoch": epoch}, keep=3)
+    pull(there, everything=True)
+    assert [load(file)["epoch"] for file in files.versions(there / "checkpoint.pt")] == [3, 2, 1]
+    assert len(store(uri).entries()) == 3
+
+
+def test_a_store_that_fails_for_a_while_is_waited_for(
+    uri: str, waited: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("RAYDISTILL_CACHE", str(tmp_path))
+    unsteady(monkeypatch, "file", failures=2)
+    write_text(folder(uri) / "file", "text")
+    assert store(uri).entries().keys() == {"file"}
+    assert waited == [0.5, 2.0]
+    assert f"{uri}/file: storage fails (AWS Error NETWORK_CONNECTION" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("message", "times"), [("AWS Error NETWORK_CONNECTION", len(retry.WAITS)), ("AWS Error ACCESS_DENIED", 0)]
+)
+def test_a_store_that_fails_for_good_is_a_sentence_and_keeps_the_last_good_checkpoint(
+    message: str, times: int, uri: str, waited: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAYDISTILL_CACHE", str(tmp_path / "here"))
+    filesystem = unsteady(monkeypatch, "checkpoint.pt", failures=0)
+    place = folder(uri)
+    for epoch in (1, 2):
+        save(place / "checkpoint.pt", {"epoch": epoch}, keep=2)
+    filesystem.failures, filesystem.message = 99, message
+    with pytest.raises(
+        UserError, match=rf"^{uri}/checkpoint.pt: must be on .*, got: {message}; what was there is intact"
+    ):
+        save(place / "checkpoint.pt", {"epoch": 3}, keep=2)
+    assert len(waited) == times
+    monkeypatch.setenv("RAYDISTILL_CACHE", str(tmp_path / "there"))
+    pull(folder(uri), everything=True)
+    assert load(folder(uri) / "checkpoint.pt") == {"epoch": 2}
+
+
+def test_nothing_is_written_to_what_has_become_another_commands(here: Path, uri: str) -> None:
+    mirror.close(here, "taken over")
+    with pytest.raises(UserError, match=r"^taken over$"):
+        write_text(here / "file", "text")
+    assert store(uri).entries() == {}
+
+
+# From the store to here -----------------------------------------------------------------------------------------------
+def test_a_machine_that_pulls_has_what_the_store_has_and_nothing_else(here: Path, there: Path) -> None:
+    write_text(here / "a" / "same.txt", "same")
+    write_text(here / "changed.txt", "new")
+    for name, text in {"changed.txt": "old", "gone.txt": "x", "empty/gone.txt": "x", "gone.pt": "x"}.items():
+        (there / name).parent.mkdir(parents=True, exist_ok=True)
+        (there / name).write_text(text)
+    pull(there)
+    assert _texts(there) == _texts(here) == {"a/same.txt": "same", "changed.txt": "new"}
+    assert not (there / "empty").exists()
+
+
+def test_what_a_crash_left_here_and_not_on_the_store_does_not_count(here: Path) -> None:
+    append_line(here / "lines.jsonl", "one")
+    with (here / "lines.jsonl").open("a") as file:
+        file.write("two\n")
+    pull(here)
+    assert _texts(here) == {"lines.jsonl": "one\n"}
+
+
+@pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Objects count as unchanged at once: a store knows seconds, so what it has had for two may change unseen."""
+    monkeypatch.setattr(mirror, "_SECOND", -(10**9))
+
+
+@pytest.mark.usefixtures("settled")
+def test_weights_are_fetched_where_they_are_wanted_and_old_ones_are_never_left(here: Path, there: Path) -> None:
+    write_text(here / "run" / "best.pt", "weights")
+    write_text(here / "run" / "config.yaml", "settings")
+    pull(there)
+    assert _texts(there) == {"run/config.yaml": "settings"}
+    assert exists(there / "run" / "best.pt")
+    assert fetched(there / "run" / "best.pt").read_text() == "weights"
+    pull(there)
+    assert _texts(there) == _texts(here)
+    write_text(here / "run" / "best.pt", "better weights")
+    pull(there)
+    assert _texts(there) == {"run/config.yaml": "settings"}
+    pull(there, everything=True)
+    assert _texts(there) == _texts(here)
+
+
+def test_a_file_that_the_store_lacks_is_gone_when_it_is_fetched(here: Path) -> None:
+    write_text(here / "run" / "config.yaml", "settings")
+    (here / "best.pt").write_text("x")
+    assert not fetched(here / "best.pt").exists()
+    assert fetched(here / "run").is_dir()
+    assert not exists(here / "best.pt")
+
+
+@pytest.mark.usefixtures("settled")
+def test_what_is_as_it_was_is_not_fetched_again(
+    here: Path, there: Path, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        write_text(here / f"{number}.txt", "text")
+    names: list[str] = []
+    fetch = Store.fetch
+    monkeypatch.setattr(Store, "fetch", lambda self, name, to: (names.append(name), fetch(self, name, to))[1])
+    pull(here)  # its own
+    assert names == []
+    pull(there)
+    pull(there)
+    assert sorted(names) == ["0.txt", "1.txt", "2.txt"]
+
+
+def test_an_object_whose_name_leads_elsewhere_is_left_alone(here: Path, uri: str) -> None:
+    for name in ("../outside.txt", "a/../../outside.txt", ".lock", ".ray/state.json", "a//b.txt", "a/good.txt"):
+        key = f"{uri.removeprefix(f's3://{BUCKET}/')}/{name}"
+        boto3.client("s3").put_object(Bucket=BUCKET, Key=key, Body=b"x")
+    pull(here, everything=True)
+    assert _texts(here) == {"a/good.txt": "x"}
+    assert not (here.parent / "outside.txt").exists()
+
+
+def test_a_machines_disk_is_freed_of_weights_that_the_store_has(here: Path) -> None:
+    write_text(here / "run" / "best.pt", "weights")
+    write_text(here / "run" / "metrics.jsonl", "{}")
+    drop_weights(here)
+    assert _texts(here) == {"run/metrics.jsonl": "{}"}
+    pull(here, everything=True)
+    assert _texts(here).keys() == {"run/metrics.jsonl", "run/best.pt"}
+
+
+def test_weights_in_a_plain_folder_are_never_dropped(tmp_path: Path) -> None:
+    (tmp_path / "best.pt").write_text("weights")
+    drop_weights(tmp_path)
+    pull(tmp_path)
+    assert (tmp_path / "best.pt").is_file()
+
+
+def test_several_of_a_machine_may_pull_the_same_place_at_once(here: Path, there: Path) -> None:
+    for number in range(20):
+        write_text(here / f"{number}.txt", "text")
+    with ThreadPoolExecutor(3) as pool:  # each opens the lock's file itself, as a process would
+        list(pool.map(pull, [there] * 3))
+    assert _texts(there) == _texts(here)
+    assert not [file for file in there.iterdir() if file.name.endswith(".part")]
+
+
+def test_who_reads_has_a_folder_of_its_own(here: Path, uri: str) -> None:
+    write_text(here / "lines.jsonl", "one")
+    reading = folder(uri, reading=True)
+    assert reading != here
+    pull(reading)
+    assert _texts(reading) == _texts(here)
+    write_text(reading / "report" / "page.html", "page")
+    shutil.rmtree(reading)
+    pull(reading, everything=True)
+    assert _texts(reading).keys() == {"lines.jsonl", "report/page.html"}

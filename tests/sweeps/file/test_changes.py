@@ -1,0 +1,98 @@
+import pytest
+
+from raydistill.errors import UserError
+from raydistill.sweeps.file import differences, dump_sweep
+from tests.sweeps.file.written import load
+
+RANDOM = {
+    "search": "random",
+    "num_trials": 3,
+    "space": {"feature.weight": {"uniform": [1, 2]}, "rpn.weight": {"int": [1, 9]}},
+}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["feature.levels=assigned"], ["feature.levels: all then, assigned now"]),
+        (["seeds=[1, 2]"], ["seeds: [0] then, [1, 2] now"]),
+        (["search.seed=4"], ["search.seed: 0 then, 4 now"]),
+        (["metric=AP50", "mode=min"], ["metric: AP then, AP50 now", "mode: max then, min now"]),
+        (["scheduler=asha"], [
+            "scheduler.name: none then, asha now",
+            "scheduler.grace_period: unset then, 1 now",
+            "scheduler.reduction_factor: unset then, 3 now",
+        ]),
+        (["space.rpn.weight.int=[1, 8]"], ["space.rpn.weight: {int: [1, 9]} then, {int: [1, 8]} now"]),
+        (["space.rpn.weight={choice: [a b]}"], None),
+        (["resources.num_workers=2"], ["resources.num_workers: 1 then, 2 now"]),
+        (["data.num_train=77"], ["data.num_train: 500 then, 77 now"]),
+    ],
+)  # fmt: skip
+def test_that_what_changed_is_named(tmp_path, overrides, said):
+    before = dump_sweep(load(tmp_path, "data.num_train=500", **RANDOM))
+    if said is None:
+        with pytest.raises(UserError):
+            load(tmp_path, *overrides, **RANDOM)
+    else:
+        assert differences(before, load(tmp_path, "data.num_train=500", *overrides, **RANDOM)) == said
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        *("max_concurrent=3", "output=elsewhere", "resources.cpus_per_worker=2", "resources.gpus_per_worker=0.5"),
+        *(
+            "evaluation.batch_size=1",
+            "evaluation.backend=faster_coco_eval",
+            "loader.cache=kept",
+            "loader.num_workers=3",
+            "scaling.num_workers=1",
+            "checkpoint.every_steps=3",
+        ),
+        *("settings.feature.levels=all", "distillation.preflight=warn", "logging.tensorboard=false"),
+    ],
+)
+def test_that_what_has_no_influence_on_a_result_may_change(tmp_path, override):
+    assert differences(dump_sweep(load(tmp_path, **RANDOM)), load(tmp_path, override, **RANDOM)) == []
+
+
+def test_that_seeds_can_be_added_to_a_sweep_but_not_taken_away(tmp_path):
+    one, two = load(tmp_path, **RANDOM), load(tmp_path, "seeds=2", **RANDOM)
+    assert differences(dump_sweep(one), two) == []
+    assert differences(dump_sweep(two), one) == ["seeds: [0, 1] then, [0] now"]
+
+
+@pytest.mark.parametrize(
+    "learning", [["scheduler=asha"], ["search=optuna"], ["search=optuna", "scheduler={name: asha, grace_period: 2}"]]
+)
+def test_that_no_seeds_can_be_added_where_trials_decided_about_others(tmp_path, learning):
+    before = dump_sweep(load(tmp_path, *learning, **RANDOM))
+    assert differences(before, load(tmp_path, "seeds=2", *learning, **RANDOM)) == ["seeds: [0] then, [0, 1] now"]
+
+
+def test_that_a_sweep_begun_before_a_setting_existed_goes_on_with_its_default(tmp_path):
+    older = dump_sweep(load(tmp_path, **RANDOM)).replace("levels: all, ", "")
+    assert older != dump_sweep(load(tmp_path, **RANDOM))
+    assert differences(older, load(tmp_path, **RANDOM)) == []
+
+
+def test_that_another_order_of_the_space_is_another_sweep(tmp_path):
+    before = dump_sweep(load(tmp_path, **RANDOM))
+    turned = {**RANDOM, "space": dict(reversed(RANDOM["space"].items()))}
+    (said,) = differences(before, load(tmp_path, **turned))
+    assert said.startswith("space: its settings stood in another order")
+
+
+def test_that_a_moved_base_with_the_same_settings_is_the_same_sweep(tmp_path):
+    for name in ("one.yaml", "two.yaml"):
+        (tmp_path / name).write_text("base: quickstart\nfeature: {weight: 2}\n")
+    before = dump_sweep(load(tmp_path, base="one.yaml"))
+    assert differences(before, load(tmp_path, base="two.yaml")) == []
+    assert differences(before, load(tmp_path, base="quickstart")) == ["feature.weight: 2.0 then, 3.0 now"]
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "sweep: 3\nconfig: {}", "{}"])
+def test_that_a_text_that_is_no_sweep_is_a_users_error(tmp_path, text):
+    with pytest.raises(UserError, match="the sweep begun before"):
+        differences(text, load(tmp_path))

@@ -1,0 +1,519 @@
+"""Which trials a sweep runs, in which order, and what is recorded of them; nothing is trained."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raydistill.config import Config, load_config
+from raydistill.errors import UserError
+from raydistill.sweeps import plan as plan_module
+from raydistill.sweeps.directory import SweepDirectory
+from raydistill.sweeps.file import load_sweep, trial_config
+from raydistill.sweeps.plan import Plan, Score
+from tests.small import small_sweep
+
+SHAPES = {"decay.shape": {"grid": ["linear", "cosine"]}}
+CONTROLS = ["baseline-seed0", "constant-seed0"]
+
+
+def _plan(folder: Path, *overrides: str, replay: bool = False, **changes: Any) -> Plan:
+    return Plan(load_sweep(small_sweep(folder, **({"space": SHAPES} | changes)), overrides), replay)
+
+
+def _handed_out(plan: Plan) -> Iterator[str]:
+    while (record := plan.next()) is not None:
+        yield record.name
+
+
+def _evaluated(plan: Plan, name: str, *scores: float, finished: bool = True, **more: float) -> None:
+    """Leave the files of a run that scored ``scores`` in its epochs."""
+    run = plan.directory.trial(name).run
+    run.path.mkdir(parents=True, exist_ok=True)
+    lines = [{"epoch": epoch, "val/AP": score} | more for epoch, score in enumerate(scores, start=1)]
+    run.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    if finished:
+        run.result.write_text("{}")
+
+
+def _run_all(plan: Plan) -> list[str]:
+    names = []
+    for name in _handed_out(plan):
+        _evaluated(plan, name, 0.1, 0.2)
+        plan.end(name, 1.0)
+        names.append(name)
+    return names
+
+
+# The order ------------------------------------------------------------------------------------------------------------
+def test_the_controls_come_first_then_every_point_under_every_seed(tmp_path: Path) -> None:
+    assert list(_handed_out(_plan(tmp_path, seeds=[3, 1]))) == [
+        *("baseline-seed3", "baseline-seed1", "constant-seed3", "constant-seed1"),
+        *("p0000-seed3", "p0000-seed1", "p0001-seed3", "p0001-seed1"),
+    ]
+
+
+def test_a_record_holds_the_points_settings_and_the_seed(tmp_path: Path) -> None:
+    plan = _plan(tmp_path)
+    list(_handed_out(plan))
+    records = [plan.record(name) for name in (*CONTROLS, "p0000-seed0", "p0001-seed0")]
+    assert [record.role for record in records] == ["baseline", "constant", "searched", "searched"]
+    assert [record.point for record in records] == [-1, -2, 0, 1]
+    assert [record.settings.get("decay.shape") for record in records] == [None, "constant", "linear", "cosine"]
+    assert all(record.status == "unfinished" for record in records)
+
+
+def test_a_trial_that_is_handed_out_has_its_record_and_its_recipe(tmp_path: Path) -> None:
+    plan = _plan(tmp_path, seeds=[4])
+    for name in _handed_out(plan):
+        trial = plan.directory.trial(name)
+        assert trial.read() == plan.record(name)
+        config = load_config(str(trial.recipe))
+        assert config.seed == 4
+        assert config.output == str(trial.path)
+        assert config.distills == (name != "baseline-seed4")
+    assert load_config(str(plan.directory.trial("p0001-seed4").recipe)).decay.shape == "cosine"
+
+
+def test_what_is_not_handed_out_yet_leaves_no_files(tmp_path: Path) -> None:
+    plan = _plan(tmp_path)
+    plan.next()
+    assert [trial.path.name for trial in plan.directory.trials()] == ["baseline-seed0"]
+
+
+def test_the_total_counts_controls_and_points_under_every_seed(tmp_path: Path) -> None:
+    assert _plan(tmp_path / "grid", seeds=3).total == 12
+    assert _plan(tmp_path / "optuna", search="optuna", num_trials=5, seeds=2).total == 14
+
+
+def test_a_grids_trials_are_all_handed_out_before_any_has_ended(tmp_path: Path) -> None:
+    assert len(list(_handed_out(_plan(tmp_path)))) == 4
+
+
+# Another day ----------------------------------------------------------------------------------------------------------
+def test_trials_that_have_ended_are_not_handed_out_again(tmp_path: Path) -> None:
+    assert len(_run_all(_plan(tmp_path))) == 4
+    again = _plan(tmp_path)
+    assert list(_handed_out(again)) == []
+    assert not again.unfinished
+
+
+def test_a_stopped_trial_is_not_handed_out_again(tmp_path: Path) -> None:
+    plan = _plan(tmp_path)
+    for name in _handed_out(plan):
+        _evaluated(plan, name, 0.1, finished=name != "p0000-seed0")
+        plan.end(name, 1.0)
+    assert plan.record("p0000-seed0").status == "stopped"
+    assert list(_handed_out(_plan(tmp_path))) == []
+
+
+def test_a_trial_that_was_interrupted_or_has_failed_is_handed_out_again(tmp_path: Path) -> None:
+    plan = _plan(tmp_path)
+    for name in _handed_out(plan):
+        if name == "p0000-seed0":
+            plan.end(name, 3.0, lost="its worker was lost")
+        elif name == "p0001-seed0":
+            plan.interrupted(name, 4.0)
+        else:
+            _evaluated(plan, name, 0.1)
+            plan.end(name, 1.0)
+    again = _plan(tmp_path)
+    assert again.unfinished
+    assert list(_handed_out(again)) == ["p0000-seed0", "p0001-seed0"]
+
+
+def test_a_second_attempt_clears_the_reason_and_adds_its_seconds(tmp_path: Path) -> None:
+    plan = _plan(tmp_path)
+    plan.next()
+    plan.end("baseline-seed0", 3.0, lost="its worker was lost")
+    again = _plan(tmp_path)
+    record = again.next()
+    assert record is not None
+    assert (record.name, record.status, record.reason, record.seconds) == ("baseline-seed0", "unfinished", "", 3.0)
+    assert again.directory.trial(record.name).read() == record
+    _evaluated(again, record.name, 0.5)
+    ended = again.end(record.name, 2.0)
+    assert (ended.status, ended.reason, ended.seconds) == ("finished", "", 5.0)
+
+
+def test_the_seconds_of_an_interrupted_attempt_count(tmp_path: Path) -> None:
+    plan = _plan(tmp_path)
+    plan.next()
+    plan.interrupted("baseline-seed0", 4.0)
+    assert plan.directory.trial("baseline-seed0").read().status == "unfinished"
+    again = _plan(tmp_path)
+    again.next()
+    again.interrupted("baseline-seed0", 2.0)
+    last = _plan(tmp_path)
+    last.next()
+    assert last.end("baseline-seed0", 1.0).seconds == 7.0
+
+
+def test_a_recipe_that_was_written_before_is_kept(tmp_path: Path) -> None:
+    """It is what the trial was begun with."""
+    plan = _plan(tmp_path)
+    plan.next()
+    recipe = plan.directory.trial("baseline-seed0").recipe
+    recipe.write_text("# as it was\n" + recipe.read_text())
+    _plan(tmp_path).next()
+    assert recipe.read_text().startswith("# as it was\n")
+
+
+# Replay ---------------------------------------------------------------------------------------------------------------
+def test_a_replay_hands_out_ended_trials_too_and_leaves_their_records(tmp_path: Path) -> None:
+    names = _run_all(_plan(tmp_path))
+    written = {path: path.read_bytes() for path in tmp_path.glob("sweep/trials/*/*") if path.is_file()}
+    replay = _plan(tmp_path, replay=True)
+    assert not replay.unfinished
+    handed = []
+    for name in _handed_out(replay):
+        before = replay.record(name)
+        assert replay.end(name, 9.0) == before
+        handed.append(name)
+    assert handed == names
+    assert {path: path.read_bytes() for path in written} == written
+
+
+def test_a_replay_ends_no_trial_otherwise_even_if_its_worker_was_lost(tmp_path: Path) -> None:
+    _run_all(_plan(tmp_path))
+    replay = _plan(tmp_path, replay=True)
+    replay.next()
+    assert replay.end("baseline-seed0", 1.0, lost="its worker was lost").status == "finished"
+
+
+def test_an_interrupted_replay_adds_no_seconds(tmp_path: Path) -> None:
+    _run_all(_plan(tmp_path))
+    replay = _plan(tmp_path, replay=True)
+    replay.next()
+    replay.interrupted("baseline-seed0", 50.0)
+    assert replay.directory.trial("baseline-seed0").read().seconds == 1.0
+
+
+# How a trial ends -----------------------------------------------------------------------------------------------------
+def test_a_trial_is_finished_with_its_result_only(tmp_path: Path) -> None:
+    plan = _plan(tmp_path)
+    list(_handed_out(plan))
+    _evaluated(plan, "p0000-seed0", 0.1)
+    _evaluated(plan, "p0001-seed0", 0.1, finished=False)
+    assert plan.end("p0000-seed0", 1.0).status == "finished"
+    assert plan.end("p0001-seed0", 1.0).status == "stopped"
+    assert plan.directory.trial("p0001-seed0").read() == plan.record("p0001-seed0")
+
+
+def test_a_failed_trial_says_the_first_line_of_its_failure(tmp_path: Path) -> None:
+    plan = _plan(tmp_path)
+    plan.next()
+    plan.directory.trial("baseline-seed0").failure.write_text("KeyError: 'x'\nTraceback ...\n")
+    record = plan.end("baseline-seed0", 1.0)
+    assert (record.status, record.reason) == ("failed", "KeyError: 'x'")
+
+
+def test_a_trial_whose_worker_was_lost_has_failed_for_that(tmp_path: Path) -> None:
+    plan = _plan(tmp_path)
+    plan.next()
+    _evaluated(plan, "baseline-seed0", 0.1, finished=False)
+    record = plan.end("baseline-seed0", 1.0, lost="its worker was lost (killed)")
+    assert (record.status, record.reason) == ("failed", "its worker was lost (killed)")
+
+
+def test_a_trial_without_a_word_or_a_result_was_stopped(tmp_path: Path) -> None:
+    plan = _plan(tmp_path)
+    plan.next()
+    assert plan.end("baseline-seed0", 1.0).status == "stopped"
+
+
+def test_an_ended_trial_keeps_its_weights_and_no_checkpoint(tmp_path: Path) -> None:
+    plan = _plan(tmp_path)
+    list(_handed_out(plan))
+    files = ("best.pt", "last.pt", "checkpoint.pt", "checkpoint.1.pt")
+    for name, finished in (("baseline-seed0", True), ("p0000-seed0", False), ("p0001-seed0", False)):
+        _evaluated(plan, name, 0.1, finished=finished)
+        for file in files:
+            (plan.directory.trial(name).run.path / file).write_bytes(b"weights")
+    assert plan.end("baseline-seed0", 1.0).status == "finished"
+    assert plan.end("p0000-seed0", 1.0).status == "stopped"
+    assert plan.end("p0001-seed0", 1.0, lost="its worker was lost").status == "failed"  # it is tried again
+    kept = {
+        name: sorted(file.name for file in plan.directory.trial(name).run.path.glob("*.pt"))
+        for name in ("baseline-seed0", "p0000-seed0", "p0001-seed0")
+    }
+    assert kept == {
+        "baseline-seed0": ["best.pt", "last.pt"],
+        "p0000-seed0": ["best.pt", "last.pt"],
+        "p0001-seed0": sorted(files),
+    }
+
+
+# The score ------------------------------------------------------------------------------------------------------------
+def test_the_score_is_that_of_the_best_epoch_and_knows_the_last(tmp_path: Path) -> None:
+    plan = _plan(tmp_path)
+    _evaluated(plan, "p0000-seed0", 0.1, 0.4, 0.3)
+    assert plan.score("p0000-seed0") == Score(0.4, 3)
+
+
+def test_the_best_epoch_is_that_of_best_metric_the_first_of_equals(tmp_path: Path) -> None:
+    plan = _plan(tmp_path, "evaluation.best_metric=AP50", metric="AP75")
+    run = plan.directory.trial("p0000-seed0").run
+    run.path.mkdir(parents=True)
+    values = [(0.1, 0.9), (0.5, 0.2), (0.5, 0.8), (0.3, 0.7)]
+    lines = [{"epoch": n, "val/AP50": best, "val/AP75": wanted} for n, (best, wanted) in enumerate(values, start=1)]
+    run.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert plan.score("p0000-seed0") == Score(0.2, 4)
+
+
+def test_epochs_without_an_evaluation_are_passed_over(tmp_path: Path) -> None:
+    plan = _plan(tmp_path)
+    run = plan.directory.trial("p0000-seed0").run
+    run.path.mkdir(parents=True)
+    run.metrics.write_text('{"epoch": 1}\n{"epoch": 2, "val/AP": 0.25}\n{"epoch": 3}\n')
+    assert plan.score("p0000-seed0") == Score(0.25, 2)
+
+
+def test_a_line_that_was_cut_off_does_not_count(tmp_path: Path) -> None:
+    plan = _plan(tmp_path)
+    _evaluated(plan, "p0000-seed0", 0.1)
+    metrics = plan.directory.trial("p0000-seed0").run.metrics
+    metrics.write_text(metrics.read_text() + '{"epoch": 2, "val/AP": 0.')
+    assert plan.score("p0000-seed0") == Score(0.1, 1)
+
+
+def test_without_an_evaluation_there_is_no_score(tmp_path: Path) -> None:
+    plan = _plan(tmp_path)
+    assert math.isnan(plan.score("p0000-seed0").value)
+    assert plan.score("p0000-seed0").epoch == 0
+    run = plan.directory.trial("p0000-seed0").run
+    run.path.mkdir(parents=True)
+    run.metrics.write_text('{"epoch": 1}\n')
+    assert math.isnan(plan.score("p0000-seed0").value)
+
+
+def test_a_metric_without_objects_to_find_is_no_score(tmp_path: Path) -> None:
+    """pycocotools says -1 where there are no objects of a size."""
+    plan = _plan(tmp_path, metric="AP_large")
+    _evaluated(plan, "p0000-seed0", 0.1, 0.2, **{"val/AP_large": -1.0})
+    assert math.isnan(plan.score("p0000-seed0").value)
+    assert plan.score("p0000-seed0").epoch == 2
+
+
+# Other settings -------------------------------------------------------------------------------------------------------
+def test_another_sweep_in_the_same_place_is_refused_with_the_difference(tmp_path: Path) -> None:
+    _plan(tmp_path).next()
+    before = (tmp_path / "sweep" / "sweep.yaml").read_text()
+    with pytest.raises(UserError) as caught:
+        _plan(tmp_path, "training.epochs=5", "metric=AP50")
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path / 'sweep'}: holds another sweep; choose another --output")
+    assert "metric: AP then, AP50 now" in message
+    assert "training.epochs: 2 then, 5 now" in message
+    assert (tmp_path / "sweep" / "sweep.yaml").read_text() == before
+
+
+def test_another_sweep_is_taken_where_no_trial_was_begun(tmp_path: Path) -> None:
+    _plan(tmp_path)
+    plan = _plan(tmp_path, "training.epochs=5")
+    record = plan.next()
+    assert record is not None
+    assert load_config(str(plan.directory.trial(record.name).recipe)).training.epochs == 5
+    assert load_sweep(str(plan.directory.settings)).config.training.epochs == 5
+
+
+def test_a_sweep_goes_on_with_other_resources(tmp_path: Path) -> None:
+    assert len(_run_all(_plan(tmp_path))) == 4
+    assert list(_handed_out(_plan(tmp_path, "resources.cpus_per_worker=2", "max_concurrent=1"))) == []
+
+
+def test_the_directory_holds_what_the_sweep_was_begun_with(tmp_path: Path) -> None:
+    plan = _plan(tmp_path)
+    assert load_sweep(str(plan.directory.settings)) == plan.loaded
+
+
+def test_a_damaged_record_ends_the_plan_with_its_name(tmp_path: Path) -> None:
+    plan = _plan(tmp_path)
+    plan.next()
+    plan.directory.trial("baseline-seed0").record_file.write_text("{")
+    with pytest.raises(UserError, match=r"baseline-seed0/trial\.json"):
+        _plan(tmp_path)
+
+
+# A point that cannot be used ------------------------------------------------------------------------------------------
+def _refuse_linear(loaded: Any, point: Any, seed: int, output: Path) -> Config:
+    if point.get("decay.shape") == "linear":
+        raise UserError("decay.shape=linear: cannot be used")
+    return trial_config(loaded, point, seed, output)
+
+
+def test_a_point_whose_settings_cannot_be_used_fails_and_the_next_is_handed_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_module, "trial_config", _refuse_linear)
+    plan = _plan(tmp_path)
+    assert list(_handed_out(plan)) == [*CONTROLS, "p0001-seed0"]
+    record = SweepDirectory(tmp_path / "sweep").trial("p0000-seed0").read()
+    assert (record.status, record.reason) == ("failed", "decay.shape=linear: cannot be used")
+    assert plan.record("p0000-seed0") == record
+
+
+def test_a_point_that_could_not_be_used_is_tried_again_another_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_module, "trial_config", _refuse_linear)
+    list(_handed_out(_plan(tmp_path)))
+    monkeypatch.undo()
+    assert "p0000-seed0" in list(_handed_out(_plan(tmp_path)))
+
+
+# Points found on the way ----------------------------------------------------------------------------------------------
+OPTUNA: dict[str, Any] = {
+    "search": {"method": "optuna", "seed": 5, "startup_trials": 2},
+    "num_trials": 6,
+    "space": {
+        "feature.weight": {"loguniform": [0.1, 10]},
+        "decay.shape": {"choice": ["linear", "step", "exponential"]},
+        "decay.milestones": {"choice": [[0.5], [0.5, 0.75]], "when": {"decay.shape": "step"}},
+        "decay.rate": {"uniform": [1, 9], "when": {"decay.shape": "exponential"}},
+        "regions.source": {"choice": ["student", "teacher", "both"]},
+    },
+}
+
+
+def _score_of(settings: dict[str, Any], seed: int) -> float:
+    return round(1 / (1 + settings.get("feature.weight", 0)) - 0.01 * seed, 4)
+
+
+def _search(plan: Plan, until: int | None = None) -> dict[str, dict[str, Any]]:
+    """Run the sweep (or until so many trials were handed out) with made-up scores; return the settings by trial."""
+    found: dict[str, dict[str, Any]] = {}
+    for name in _handed_out(plan):
+        record = plan.record(name)
+        found[name] = record.settings
+        if until is not None and len(found) == until:
+            break
+        _evaluated(plan, name, _score_of(record.settings, record.seed))
+        plan.end(name, 1.0)
+    return found
+
+
+def test_a_search_that_is_interrupted_finds_the_points_of_one_that_is_not(tmp_path: Path) -> None:
+    undisturbed = _search(_plan(tmp_path / "one", **OPTUNA, seeds=2))
+    assert len(undisturbed) == 16
+    assert any("decay.milestones" in settings for settings in undisturbed.values())
+    found: dict[str, dict[str, Any]] = {}
+    for until in (3, 3, 4, None):
+        found |= _search(_plan(tmp_path / "two", **OPTUNA, seeds=2), until)
+    assert found == undisturbed
+
+
+def test_points_begun_before_are_handed_out_with_the_same_settings(tmp_path: Path) -> None:
+    plan = _plan(tmp_path, **OPTUNA)
+    begun = {name: plan.record(name).settings for name in _handed_out(plan)}
+    again = _plan(tmp_path, **OPTUNA)
+    assert {name: again.record(name).settings for name in _handed_out(again)} == begun
+    assert len(begun) == 8
+
+
+def test_a_search_is_unfinished_while_points_are_to_be_found(tmp_path: Path) -> None:
+    plan = _plan(tmp_path, **OPTUNA)
+    assert plan.unfinished
+    _search(plan)
+    assert not plan.unfinished
+    assert not _plan(tmp_path, **OPTUNA).unfinished
+
+
+def test_a_replayed_search_tells_every_point_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _search(_plan(tmp_path, **OPTUNA))
+    told: list[int] = []
+    original = plan_module.Suggestions.tell
+
+    def tell(self: Any, number: int, value: float, stopped_at: int) -> None:
+        told.append(number)
+        original(self, number, value, stopped_at)
+
+    monkeypatch.setattr(plan_module.Suggestions, "tell", tell)
+    replay = _plan(tmp_path, replay=True, **OPTUNA)
+    assert told == []  # not before the scheduler has heard of them
+    for name in _handed_out(replay):
+        replay.end(name, 1.0)
+    assert told == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """What the search is told."""
+    heard: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(plan_module.Suggestions, "tell", lambda self, *what: heard.append(what))
+    monkeypatch.setattr(plan_module.Suggestions, "tell_failed", lambda self, number: heard.append((number, "failed")))
+    return heard
+
+
+def _first_point(folder: Path) -> Plan:
+    plan = _plan(folder, **OPTUNA, seeds=2)
+    while "p0000-seed1" not in {trial.path.name for trial in plan.directory.trials()}:
+        plan.next()
+    return plan
+
+
+def test_the_search_hears_the_mean_over_seeds_when_all_have_ended(tmp_path: Path, told: list[tuple[Any, ...]]) -> None:
+    plan = _first_point(tmp_path)
+    for name, score in (("p0000-seed1", 0.25), ("p0000-seed0", 0.75)):
+        assert told == []
+        _evaluated(plan, name, score)
+        plan.end(name, 1.0)
+    assert told == [(0, 0.5, 0)]
+
+
+def test_the_search_hears_where_a_point_was_stopped(tmp_path: Path, told: list[tuple[Any, ...]]) -> None:
+    plan = _first_point(tmp_path)
+    _evaluated(plan, "p0000-seed0", 0.25, 0.5, 0.5)
+    _evaluated(plan, "p0000-seed1", 0.125, 0.25, finished=False)
+    for name in ("p0000-seed0", "p0000-seed1"):
+        plan.end(name, 1.0)
+    assert told == [(0, 0.375, 2)]
+
+
+def test_the_search_hears_of_a_failure(tmp_path: Path, told: list[tuple[Any, ...]]) -> None:
+    plan = _first_point(tmp_path)
+    _evaluated(plan, "p0000-seed0", 0.25)
+    plan.end("p0000-seed0", 1.0)
+    plan.end("p0000-seed1", 1.0, lost="its worker was lost")
+    assert told == [(0, "failed")]
+
+
+def test_the_search_hears_of_a_failure_after_an_evaluation(tmp_path: Path, told: list[tuple[Any, ...]]) -> None:
+    plan = _first_point(tmp_path)
+    _evaluated(plan, "p0000-seed0", 0.25)
+    plan.end("p0000-seed0", 1.0)
+    _evaluated(plan, "p0000-seed1", 0.9, finished=False)
+    plan.directory.trial("p0000-seed1").failure.write_text("the loss must be finite\n")
+    assert plan.end("p0000-seed1", 1.0).status == "failed"
+    assert told == [(0, "failed")]
+
+
+def test_controls_are_no_part_of_the_search(tmp_path: Path, told: list[tuple[Any, ...]]) -> None:
+    plan = _plan(tmp_path, **OPTUNA)
+    for name in CONTROLS:
+        plan.next()
+        _evaluated(plan, name, 0.5)
+        plan.end(name, 1.0)
+    assert told == []
+
+
+def test_a_search_that_finds_no_other_point_ends(tmp_path: Path) -> None:
+    plan = _plan(tmp_path, search="optuna", num_trials=9)
+    assert list(_handed_out(plan)) == [*CONTROLS, "p0000-seed0", "p0001-seed0"]
+
+
+def test_a_suggestion_whose_settings_cannot_be_used_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from raydistill.sweeps.file import trials
+
+    plan = _plan(tmp_path, search="optuna", num_trials=2)
+    for module in (trials, plan_module):
+        monkeypatch.setattr(module, "trial_config", _refuse_linear)
+    assert list(_handed_out(plan)) == [*CONTROLS, "p0000-seed0"]
+    assert plan.record("p0000-seed0").settings == {"decay.shape": "cosine"}

@@ -1,0 +1,285 @@
+"""One trial of a sweep: finished, failed in a sentence, or tried again."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from raydistill.runs.events import EpochDone, StageStarted, TrialEvent
+from raydistill.runs.reporter import FileReporter
+from raydistill.runs.worker import Worker
+from raydistill.sweeps import trial as trial_module
+from raydistill.sweeps.directory import SweepDirectory, TrialDirectory
+from raydistill.sweeps.file import load_sweep
+from raydistill.sweeps.plan import Plan
+from raydistill.sweeps.trial import run_trial
+from raydistill.training.stages import run_stages
+from tests.small import Listener, metrics_of, small_sweep
+
+BASELINE, POINT = "baseline-seed0", "p0000-seed0"
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep whose teacher is trained; tests work on copies of it."""
+    folder = tmp_path_factory.mktemp("begun")
+    config = load_sweep(small_sweep(folder)).config
+    run_stages(config, Worker(), lambda run: FileReporter(run, Worker(), Listener()), only="teacher")
+    return folder / "sweep"
+
+
+@pytest.fixture
+def sweep(begun: Path, tmp_path: Path) -> SweepDirectory:
+    """A copy of that sweep, every trial made ready."""
+    shutil.copytree(begun, tmp_path / "sweep")
+    trial_module._datasets.cache_clear()
+    plan = Plan(load_sweep(small_sweep(tmp_path)))
+    while plan.next() is not None:
+        pass
+    return plan.directory
+
+
+@dataclass
+class _Ran:
+    """One attempt at a trial, and what was heard of it."""
+
+    sweep: SweepDirectory
+    name: str = POINT
+    worker: Worker = field(default_factory=Worker)
+    heard: list[TrialEvent] = field(default_factory=list)
+    epochs: list[int] = field(default_factory=list)
+    checkpoints: list[int] = field(default_factory=list)
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        self.reason = run_trial(self.sweep, self.name, self.worker, self.heard.append, self._on_epoch)
+
+    def _on_epoch(self, event: EpochDone) -> None:
+        self.epochs.append(event.epoch)
+        saved = torch.load(self.trial.run.checkpoint, weights_only=True)
+        self.checkpoints.append(saved["epoch"])
+
+    @property
+    def trial(self) -> TrialDirectory:
+        return self.sweep.trial(self.name)
+
+
+def _change(trial: TrialDirectory, name: str, value: Any) -> None:
+    """Change one setting of a trial's recipe."""
+    recipe = yaml.safe_load(trial.recipe.read_text())
+    *sections, key = name.split(".")
+    inner = recipe
+    for section in sections:
+        inner = inner[section]
+    inner[key] = value
+    trial.recipe.write_text(yaml.safe_dump(recipe, sort_keys=False))
+
+
+def _raising(error: BaseException) -> Any:
+    def run(*_: Any, **__: Any) -> None:
+        raise error
+
+    return run
+
+
+# The way it should go -------------------------------------------------------------------------------------------------
+def test_a_trial_trains_its_student_to_the_end(sweep: SweepDirectory) -> None:
+    ran = _Ran(sweep)
+    assert ran.reason == ""
+    assert ran.trial.run.finished
+    assert [line["epoch"] for line in metrics_of(ran.trial.run)] == [1, 2]
+    assert ran.trial.run.path == ran.trial.path / "distilled"
+    assert not ran.trial.failure.exists()
+    assert not (ran.trial.path / "teacher").exists()  # it is the sweep's
+
+
+def test_the_baseline_is_the_student_alone(sweep: SweepDirectory) -> None:
+    ran = _Ran(sweep, BASELINE)
+    assert ran.reason == ""
+    assert ran.trial.run.path == ran.trial.path / "baseline"
+    assert not any("distillation" in name for name in metrics_of(ran.trial.run)[0])
+
+
+def test_the_scheduler_is_asked_when_the_epochs_checkpoint_lies_there(sweep: SweepDirectory) -> None:
+    ran = _Ran(sweep)
+    assert (ran.epochs, ran.checkpoints) == ([1, 2], [1, 2])
+
+
+def test_a_scheduler_can_end_a_trial_after_an_epoch(sweep: SweepDirectory) -> None:
+    """Ray ends the function by an exception that is no error, or the process altogether."""
+
+    def stop(event: EpochDone) -> None:
+        raise SystemExit
+
+    with pytest.raises(SystemExit):
+        run_trial(sweep, POINT, Worker(), lambda _: None, stop)
+    trial = sweep.trial(POINT)
+    assert [line["epoch"] for line in metrics_of(trial.run)] == [1]
+    assert not trial.run.finished
+    assert not trial.failure.exists()
+
+
+def test_a_trial_goes_on_after_its_last_epoch(sweep: SweepDirectory) -> None:
+    with pytest.raises(SystemExit):
+        run_trial(sweep, POINT, Worker(), lambda _: None, _raising(SystemExit()))
+    ran = _Ran(sweep)
+    assert ran.epochs == [2]
+    assert [event.event.first_epoch for event in ran.heard if isinstance(event.event, StageStarted)] == [1]
+    assert [line["epoch"] for line in metrics_of(ran.trial.run)] == [1, 2]
+
+
+def test_a_finished_trial_is_not_trained_again(sweep: SweepDirectory) -> None:
+    _Ran(sweep)
+    again = _Ran(sweep)
+    assert (again.reason, again.epochs, again.heard) == ("", [], [])
+
+
+def test_what_a_trial_says_goes_into_its_log_and_its_epochs_to_the_display(sweep: SweepDirectory) -> None:
+    ran = _Ran(sweep)
+    log = ran.trial.log.read_text()
+    assert log.startswith("distilled: random weights")
+    assert "preflight: teacher: " in log
+    assert {message.trial for message in ran.heard} == {POINT}
+    kinds = {type(message.event).__name__ for message in ran.heard}
+    assert {"StageStarted", "EpochDone"} <= kinds <= {"StageStarted", "StepDone", "EpochDone"}
+
+
+def test_warnings_are_marked_in_the_log(sweep: SweepDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    def warn(*_: Any) -> Any:
+        trial_module._Listener(sweep.trial(POINT), lambda _: None)(trial_module.Note("look here", warning=True))
+        trial_module._Listener(sweep.trial(POINT), lambda _: None)(trial_module.Note("fine"))
+
+    monkeypatch.setattr(trial_module, "run_student", warn)
+    _Ran(sweep)
+    assert sweep.trial(POINT).log.read_text() == "warning: look here\nfine\n"
+
+
+def test_the_data_is_read_once_for_trials_that_follow_one_another(
+    sweep: SweepDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+    original = trial_module.build_splits
+    monkeypatch.setattr(trial_module, "build_splits", lambda *given: read.append(given) or original(*given))
+    for name in (BASELINE, POINT):
+        assert _Ran(sweep, name).reason == ""
+    assert len(read) == 1
+
+
+def test_a_trial_is_the_same_after_others_as_alone(sweep: SweepDirectory, begun: Path, tmp_path: Path) -> None:
+    """Nothing of one trial's random numbers or data reaches the next."""
+    for name in (BASELINE, POINT):
+        _Ran(sweep, name)
+    shutil.copytree(begun, tmp_path / "alone" / "sweep")
+    plan = Plan(load_sweep(small_sweep(tmp_path / "alone")))
+    while plan.next() is not None:
+        pass
+    after, alone = (
+        torch.load(_trained.run.last, weights_only=True)["model"]
+        for _trained in (sweep.trial(POINT), _Ran(plan.directory).trial)
+    )
+    assert after.keys() == alone.keys()
+    assert all(torch.equal(after[key], alone[key]) for key in after)
+
+
+# Failures -------------------------------------------------------------------------------------------------------------
+def test_a_loss_that_is_not_finite_is_a_sentence(sweep: SweepDirectory) -> None:
+    trial = sweep.trial(POINT)
+    _change(trial, "training.optimizer.learning_rate", 1e9)
+    _change(trial, "training.epochs", 20)
+    ran = _Ran(sweep)
+    assert "the loss must be finite, got" in ran.reason
+    assert "lower training.optimizer.learning_rate" in ran.reason
+    assert trial.failure.read_text() == f"{ran.reason}\n"
+    assert not trial.run.finished
+
+
+def test_too_little_memory_is_a_sentence_with_advice(sweep: SweepDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial_module, "run_student", _raising(MemoryError("no more\nof it")))
+    ran = _Ran(sweep)
+    assert ran.reason.startswith("training.batch_size: must fit into memory, got 4 (no more); lower it or raise")
+    assert ran.trial.failure.read_text() == f"{ran.reason}\n"
+
+
+def test_an_unexpected_error_is_a_sentence_and_its_traceback_lies_there(
+    sweep: SweepDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial_module, "run_student", _raising(ZeroDivisionError("by nothing\nat all")))
+    ran = _Ran(sweep)
+    assert ran.reason == "ZeroDivisionError: by nothing"
+    first, *details = ran.trial.failure.read_text().splitlines()
+    assert first == ran.reason
+    assert details[0] == "Traceback (most recent call last):"
+    assert any("in run_trial" in line for line in details)
+
+
+def test_a_recipe_that_is_gone_is_a_sentence(sweep: SweepDirectory) -> None:
+    sweep.trial(POINT).recipe.unlink()
+    ran = _Ran(sweep)
+    assert "recipe.yaml" in ran.reason
+    assert "Traceback" not in ran.trial.failure.read_text()
+
+
+def test_several_problems_are_one_line(sweep: SweepDirectory) -> None:
+    trial = sweep.trial(POINT)
+    _change(trial, "training.epochs", 0)
+    _change(trial, "feature.weight", -1)
+    ran = _Ran(sweep)
+    (line,) = trial.failure.read_text().splitlines()
+    assert "training.epochs" in line
+    assert "feature.weight" in line
+    assert ran.reason
+
+
+def test_a_later_attempt_removes_the_failure(sweep: SweepDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial_module, "run_student", _raising(ZeroDivisionError()))
+    assert _Ran(sweep).trial.failure.is_file()
+    monkeypatch.undo()
+    ran = _Ran(sweep)
+    assert ran.reason == ""
+    assert not ran.trial.failure.exists()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit()])
+def test_an_interruption_is_no_failure(
+    error: BaseException, sweep: SweepDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial_module, "run_student", _raising(error))
+    with pytest.raises(type(error)):
+        _Ran(sweep)
+    assert not sweep.trial(POINT).failure.exists()
+
+
+# Several workers ------------------------------------------------------------------------------------------------------
+def test_of_several_workers_an_unexpected_error_is_raised_for_ray_to_start_them_again(
+    sweep: SweepDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial_module, "run_student", _raising(RuntimeError("connection closed by peer")))
+    with pytest.raises(RuntimeError, match="connection closed by peer"):
+        _Ran(sweep, worker=Worker(1, 2))
+    assert not sweep.trial(POINT).failure.exists()
+
+
+def test_of_several_workers_any_may_tell_why_the_trial_failed(
+    sweep: SweepDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial_module, "run_student", _raising(MemoryError("full")))
+    ran = _Ran(sweep, worker=Worker(1, 2))
+    assert ran.reason.startswith("training.batch_size: must fit into memory, got 4 (full)")
+    assert ran.reason.endswith(" (worker 1)")
+    assert ran.trial.failure.read_text() == f"{ran.reason}\n"
+
+
+def test_only_the_main_worker_removes_an_old_failure(sweep: SweepDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another one's may be new."""
+    monkeypatch.setattr(trial_module, "run_student", lambda *_: None)
+    sweep.trial(POINT).failure.write_text("of worker 0\n")
+    _Ran(sweep, worker=Worker(1, 2))
+    assert sweep.trial(POINT).failure.is_file()
+    _Ran(sweep, worker=Worker(0, 2))
+    assert not sweep.trial(POINT).failure.exists()

@@ -10,9 +10,8 @@ VERBS = {
     "tune": "search decay schedules and loss weights",
     "report": "tables, pictures and a page of runs and sweeps",
     "evaluate": "score weights on a data set, or a file of detections",
-    "bench": "time the distillation step, the data loader or the evaluation",
 }
-_MODULES = {"report": "report.__main__", "bench": "bench.__main__"}  # of verbs that are packages
+_MODULES = {"report": "report.__main__"}  # of verbs that are packages
 
 
 def main() -> int:

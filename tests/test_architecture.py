@@ -10,10 +10,9 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "raydistill"
 
-COMMANDS = ("__main__", "train", "tune", "evaluate", "report", "bench.__main__")
+COMMANDS = ("__main__", "train", "tune", "evaluate", "report")
 """The modules at the top that are command lines: only they write to stdout and end the process."""
 ROOMS = (
-    "bench",
     *("reports", "on_ray", "sweeps", "training", "methods", "inference", "detectors", "data", "runs", "config"),
     *("storage", "structures", "errors"),
 )

@@ -17,16 +17,16 @@ from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_fpn, fast
 from torchvision.utils import draw_bounding_boxes
 
 from raydistill import evaluate, report, train, tune
-from raydistill.bench import __main__ as bench
 from raydistill.detectors.restore import restore_detector
 from raydistill.reports import load
 from raydistill.sweeps.file import load_sweep
+from tests.benchmarks import __main__ as benchmarks
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
 SHELL = [line for kind, text in BLOCKS if kind == "sh" for line in text.strip().splitlines()]
-COMMANDS = [line for line in SHELL if line.startswith("python -m raydistill.")]
+COMMANDS = [line for line in SHELL if line.startswith(("python -m raydistill.", "python -m tests."))]
 INSTALLS = [line for line in SHELL if line.startswith("python3 -m venv")]
 
 TINY = [
@@ -80,11 +80,11 @@ def test_that_every_command_of_the_readme_does_what_it_says(world, monkeypatch):
         "evaluate": evaluate.main,
         "tune": tune.main,
         "report": report.main,
-        "bench": bench.main,
+        "benchmarks": benchmarks.main,
     }
     for command in [INSTALLS[0].split("&&")[-1].strip(), *COMMANDS]:
         _, _, module, *arguments = shlex.split(command)
-        verb = module.removeprefix("raydistill.")
+        verb = module.removeprefix("raydistill.").removeprefix("tests.")
         small = [*TINY, *SMALLER[arguments[0]]] if verb in ("train", "tune") else BENCHES.get(arguments[0], [])
         assert mains[verb]([*arguments, *small]) == 0, command
     assert (world / "runs/quickstart/comparison.csv").is_file()

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from raydistill.bench.cases import Bench, CaseOptions
 from raydistill.config import load_config
 from raydistill.runs.worker import Worker
+from tests.benchmarks.cases import Bench, CaseOptions
 from tests.benchmarks.torchdistill_step import OURS, VARIANTS, VERSION, build_box, build_cases, main
 
 TINY = ["data.num_train=8", "data.num_val=2", "training.batch_size=2", "loader.num_workers=0", "scaling.num_workers=1"]

@@ -2,11 +2,11 @@
 
     python tests/benchmarks/torchdistill_step.py RECIPE [section.key=value ...] [--rounds N] [--clock cpu|wall]
 
-One student, one teacher and one batch of images, from the recipe by ``raydistill.bench``; weights, adapters, optimizer
+One student, one teacher and one batch of images, from the recipe by ``cases``; weights, adapters, optimizer
 (learning rate 0) and seed are the same in every step, and the steps are measured in turn within one run:
 
 - ``plain``, ``feature``, ``all_levels``: torchvision's own step, raydistill's with the feature level alone, and with
-  every level that the recipe has, as in ``python -m raydistill.bench step``;
+  every level that the recipe has, as in ``python -m tests.benchmarks step``;
 - ``td_backbone``: torchdistill, teacher in eval mode, of which only the backbone with its FPN runs (``HeadRCNN``);
 - ``td_training``: torchdistill, the whole teacher in training mode with the targets, as in stage 2 of torchdistill's
   own example of a distilled Faster R-CNN (factor transfer);
@@ -41,8 +41,6 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import to_dtype
 
-from raydistill.bench.cases import Bench, CaseOptions
-from raydistill.bench.timing import Clock, Spread, clock, in_turn, ratios
 from raydistill.config import RECIPES, Config, load_config
 from raydistill.config.sections import Optimizer
 from raydistill.errors import UserError
@@ -50,6 +48,8 @@ from raydistill.runs.worker import Worker
 from raydistill.storage.atomic import write_json
 from raydistill.structures import Target
 from raydistill.training.optimizer import build_optimizer
+from tests.benchmarks.cases import Bench, CaseOptions
+from tests.benchmarks.timing import Clock, Spread, clock, in_turn, ratios
 
 VERSION = "1.1.5"
 OURS = ("plain", "feature", "all_levels")

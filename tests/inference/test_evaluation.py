@@ -13,7 +13,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from raydistill.bench.evaluation import make_up
 from raydistill.config.training import Backend
 from raydistill.data.loading.loaders import evaluation_loader
 from raydistill.errors import UserError
@@ -22,6 +21,7 @@ from raydistill.inference.columns import Objects
 from raydistill.inference.evaluation import EvaluationResult, evaluate, found_on, objects_of, score, score_together
 from raydistill.runs.worker import Worker
 from raydistill.structures import Target
+from tests.benchmarks.evaluation import make_up
 from tests.small import Stage, small_run
 
 BACKENDS: tuple[Backend, ...] = get_args(Backend)

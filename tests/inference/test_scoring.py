@@ -17,7 +17,6 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from raydistill.bench.evaluation import make_up
 from raydistill.config.training import Backend
 from raydistill.data.formats.coco_results import read_detections, read_ground_truth
 from raydistill.errors import UserError
@@ -34,6 +33,7 @@ from raydistill.inference.scoring import (
     scores_of,
     shares,
 )
+from tests.benchmarks.evaluation import make_up
 from tests.small import REPOSITORY
 
 REFERENCE = REPOSITORY.parent / "shared" / "references" / "coco_val2014_fake100"

@@ -16,11 +16,11 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from raydistill.bench.memory import process_memory
 from raydistill.config.training import Backend
 from raydistill.errors import UserError
 from raydistill.inference.columns import Found, Objects
 from raydistill.inference.scoring import Curves, Scores, check_backend, score, scores_of
+from tests.benchmarks.memory import process_memory
 
 ALONE = "pycocotools alone"
 _OBJECTS_PER_IMAGE = 7

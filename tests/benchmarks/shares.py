@@ -12,11 +12,11 @@ from typing import Any
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from raydistill.bench.cases import Bench
-from raydistill.bench.timing import in_turn
 from raydistill.training.distiller import Distiller
 from raydistill.training.loop import take_step
 from raydistill.training.metrics import MetricSums
+from tests.benchmarks.cases import Bench
+from tests.benchmarks.timing import in_turn
 
 
 def shares(bench: Bench, seconds: dict[str, list[float]], rounds: int, now: Callable[[], float]) -> dict[str, float]:

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from raydistill.bench.timing import Spread, in_turn, ratios
+from tests.benchmarks.timing import Spread, in_turn, ratios
 
 
 def test_that_cases_are_timed_in_turn_there_and_back():

@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 
-from raydistill.bench.cases import Bench, CaseOptions
-from raydistill.bench.memory import peak_memory
-from raydistill.bench.shares import shares
-from raydistill.bench.timing import Clock, Spread, clock, in_turn, ratios
 from raydistill.config import Config
 from raydistill.errors import UserError
 from raydistill.runs.worker import Worker
+from tests.benchmarks.cases import Bench, CaseOptions
+from tests.benchmarks.memory import peak_memory
+from tests.benchmarks.shares import shares
+from tests.benchmarks.timing import Clock, Spread, clock, in_turn, ratios
 
 
 @dataclass(frozen=True)

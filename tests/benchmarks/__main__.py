@@ -1,4 +1,4 @@
-"""``python -m raydistill.bench step|data|eval``: how fast this machine distils, and where the time goes."""
+"""``python -m tests.benchmarks step|data|eval``: how fast this machine distils, and where the time goes."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _step(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     import torch
 
-    from raydistill.bench.cases import CaseOptions
-    from raydistill.bench.step import StepOptions, as_text, measure_step
     from raydistill.runs.worker import Worker
+    from tests.benchmarks.cases import CaseOptions
+    from tests.benchmarks.step import StepOptions, as_text, measure_step
 
     config = load_config(_recipe(options), options.overrides)
     torch.set_num_threads(options.threads)
@@ -48,7 +48,7 @@ def _step(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 def _data(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     import torch
 
-    from raydistill.bench.data import as_text, measure_data
+    from tests.benchmarks.data import as_text, measure_data
 
     torch.set_num_threads(options.threads)
     result = measure_data(load_config(_recipe(options), options.overrides), seconds=options.seconds)
@@ -56,7 +56,7 @@ def _data(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 
 def _eval(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    from raydistill.bench.evaluation import as_text, measure_evaluation
+    from tests.benchmarks.evaluation import as_text, measure_evaluation
 
     size = (options.images, options.detections, options.classes)
     result = measure_evaluation(*size, rounds=options.rounds, workers=options.workers)
@@ -85,7 +85,7 @@ def _count(text: str) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m raydistill.bench",
+        prog="python -m tests.benchmarks",
         description="Time the distillation step, the data loader or the evaluation. What is compared is measured in "
         "turn (A B A B ...); ratios with their spread are what counts.",
     )

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from raydistill.bench.__main__ import main
-from raydistill.bench.cases import Bench, CaseOptions
-from raydistill.bench.memory import peak_memory
-from raydistill.bench.nets import benchmark_net, made_up_data
-from raydistill.bench.step import StepOptions, measure_step
 from raydistill.config import load_config
 from raydistill.runs.worker import Worker
+from tests.benchmarks.__main__ import main
+from tests.benchmarks.cases import Bench, CaseOptions
+from tests.benchmarks.memory import peak_memory
+from tests.benchmarks.nets import benchmark_net, made_up_data
+from tests.benchmarks.step import StepOptions, measure_step
 
 TINY = ["data.num_train=8", "data.num_val=2", "training.batch_size=2", "loader.num_workers=0", "scaling.num_workers=1"]
 RATIOS = {"feature", "classification", "regression", "rpn", "all_levels", "terms_off", "handwritten"}

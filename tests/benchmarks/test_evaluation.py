@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from raydistill.bench import evaluation
-from raydistill.bench.evaluation import ALONE, as_text, make_up, measure_evaluation
 from raydistill.inference.columns import from_coco
 from raydistill.inference.scoring import curves, score, scores_of
+from tests.benchmarks import evaluation
+from tests.benchmarks.evaluation import ALONE, as_text, make_up, measure_evaluation
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,6 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_dtype
 
-from raydistill.bench.handwritten import handwritten_loss, unknown_setting
-from raydistill.bench.nets import benchmark_net, made_up_data
 from raydistill.config import Config
 from raydistill.data.build import build_datasets
 from raydistill.data.dataset import DetectionDataset
@@ -31,6 +29,8 @@ from raydistill.training.loop import make_loader, take_step
 from raydistill.training.metrics import MetricSums
 from raydistill.training.optimizer import build_optimizer
 from raydistill.training.state import TrainingState
+from tests.benchmarks.handwritten import handwritten_loss, unknown_setting
+from tests.benchmarks.nets import benchmark_net, made_up_data
 
 TERMS = ("feature", "classification", "regression", "rpn")
 _MADE_UP_CLASSES = 80  # COCO's

@@ -1,4 +1,4 @@
-"""Tests of raydistill.bench.data."""
+"""Tests of tests.benchmarks.data."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from raydistill.bench.data import as_text, measure_data
 from raydistill.config import load_config
+from tests.benchmarks.data import as_text, measure_data
 
 CASES = [f"{cache}, {number} processes" for cache in ("no cache", "warm cache") for number in (0, 1, 2)]
 

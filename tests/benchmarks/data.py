@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from raydistill.bench.timing import Spread, turns
 from raydistill.config import Config
 from raydistill.data.build import build_datasets
 from raydistill.data.dataset import DetectionDataset
@@ -21,6 +20,7 @@ from raydistill.data.loading.augmentation import build_augmentation
 from raydistill.data.loading.decoded import for_training
 from raydistill.data.loading.loaders import TrainingLoader
 from raydistill.data.loading.packed import MicroBatch, PackedBatch, pack
+from tests.benchmarks.timing import Spread, turns
 
 T = TypeVar("T")
 

@@ -1,1 +1,0 @@
-"""Benchmarks that users can run: ``python -m raydistill.bench step|data|eval RECIPE``."""

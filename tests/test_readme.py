@@ -26,7 +26,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
 SHELL = [line for kind, text in BLOCKS if kind == "sh" for line in text.strip().splitlines()]
-COMMANDS = [line for line in SHELL if line.startswith(("python -m raydistill.", "python -m tests."))]
+COMMANDS = [line for line in SHELL if line.startswith("python -m raydistill.")]
 INSTALLS = [line for line in SHELL if line.startswith("python3 -m venv")]
 
 TINY = [
@@ -46,13 +46,6 @@ SMALLER = {
     ],
     "finetune": TINY_NETS,
     "voc_r101_r50": [*TINY_NETS, "teacher.backbone=resnet18", "student.backbone=resnet18"],
-}
-
-
-BENCHES = {
-    "step": ["data.num_train=8", "training.batch_size=2", "scaling.num_workers=1", "--rounds", "1"],
-    "data": ["data.num_train=8", "training.batch_size=2", "scaling.num_workers=1", "--seconds", "0.1"],
-    "eval": ["--images", "20", "--detections", "5", "--classes", "3"],
 }
 
 
@@ -80,18 +73,16 @@ def test_that_every_command_of_the_readme_does_what_it_says(world, monkeypatch):
         "evaluate": evaluate.main,
         "tune": tune.main,
         "report": report.main,
-        "benchmarks": benchmarks.main,
     }
     for command in [INSTALLS[0].split("&&")[-1].strip(), *COMMANDS]:
         _, _, module, *arguments = shlex.split(command)
-        verb = module.removeprefix("raydistill.").removeprefix("tests.")
-        small = [*TINY, *SMALLER[arguments[0]]] if verb in ("train", "tune") else BENCHES.get(arguments[0], [])
+        verb = module.removeprefix("raydistill.")
+        small = [*TINY, *SMALLER[arguments[0]]] if verb in ("train", "tune") else []
         assert mains[verb]([*arguments, *small]) == 0, command
     assert (world / "runs/quickstart/comparison.csv").is_file()
     assert (world / "runs/voc_r101_r50/distilled/best.pt").is_file()
     assert (world / "runs/tune/quickstart/report/report.html").is_file()
     assert len(load("runs/tune/quickstart").trials) == 3
-    assert json.loads((world / "step.json").read_text())["ratios"]["all_levels"]["median"] > 0
     assert 0 <= json.loads((world / "scores.json").read_text())["AP"] <= 1
     (snippet,) = (text for kind, text in BLOCKS if kind == "python")
     names: dict[str, torch.nn.Module] = {}
@@ -101,6 +92,16 @@ def test_that_every_command_of_the_readme_does_what_it_says(world, monkeypatch):
     ours = restore_detector(world / "runs/finetune/distilled").eval().detect(images)[0]
     assert len(plain["boxes"]) > 0
     torch.testing.assert_close(plain, dict(ours))
+
+
+def test_that_the_benchmark_of_the_readme_prints_what_it_quotes(capsys):
+    (command,) = re.findall(r"`python -m tests\.benchmarks ([^`]+)`", README)
+    tiny = ["data.num_train=8", "training.batch_size=2", "scaling.num_workers=1", "--rounds", "1"]
+    assert benchmarks.main([*command.split(), *tiny]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"^plain +\d\.\d+ +1\.00$", printed, flags=re.MULTILINE)
+    assert re.search(r"^all_levels +\d\.\d+ +\d\.\d\d ", printed, flags=re.MULTILINE)
+    assert re.search(r"^handwritten +\d\.\d+ +\d\.\d\d ", printed, flags=re.MULTILINE)
 
 
 def test_that_the_sweep_file_of_the_readme_is_one(tmp_path):

@@ -1,1 +1,1 @@
-"""Benchmarks against other libraries, and tests that they run."""
+"""Benchmarks, of this program and beside other libraries, and tests that they run."""

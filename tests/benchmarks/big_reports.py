@@ -30,8 +30,9 @@ def big_sweep(folder: Path, trials: int, epochs: int) -> None:
     made_up.trial(folder, "constant-seed0", "constant", -2, 0, constant, [0.32 * share for share in shape])
     chance = random.Random(0)
     for number in range(trials - 2):
+        feature_weight = round(10 ** chance.uniform(-1, 1), 4)
         settings = {
-            "feature.weight": round(10 ** chance.uniform(-1, 1), 4),
+            "feature.weight": feature_weight,
             "classification.weight": round(10 ** chance.uniform(-1, 1), 4),
             "decay.shape": chance.choice(["linear", "exponential"]),
         }
@@ -40,7 +41,7 @@ def big_sweep(folder: Path, trials: int, epochs: int) -> None:
         record = TrialRecord(directory.path.name, "searched", number, 0, settings, "finished", "", 10.0)
         directory.record_file.write_text(json.dumps(vars(record)))  # without waiting for the disk, as record.write does
         directory.recipe.write_text(made_up.recipe(folder, f"decay.shape={settings['decay.shape']}"))
-        top = 0.2 + 0.01 * settings["feature.weight"] + 0.1 * chance.random()
+        top = 0.2 + 0.01 * feature_weight + 0.1 * chance.random()
         made_up.stage_directory(directory.path / "distilled", "distilled", [top * share for share in shape])
 
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.transforms.v2.functional import to_dtype
 
 from raydistill.config import Config
-from raydistill.data.build import build_datasets
-from raydistill.data.dataset import DetectionDataset
 from raydistill.data.loading.loaders import MicroBatch
 from raydistill.detectors.frozen import make_fast
 from raydistill.detectors.teacher import DTYPES, Teacher, TeacherPass, precision_on
@@ -21,6 +20,7 @@ from raydistill.detectors.two_stage.faster_rcnn import FasterRCNNDetector
 from raydistill.errors import UserError
 from raydistill.methods.values import StepLosses
 from raydistill.runs.directory import RunDirectory
+from raydistill.runs.reporter import FileReporter
 from raydistill.runs.worker import Worker
 from raydistill.structures import Batch, Target
 from raydistill.training.distiller import Distiller
@@ -29,11 +29,11 @@ from raydistill.training.loop import make_loader, take_step
 from raydistill.training.metrics import MetricSums
 from raydistill.training.optimizer import build_optimizer
 from raydistill.training.state import TrainingState
-from tests.benchmarks.handwritten import handwritten_loss, unknown_setting
-from tests.benchmarks.nets import benchmark_net, made_up_data
+from tests.benchmarks.handwritten import Nets, handwritten_loss, term_weights, unknown_setting
+from tests.benchmarks.images import training_images
+from tests.benchmarks.nets import benchmark_net
 
-TERMS = ("feature", "classification", "regression", "rpn")
-_MADE_UP_CLASSES = 80  # COCO's
+_NOWHERE = RunDirectory(Path("benchmark"))  # nothing is written there
 
 
 @dataclass(frozen=True)
@@ -61,24 +61,31 @@ class SharedPass(Teacher):
 
 
 class Bench:
-    """One student and one teacher; a distiller, optimizer and loop state for each case."""
+    """One student and one teacher; a distiller, optimizer and loop state for each case.
+
+    ``notes`` are sentences on what is measured otherwise than the recipe says.
+    """
 
     def __init__(self, config: Config, worker: Worker, options: CaseOptions) -> None:
         self.config, self.worker = config, worker
-        self.train, self.data_name = _data(config, options.made_up)
-        self.job = Job("distilled", config, config.student, 1, RunDirectory(Path("bench")), self.train, self.train)
+        train, note = training_images(config, options.made_up)
+        self.data_name = "noise" if note else config.data.format
+        self.notes = [note] if note else []
+        self.notes += [
+            f"{role}.weights: random ones instead of {weights}, with the norms of the images"
+            for role, weights in (("teacher", config.teacher.weights), ("student", config.student.weights))
+            if weights in ("imagenet", "coco")
+        ]
+        self.job = Job("distilled", config, config.student, 1, _NOWHERE, train, train)
         self.loader = make_loader(self.job, worker)
         batch = self.loader.sample_batch()
         if batch is None:
             raise UserError("data: the first batches must show an object, got none")
         self.batch: MicroBatch = batch
-        classes = self.train.classes
         torch.manual_seed(config.seed)
-        self.student = benchmark_net(config.student, config.input, classes, batch, "student").to(worker.device)
-        self.teacher = benchmark_net(config.teacher, config.input, classes, batch, "teacher").to(worker.device)
-        self.slow_teacher = benchmark_net(config.teacher, config.input, classes, batch, "teacher").to(worker.device)
-        self.slow_teacher.load_state_dict(self.teacher.state_dict())
-        self.slow_teacher.eval().requires_grad_(False)
+        self.student = benchmark_net(config.student, config.input, train.classes, batch, "student").to(worker.device)
+        self.teacher = benchmark_net(config.teacher, config.input, train.classes, batch, "teacher").to(worker.device)
+        self.slow_teacher = copy.deepcopy(self.teacher).eval().requires_grad_(False)
         self.precision = precision_on(config, worker.device)
         make_fast(self.teacher, DTYPES[self.precision], config.distillation.compile_teacher)
         self.students = options.students
@@ -87,37 +94,61 @@ class Bench:
 
     def cases(self) -> dict[str, Callable[[], object]]:
         """Return what is timed."""
-        full = _with_weights(self.config, dict.fromkeys(TERMS, 1.0))
+        weights = term_weights(self.config)
+        on = {name: weight or 1.0 for name, weight in weights.items()}
         cases: dict[str, Callable[[], object]] = {
             "plain": self._plain,
-            "terms_off": self._distilling("terms_off", full, decay=0.0),
+            "terms_off": self._distilling("terms_off", _with_weights(self.config, on), decay=0.0),
         }
-        for name in TERMS:
-            if name != "rpn" or self.config.rpn.weight:
-                cases[name] = self._distilling(name, _with_weights(self.config, {name: 1.0}, others=0.0))
+        for name, weight in weights.items():
+            alone = _with_weights(self.config, dict.fromkeys(weights, 0.0) | {name: on[name]})
+            case = self._distilling(name, alone)
+            if weight or self._possible(name, case):
+                cases[name] = case
         cases["all_levels"] = self._distilling("all_levels", self.config)
-        if not unknown_setting(self.config):
+        if unknown := unknown_setting(self.config):
+            self.notes.append(f"handwritten is left out: the loop does not know {unknown}")
+        else:
             cases["handwritten"] = self._handwritten
         cases |= {f"{number}_students": self._together(number) for number in self.students}
         return cases
 
-    def _state(self, name: str, distiller: Distiller) -> TrainingState:
+    def check_losses(self) -> None:
+        """Make sure that every loss was finite.
+
+        Raises:
+            UserError: where one was not.
+        """
+        if not math.isfinite(sum(self.totals.values())):
+            raise UserError(f"losses: must be finite, got {self.totals}; a net that is broken would be measured")
+
+    def begin(self, distiller: Distiller) -> TrainingState:
+        """Return the state in which ``distiller`` takes steps, at learning rate 0."""
+        distiller.to(self.worker.device)
         optimizer = build_optimizer(self.config.training.optimizer, distiller)
         for group in optimizer.param_groups:
             group["lr"] = 0.0
         scaler = torch.amp.GradScaler(self.worker.device.type, enabled=self.config.training.precision == "fp16")
-        state = TrainingState(
-            self.job, self.worker, None, distiller, distiller, optimizer, scaler, self.loader  # type: ignore[arg-type]
-        )  # fmt: skip
-        self.states[name] = state
-        return state
+        reporter = FileReporter(_NOWHERE, self.worker, lambda _: None)
+        return TrainingState(self.job, self.worker, reporter, distiller, distiller, optimizer, scaler, self.loader)
+
+    def _possible(self, name: str, case: Callable[[], object]) -> bool:
+        """Say whether a term that the recipe leaves out can be measured all the same."""
+        try:
+            case()
+        except UserError as error:
+            reason = str(error).partition(";")[0]
+            self.notes.append(f"{name} is not measured alone: {reason}")
+            return False
+        return True
 
     def _distilling(
         self, name: str, config: Config, decay: float = 1.0, student: FasterRCNNDetector | None = None
     ) -> Callable[[], object]:
         torch.manual_seed(config.seed)
-        distiller = Distiller(student or self.student, self.teacher, config, self.precision).to(self.worker.device)
-        state, sums = self._state(name, distiller), MetricSums()
+        distiller = Distiller(student or self.student, self.teacher, config, self.precision)
+        state, sums = self.begin(distiller), MetricSums()
+        self.states[name] = state
 
         def run() -> StepLosses:
             torch.manual_seed(0)
@@ -147,7 +178,7 @@ class Bench:
     def _plain(self) -> None:
         """Take torchvision's own step."""
         if "plain" not in self.states:
-            self._state("plain", Distiller(self.student, None, self.config))
+            self.states["plain"] = self.begin(Distiller(self.student, None, self.config))
         model = self.student.model
 
         def loss(images: list[Tensor], targets: list[Target]) -> Tensor:
@@ -157,10 +188,11 @@ class Bench:
         self._step_without_us("plain", self.states["plain"].optimizer, loss)
 
     def _handwritten(self) -> None:
-        state, models = self.states["all_levels"], (self.student.model, self.slow_teacher.model)
+        state = self.states["all_levels"]
+        nets = Nets(self.student.model, self.slow_teacher.model, state.distiller.adapters, self.precision)
 
         def loss(images: list[Tensor], targets: list[Target]) -> Tensor:
-            return handwritten_loss(models, state.distiller.adapters, self.config, images, targets)
+            return handwritten_loss(nets, self.config, images, targets)
 
         self._step_without_us("handwritten", state.optimizer, loss)
 
@@ -175,22 +207,15 @@ class Bench:
         with self.worker.autocast(self.config.training.precision):
             loss = loss_of(images, targets)
         loss.backward()  # type: ignore[no-untyped-call]
+        if self.config.training.clip_grad_norm is not None:
+            nn.utils.clip_grad_norm_(self.student.parameters(), self.config.training.clip_grad_norm)
         optimizer.step()
         self.totals[name] = loss.item()
 
 
-def _data(config: Config, made_up: bool) -> tuple[DetectionDataset, str]:
-    """Return the recipe's training data, or images of noise where they are asked for."""
-    if not made_up:
-        return build_datasets(config.data)[0], config.data.format
-    return made_up_data(config.input, 2 * config.training.batch_size, _MADE_UP_CLASSES), "noise"
-
-
-def _with_weights(config: Config, least: dict[str, float], others: float | None = None) -> Config:
-    """Return ``config`` with the named terms on, by their own weight or the given one, and the others as told."""
-    updates = {}
-    for name in TERMS:
-        section = getattr(config, name)
-        weight = section.weight or least[name] if name in least else section.weight if others is None else others
-        updates[name] = section.model_copy(update={"weight": weight})
-    return config.model_copy(update=updates)
+def _with_weights(config: Config, weights: dict[str, float]) -> Config:
+    """Return ``config`` with other weights of its terms."""
+    sections = {name: getattr(config, name) for name in weights}
+    return config.model_copy(
+        update={name: section.model_copy(update={"weight": weights[name]}) for name, section in sections.items()}
+    )

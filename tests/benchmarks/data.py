@@ -13,13 +13,14 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from raydistill.config import Config
+from raydistill.config import Config, load_config
 from raydistill.data.build import build_datasets
 from raydistill.data.dataset import DetectionDataset
 from raydistill.data.loading.augmentation import build_augmentation
 from raydistill.data.loading.decoded import for_training
 from raydistill.data.loading.loaders import TrainingLoader
 from raydistill.data.loading.packed import MicroBatch, PackedBatch, pack
+from tests.benchmarks.commands import add_recipe, parser_of, show
 from tests.benchmarks.timing import Spread, turns
 
 T = TypeVar("T")
@@ -27,6 +28,17 @@ T = TypeVar("T")
 _SAMPLE = 32  # images whose parts are timed
 _REPEATS = 5
 _COLD = "cold cache, 0 processes"
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure what the command line says."""
+    parser = parser_of("data", "Drain the training loader of a recipe without training.")
+    add_recipe(parser)
+    parser.add_argument("--seconds", type=float, default=3.0, metavar="S", help="time for each case")
+    options = parser.parse_intermixed_args(arguments)
+    torch.set_num_threads(options.threads)
+    result = measure_data(load_config(options.recipe, options.overrides), seconds=options.seconds)
+    show(as_text(result), result, options.json)
 
 
 def measure_data(config: Config, seconds: float = 2.0, rounds: int = 3) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import multiprocessing
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -20,11 +20,26 @@ from raydistill.config.training import Backend
 from raydistill.errors import UserError
 from raydistill.inference.columns import Found, Objects
 from raydistill.inference.scoring import Curves, Scores, check_backend, score, scores_of
+from tests.benchmarks.commands import count, parser_of, show
 from tests.benchmarks.memory import process_memory
 
 ALONE = "pycocotools alone"
 _OBJECTS_PER_IMAGE = 7
 _WIDTH, _HEIGHT = 640, 480
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure what the command line says."""
+    parser = parser_of("eval", "Score made-up detections, each time in new processes.")
+    parser.add_argument("--images", type=count, default=5000, metavar="N")
+    parser.add_argument("--detections", type=count, default=100, metavar="N", help="of each image")
+    parser.add_argument("--classes", type=count, default=80, metavar="N")
+    parser.add_argument("--workers", type=count, default=1, metavar="N", help="also spread over N workers")
+    parser.add_argument("--rounds", type=count, default=5, metavar="N", help="times each way is measured")
+    options = parser.parse_args(arguments)
+    size = (options.images, options.detections, options.classes)
+    result = measure_evaluation(*size, rounds=options.rounds, workers=options.workers)
+    show(as_text(result), result, options.json)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""The loop that one would write by hand: the same terms with torchvision's modules, eager, in fp32, no framework.
+"""The loop that one would write by hand: the same terms with torchvision's modules, eager, no framework.
 
 It is what the framework is compared with: on the same images, weights and random numbers it gives the same losses.
-Written for the default gates, masks and divergence.
+Written for the default gates, masks and divergence. The teacher is asked in the same precision.
 """
 
 from __future__ import annotations
@@ -19,22 +19,46 @@ from torchvision.models.detection.rpn import concat_box_prediction_layers
 from torchvision.ops import box_iou
 from torchvision.transforms.v2.functional import to_dtype
 
-from raydistill.config.sections import Classification, Config, Feature, Regression, Rpn
+from raydistill.config.base import Section
+from raydistill.config.sections import Config
+from raydistill.detectors.teacher import DTYPES, Precision
 from raydistill.structures import Features, Target
 
 _BETA = 1 / 9
+_TERMS = ("feature", "classification", "regression", "rpn")
+_KNOWN = {"feature.adapter", *(f"{name}.weight" for name in _TERMS)}
+
+
+def term_weights(config: Config) -> dict[str, float]:
+    """Return the weight of each distillation term: of every section that has one."""
+    return {name: section.weight for name, section in config if hasattr(section, "weight")}
 
 
 def unknown_setting(config: Config) -> str:
-    """Name a section that asks for more than the loop below does, or return nothing."""
-    feature = Feature(weight=config.feature.weight, adapter=config.feature.adapter)
-    wanted: list[tuple[str, Any, Any]] = [
-        ("feature", config.feature, feature),
-        ("classification", config.classification, Classification(weight=config.classification.weight)),
-        ("regression", config.regression, Regression(weight=config.regression.weight)),
-        ("rpn", config.rpn, Rpn(weight=config.rpn.weight)),
-    ]
-    return next((name for name, section, known in wanted if section != known), "")
+    """Name a setting that asks for more than the loop below does, or return nothing."""
+    for name, weight in term_weights(config).items():
+        if not weight:
+            continue
+        section: Section = getattr(config, name)
+        for key, field in type(section).model_fields.items():
+            if getattr(section, key) != field.default and f"{name}.{key}" not in _KNOWN:
+                return f"{name}.{key}"
+    return ""
+
+
+@dataclass(frozen=True)
+class Nets:
+    """What takes part in a step."""
+
+    student: FasterRCNN  # in training mode
+    teacher: FasterRCNN  # in eval mode
+    adapters: nn.ModuleDict  # from student to teacher channels, by the student's pyramid level
+    precision: Precision = "fp32"  # of the teacher
+
+    def asking(self, device: torch.device) -> torch.autocast:
+        """Return the context in which the teacher is asked."""
+        half = self.precision != "fp32"
+        return torch.autocast(device.type, DTYPES[self.precision] if half else None, enabled=half)
 
 
 @dataclass(frozen=True)
@@ -54,44 +78,46 @@ class _Samples:
     deltas: Tensor  # [R, 4 C], likewise
 
 
-def handwritten_loss(
-    models: tuple[FasterRCNN, FasterRCNN], adapters: nn.ModuleDict, config: Config, images: list[Tensor], targets: Any
-) -> Tensor:
+def handwritten_loss(nets: Nets, config: Config, images: list[Tensor], targets: Any) -> Tensor:
     """Return the total loss of one step with decay 1.
 
     Args:
-        models: student in training mode, teacher in eval mode.
-        adapters: from student to teacher channels, by pyramid level.
+        nets: both nets and the adapters.
         config: for the weights and ``regions.source``.
         images: uint8 [3, H, W] each.
         targets: their objects.
     """
-    student, teacher = models
+    student, teacher = nets.student, nets.teacher
     batch, targets = student.transform([to_dtype(image, torch.float32, scale=True) for image in images], targets)
     features = student.backbone(batch.tensors)
     own = _propose(student, batch, features)
     positive, gt_boxes, total = _rpn_losses(student, own, targets)
     samples, detection = _roi_losses(student, batch, features, own.proposals, targets)
     total = total + detection
-    with torch.no_grad():
+    with torch.no_grad(), nets.asking(batch.tensors.device):
         teacher_features = teacher.backbone(batch.tensors)
         theirs = _propose(teacher, batch, teacher_features)
-    total = total + config.feature.weight * _feature_term(features, teacher_features, adapters, batch, targets)
-    shared = [samples] if config.regions.source != "teacher" else []
-    if config.regions.source != "student":
-        shared.append(_teachers_samples(models, batch, features, theirs.proposals, targets))
-    class_term, box_term = _head_terms(teacher, batch, teacher_features, shared)
-    total = total + config.classification.weight * class_term + config.regression.weight * box_term
-    return total + config.rpn.weight * _rpn_term(student, own, theirs, positive, gt_boxes)
+    if config.feature.weight:
+        feature_term = _feature_term(features, teacher_features, nets.adapters, batch, targets)
+        total = total + config.feature.weight * feature_term
+    if config.classification.weight or config.regression.weight:
+        shared = [samples] if config.regions.source != "teacher" else []
+        if config.regions.source != "student":
+            shared.append(_teachers_samples(nets, batch, features, theirs.proposals, targets))
+        class_term, box_term = _head_terms(nets, batch, teacher_features, shared)
+        total = total + config.classification.weight * class_term + config.regression.weight * box_term
+    if config.rpn.weight:
+        total = total + config.rpn.weight * _rpn_term(student, own, theirs, positive, gt_boxes)
+    return total
 
 
 def _propose(model: FasterRCNN, batch: ImageList, features: Features) -> _Anchors:
     rpn, levels = model.rpn, list(features.values())
     objectness, deltas = rpn.head(levels)
     per_level = [scores[0].numel() for scores in objectness]
-    anchors = rpn.anchor_generator(batch, levels)
+    anchors = rpn.anchor_generator(batch, [level.float() for level in levels])  # it computes in the levels' type
     objectness, deltas = concat_box_prediction_layers(objectness, deltas)
-    boxes = rpn.box_coder.decode(deltas.detach(), anchors).view(len(anchors), -1, 4)
+    boxes = rpn.box_coder.decode(deltas.detach().float(), anchors).view(len(anchors), -1, 4)
     proposals, _ = rpn.filter_proposals(boxes, objectness, batch.image_sizes, per_level)
     return _Anchors(objectness.flatten(), deltas, anchors, proposals)
 
@@ -134,20 +160,15 @@ def _roi_losses(
 
 
 def _teachers_samples(
-    models: tuple[FasterRCNN, FasterRCNN],
-    batch: ImageList,
-    features: Features,
-    proposals: list[Tensor],
-    targets: list[Target],
+    nets: Nets, batch: ImageList, features: Features, proposals: list[Tensor], targets: list[Target]
 ) -> _Samples:
     """Sample the teacher's proposals and let the student answer the foreground among them."""
-    student, teacher = models
-    boxes, gt_boxes, classes, _ = _sample(teacher, proposals, targets)
+    boxes, gt_boxes, classes, _ = _sample(nets.teacher, proposals, targets)
     foreground = [labels > 0 for labels in classes]
     boxes, gt_boxes, classes = (
         [values[keep] for values, keep in zip(lists, foreground, strict=True)] for lists in (boxes, gt_boxes, classes)
     )
-    return _Samples(boxes, gt_boxes, classes, *_heads(student, batch, features, boxes))
+    return _Samples(boxes, gt_boxes, classes, *_heads(nets.student, batch, features, boxes))
 
 
 def _feature_term(
@@ -164,9 +185,15 @@ def _feature_term(
             for x1, y1, x2, y2 in target["boxes"]:
                 profile = _profile(y, y1, y2, y_step)[:, None] * _profile(x, x1, x2, x_step)[None, :]
                 mask[number] = torch.maximum(mask[number], profile)
-        distance = (adapters[level](own) - teacher_features[level]).pow(2).mean(dim=1) / 2
+        distance = (adapters[level](own) - _same_size(level, own, teacher_features)).pow(2).mean(dim=1) / 2
         losses.append((mask * distance).sum() / mask.sum().clamp(min=1))
     return torch.stack(losses).mean()
+
+
+def _same_size(level: str, own: Tensor, teacher_features: Features) -> Tensor:
+    """Return the teacher's map of the student's size: the level of that name where it fits, else the coarsest."""
+    fitting = {name: theirs.float() for name, theirs in teacher_features.items() if theirs.shape[2:] == own.shape[2:]}
+    return fitting.get(level, [*fitting.values()][-1])
 
 
 def _profile(centers: Tensor, low: Tensor, high: Tensor, step: float) -> Tensor:
@@ -178,15 +205,16 @@ def _profile(centers: Tensor, low: Tensor, high: Tensor, step: float) -> Tensor:
 
 
 def _head_terms(
-    teacher: FasterRCNN, batch: ImageList, teacher_features: Features, shared: list[_Samples]
+    nets: Nets, batch: ImageList, teacher_features: Features, shared: list[_Samples]
 ) -> tuple[Tensor, Tensor]:
+    teacher = nets.teacher
     class_sums, box_sums, count = [], [], 0
     for samples in shared:
         labels = torch.cat(samples.classes)
         keep = labels > 0
         boxes = [region[own > 0] for region, own in zip(samples.boxes, samples.classes, strict=True)]
-        with torch.no_grad():
-            teacher_logits, teacher_deltas = _heads(teacher, batch, teacher_features, boxes)
+        with torch.no_grad(), nets.asking(batch.tensors.device):
+            teacher_logits, teacher_deltas = (said.float() for said in _heads(teacher, batch, teacher_features, boxes))
         labels, logits, flat = labels[keep], samples.logits[keep], torch.cat(boxes)
         gt_boxes = torch.cat(samples.gt_boxes)[keep]
         rows = torch.arange(len(labels), device=labels.device)
@@ -205,8 +233,8 @@ def _head_terms(
 
 
 def _rpn_term(model: FasterRCNN, own: _Anchors, theirs: _Anchors, positive: Tensor, gt_boxes: Tensor) -> Tensor:
-    objectness, teacher_objectness = own.objectness[positive], theirs.objectness[positive]
-    deltas, teacher_deltas = own.deltas[positive], theirs.deltas[positive]
+    objectness, teacher_objectness = own.objectness[positive], theirs.objectness[positive].float()
+    deltas, teacher_deltas = own.deltas[positive], theirs.deltas[positive].float()
     q = teacher_objectness.sigmoid()
     entropy = F.binary_cross_entropy_with_logits(teacher_objectness, q, reduction="none")
     divergence = F.binary_cross_entropy_with_logits(objectness, q, reduction="none") - entropy

@@ -138,7 +138,8 @@ def ours(trials: int, folder: Path, readings: Readings, train: bool) -> None:
     from raydistill.sweeps.plan import Plan
     from raydistill.sweeps.table import SweepDisplay
 
-    sweep_module.flat_trial = trial_module.flat_trial if train else trial_without_training
+    trial_function = trial_module.flat_trial if train else trial_without_training
+    sweep_module.flat_trial = trial_function  # type: ignore[attr-defined]  # which the driver ships
     plan = Plan(load_sweep(str(folder / "small.yaml")))
     for _ in range(trials, plan.total):  # of one trial only the first control is run
         plan._queue.pop()
@@ -153,7 +154,7 @@ def ours(trials: int, folder: Path, readings: Readings, train: bool) -> None:
 def bare(trials: int, folder: Path, readings: Readings, epochs: int) -> None:
     """Let Ray Tune run a function ``trials`` times."""
     from raydistill.on_ray.callbacks import Silence
-    from raydistill.on_ray.sweep import ray  # which has set what Ray reads from the environment
+    from raydistill.on_ray.sweep import ray  # type: ignore[attr-defined]  # with what Ray reads from the environment set
 
     @dataclass
     class Watch(ray.tune.Callback):  # type: ignore[misc]

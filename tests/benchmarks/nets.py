@@ -1,4 +1,4 @@
-"""Nets and images for benchmarks: random weights that behave, so that nothing has to be downloaded or trained."""
+"""Nets for benchmarks: random weights that behave, so that nothing has to be downloaded or trained."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ import torch
 from torch import nn
 
 from raydistill.config.sections import NAMED_WEIGHTS, Detector, Input
-from raydistill.data.dataset import AnnotatedImage, AnnotatedObject, DetectionDataset, Record, Records
 from raydistill.data.loading.loaders import MicroBatch
 from raydistill.detectors.build import build_detector
 from raydistill.detectors.two_stage.faster_rcnn import FasterRCNNDetector
 from raydistill.detectors.weights import load_into
-
-_OBJECTS = 7  # per image, as in COCO
 
 
 def benchmark_net(
@@ -52,24 +49,3 @@ def _calibrate(detector: FasterRCNNDetector, batch: MicroBatch) -> None:
         detector.train().extract_features(detector.prepare(*batch))
     for norm, momentum in zip(norms, usual, strict=True):
         norm.momentum = momentum
-
-
-def made_up_data(image: Input, num_images: int, num_classes: int, seed: int = 0) -> DetectionDataset:
-    """Return square images of noise at the training size, with objects of 10 to 50 % of the side."""
-    side = image.min_size
-    generator = torch.Generator().manual_seed(seed)
-    pixels = [torch.randint(0, 256, (3, side, side), generator=generator, dtype=torch.uint8) for _ in range(num_images)]
-    images = []
-    for number in range(num_images):
-        sizes = (torch.rand(_OBJECTS, 2, generator=generator) * 0.4 + 0.1) * side
-        corners = torch.rand(_OBJECTS, 2, generator=generator) * (side - sizes)
-        labels = torch.randint(1, num_classes + 1, (_OBJECTS,), generator=generator)
-        rows = zip(labels.tolist(), torch.cat([corners, sizes], dim=1).tolist(), strict=True)
-        objects = [AnnotatedObject(label, (x, y, w, h), w * h, False) for label, (x, y, w, h) in rows]
-        images.append(AnnotatedImage(number, str(number), side, side, objects))
-
-    def read(record: Record) -> torch.Tensor:
-        return pixels[record.image_id]
-
-    classes = tuple(f"class {label}" for label in range(1, num_classes + 1))
-    return DetectionDataset(classes, tuple(range(1, num_classes + 1)), Records.build(images), read)

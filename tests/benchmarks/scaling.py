@@ -1,4 +1,4 @@
-"""What a trial costs as sweeps grow, and what a report does: ``python -m tests.benchmarks.scaling trials|plan|report``.
+"""What a trial costs as sweeps grow, and what a report does: ``scaling trials|plan|report``.
 
 ``trials 1 4 16 64 256`` runs sweeps of so many tiny trials on Ray and, in turn with them, Ray Tune by itself with as
 many functions that do nothing, all on one Ray (``many_trials``). ``plan 100 1000 10000 --search optuna`` hands out and
@@ -27,15 +27,14 @@ Row = dict[str, str | float]
 _LOOKS = 0.5  # seconds between readings
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print a row at a time, and return 0."""
+def main(arguments: Sequence[str]) -> None:
+    """Measure, and print a row at a time."""
     options = _parser().parse_args(arguments)
     for row in _rows(options):
         sys.stdout.write("  ".join(f"{name} {_shown(value)}" for name, value in row.items()) + "\n")
         sys.stdout.flush()
         if options.csv:
             _add(Path(options.csv), row)
-    return 0
 
 
 def _rows(options: argparse.Namespace) -> Iterator[Row]:
@@ -118,7 +117,10 @@ def _add(path: Path, row: Row) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks scaling",
+        description="Count what sweeps and reports cost beyond their training, as they grow.",
+    )
     parser.add_argument("--csv", metavar="FILE")
     what = parser.add_subparsers(dest="what", required=True)
     on_ray = what.add_parser("trials")
@@ -131,7 +133,3 @@ def _parser() -> argparse.ArgumentParser:
     report = what.add_parser("report")
     report.add_argument("sizes", nargs="+", metavar="TRIALSxEPOCHS")
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

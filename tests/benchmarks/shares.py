@@ -7,14 +7,20 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass, field
 
 import torch.distributed as dist
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from raydistill.detectors.base import Detector
+from raydistill.detectors.teacher import Precision, Teacher, TeacherPass
+from raydistill.detectors.two_stage.values import AnchorAnswers, HeadOutputs, Regions
+from raydistill.methods.values import StepLosses
+from raydistill.structures import Batch, Features
 from raydistill.training.distiller import Distiller
 from raydistill.training.loop import take_step
-from raydistill.training.metrics import MetricSums
+from raydistill.training.metrics import FiniteWatch, MetricSums
 from tests.benchmarks.cases import Bench
 from tests.benchmarks.timing import in_turn
 
@@ -38,42 +44,92 @@ def shares(bench: Bench, seconds: dict[str, list[float]], rounds: int, now: Call
     }
 
 
+@dataclass
+class Stopwatch:
+    """Adds up the seconds of parts of a step."""
+
+    now: Callable[[], float]
+    spent: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def on(self, part: str) -> Iterator[None]:
+        """Count what happens inside as ``part``."""
+        started = self.now()
+        try:
+            yield
+        finally:
+            self.spent[part] = self.spent.get(part, 0.0) + self.now() - started
+
+
+class TimedTeacher(Teacher):
+    """A teacher whose answers are timed."""
+
+    def __init__(self, detector: Detector, precision: Precision, watch: Stopwatch) -> None:
+        super().__init__(detector, precision)
+        self._watch = watch
+
+    def look(self, batch: Batch, with_proposals: bool) -> TeacherPass:
+        """Look, timed."""
+        with self._watch.on("teacher"):
+            return super().look(batch, with_proposals)
+
+    def sample_regions(self, batch: Batch, proposals: list[Tensor]) -> Regions:
+        """Sample, timed."""
+        with self._watch.on("teacher"):
+            return super().sample_regions(batch, proposals)
+
+    def answer(self, batch: Batch, features: Features, regions: Regions) -> HeadOutputs:
+        """Answer, timed."""
+        with self._watch.on("teacher"):
+            return super().answer(batch, features, regions)
+
+    def answer_anchors(self, seen: TeacherPass, indices: Tensor) -> AnchorAnswers:
+        """Answer, timed."""
+        with self._watch.on("teacher"):
+            return super().answer_anchors(seen, indices)
+
+
+@dataclass
+class TimedSums(MetricSums):
+    """Sums whose keeping is timed."""
+
+    watch: Stopwatch = field(kw_only=True)
+
+    def add(self, losses: StepLosses) -> None:
+        """Add, timed."""
+        with self.watch.on("logging"):
+            super().add(losses)
+
+
+@dataclass
+class TimedFiniteWatch(FiniteWatch):
+    """A watch over the losses that is timed itself."""
+
+    watch: Stopwatch = field(kw_only=True)
+
+    def add(self, losses: StepLosses, step: str, images: str) -> None:
+        """Watch, timed."""
+        with self.watch.on("logging"):
+            super().add(losses, step, images)
+
+
 def _inside_a_step(bench: Bench, rounds: int, now: Callable[[], float]) -> tuple[float, float]:
     """Return the seconds of a step in the teacher and in keeping the numbers."""
-    state, sums = bench.states["all_levels"], MetricSums()
-    teacher = state.distiller.teacher
-    spent = {"teacher": 0.0, "logging": 0.0}
-    watched: list[tuple[Any, str, str]] = [(sums, "add", "logging"), (state.watch, "add", "logging")]
-    if teacher is not None:
-        watched += [(teacher, name, "teacher") for name in ("look", "answer", "answer_anchors", "sample_regions")]
-    for owner, name, kind in watched:
-        setattr(owner, name, _timed(getattr(owner, name), spent, kind, now))
+    watch = Stopwatch(now)
+    sums = TimedSums(watch=watch)
+    state = bench.begin(Distiller(bench.student, bench.teacher, bench.config, bench.precision))
+    if state.distiller.distills:
+        state.distiller.teacher = TimedTeacher(bench.teacher, bench.precision, watch)
+    state.watch = TimedFiniteWatch(watch=watch)
     for _ in range(rounds):
         take_step(state, [bench.batch], 1.0, 0, sums)
-    for owner, name, _ in watched:
-        delattr(owner, name)
-    return spent["teacher"] / rounds, spent["logging"] / rounds
-
-
-def _timed(
-    function: Callable[..., Any], spent: dict[str, float], kind: str, now: Callable[[], float]
-) -> Callable[..., Any]:
-    def run(*arguments: Any, **named: Any) -> Any:
-        started = now()
-        try:
-            return function(*arguments, **named)
-        finally:
-            spent[kind] += now() - started
-
-    return run
+    return watch.spent.get("teacher", 0.0) / rounds, watch.spent["logging"] / rounds
 
 
 def _ddp(bench: Bench, rounds: int, now: Callable[[], float]) -> float:
     """Return the seconds that DDP's hooks and copies add to a step."""
     state, sums = bench.states["all_levels"], MetricSums()
-    own = copy.copy(state)
-    own.distiller = Distiller(copy.deepcopy(bench.student), bench.teacher, bench.config, bench.precision)
-    own.distiller.to(bench.worker.device)
+    own = bench.begin(Distiller(copy.deepcopy(bench.student), bench.teacher, bench.config, bench.precision))
     with _group_of_one():
         own.wrapped = DistributedDataParallel(own.distiller, broadcast_buffers=False)
         cases = {

@@ -1,4 +1,4 @@
-"""From the command to the first training step: ``python tests/benchmarks/start.py [--local] [--rounds N]``.
+"""From the command to the first training step: ``start [--local] [--rounds N]``.
 
 Trains a few steps of ``quickstart`` in a new process and notes when its sentences appear. In turn with it, Ray Train by
 itself (import, ``ray.init``, ``TorchTrainer.fit`` with a function that does nothing) is timed: what no framework on
@@ -7,8 +7,6 @@ Ray can be faster than. With ``--local`` there is no Ray, and importing torch an
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -16,7 +14,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
+
+from tests.benchmarks.commands import count, parser_of, show
 
 _TINY = ["data.num_train=32", "data.num_val=8", "training.epochs=1", "teacher.epochs=1"]
 # What is printed -> what begins then.
@@ -47,12 +46,11 @@ if __name__ == "__main__":
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print the medians, and return 0."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(arguments: Sequence[str]) -> None:
+    """Measure, and print the medians."""
+    parser = parser_of("start", "Time a run from its command to its first steps.")
     parser.add_argument("--local", action="store_true", help="without Ray")
-    parser.add_argument("--rounds", type=int, default=3, metavar="N")
-    parser.add_argument("--json", metavar="OUT")
+    parser.add_argument("--rounds", type=count, default=3, metavar="N", help="times each is measured")
     options = parser.parse_args(arguments)
     seconds: dict[str, list[float]] = {}
     for _ in range(options.rounds):
@@ -61,11 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, value in found.items():
             seconds.setdefault(name, []).append(value)
     result = {name: statistics.median(values) for name, values in seconds.items()}
-    for name, values in seconds.items():
-        sys.stdout.write(f"{name:<45}{result[name]:>7.2f} s   {min(values):.2f} to {max(values):.2f}\n")
-    if options.json:
-        Path(options.json).write_text(json.dumps(result, indent=2), encoding="utf-8")
-    return 0
+    lines = [
+        f"{name:<45}{result[name]:>7.2f} s   {min(values):.2f} to {max(values):.2f}" for name, values in seconds.items()
+    ]
+    show("\n".join(lines), result, options.json)
 
 
 def _floor(folder: str, local: bool) -> dict[str, float]:
@@ -99,7 +96,3 @@ def _moments(command: list[str], marks: dict[str, str]) -> dict[str, float]:
     if process.returncode:
         raise SystemExit(f"{' '.join(command[1:3])[:60]}: failed with {process.returncode}: {last}")
     return found
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,9 @@ from typing import Any
 import torch
 
 from raydistill.config import Config
-from raydistill.errors import UserError
 from raydistill.runs.worker import Worker
 from tests.benchmarks.cases import Bench, CaseOptions
+from tests.benchmarks.commands import add_step, count, parser_of, recipe_of, show, worker_with
 from tests.benchmarks.memory import peak_memory
 from tests.benchmarks.shares import shares
 from tests.benchmarks.timing import Clock, Spread, clock, in_turn, ratios
@@ -21,12 +20,26 @@ from tests.benchmarks.timing import Clock, Spread, clock, in_turn, ratios
 
 @dataclass(frozen=True)
 class StepOptions:
-    """How ``bench step`` measures."""
+    """How steps are measured."""
 
     rounds: int = 5
     clock: Clock = "cpu"
     trace: Path | None = None
     cases: CaseOptions = field(default_factory=CaseOptions)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure what the command line says."""
+    parser = parser_of("step", "Time plain and distilling steps of a recipe in turn, at learning rate 0, on one batch.")
+    add_step(parser)
+    parser.add_argument("--trace", metavar="OUT", help="write a torch.profiler trace of one step")
+    students = "also K students per pass of the teacher"
+    parser.add_argument("--students", type=count, nargs="*", default=[], metavar="K", help=students)
+    options = parser.parse_intermixed_args(arguments)
+    trace = Path(options.trace) if options.trace else None
+    measured = StepOptions(options.rounds, options.clock, trace, CaseOptions(options.made_up, tuple(options.students)))
+    result = measure_step(recipe_of(options), worker_with(options.threads), measured)
+    show(as_text(result), result, options.json)
 
 
 def measure_step(config: Config, worker: Worker, options: StepOptions) -> dict[str, Any]:
@@ -41,8 +54,7 @@ def measure_step(config: Config, worker: Worker, options: StepOptions) -> dict[s
     seconds = in_turn(cases, options.rounds, now)
     for number in options.cases.students:  # seconds of one student's step
         seconds[f"{number}_students"] = [value / number for value in seconds[f"{number}_students"]]
-    if not math.isfinite(sum(bench.totals.values())):
-        raise UserError(f"bench: every loss must be finite, got {bench.totals}; it would measure a net that is broken")
+    bench.check_losses()
     result = {
         "device": str(worker.device),
         "threads": torch.get_num_threads(),
@@ -53,6 +65,8 @@ def measure_step(config: Config, worker: Worker, options: StepOptions) -> dict[s
         "student": config.student.backbone,
         "regions_source": config.regions.source,
         "data": bench.data_name,
+        "teacher_precision": bench.precision,
+        "notes": bench.notes,
         "rounds": options.rounds,
         "losses": bench.totals,
         "seconds": {name: Spread.of(values).as_dict() for name, values in seconds.items()},
@@ -80,7 +94,8 @@ def as_text(result: dict[str, Any]) -> str:
     lines = [
         f"{result['teacher']} -> {result['student']}, {result['image_size'][0]} px, {result['batch_size']} images "
         f"({result['data']}), sharing {result['regions_source']}, {result['device']}, {result['threads']} threads, "
-        f"{result['clock']} seconds, {result['rounds']} rounds",
+        f"{result['clock']} seconds, {result['rounds']} rounds, teacher in {result['teacher_precision']}",
+        *result["notes"],
         "",
         f"{'step':<16}{'seconds':>10}{'x plain':>10}{'lowest':>9}{'highest':>9}",
     ]

@@ -13,8 +13,9 @@ from torch import nn
 
 from raydistill.config import load_config
 from raydistill.runs.worker import Worker
+from tests.benchmarks.__main__ import main
 from tests.benchmarks.cases import Bench, CaseOptions
-from tests.benchmarks.torchdistill_step import OURS, VARIANTS, VERSION, build_box, build_cases, main
+from tests.benchmarks.torchdistill_step import OURS, VARIANTS, VERSION, build_box, build_cases
 
 TINY = ["data.num_train=8", "data.num_val=2", "training.batch_size=2", "loader.num_workers=0", "scaling.num_workers=1"]
 
@@ -40,7 +41,7 @@ def distance_of_the_levels(bench: Bench) -> float:
 
 def test_that_a_missing_package_is_named_with_its_command(monkeypatch, capsys) -> None:
     monkeypatch.setitem(sys.modules, "torchdistill", None)
-    assert main(["quickstart"]) == 2
+    assert main(["torchdistill", "quickstart"]) == 2
     assert capsys.readouterr().err == f"torchdistill is missing; install it with: pip install torchdistill=={VERSION}\n"
 
 
@@ -99,7 +100,7 @@ def test_that_fpns_of_different_depths_are_refused():
 def test_the_command_prints_a_table_and_writes_the_ratios(tmp_path: Path, capsys) -> None:
     out = tmp_path / "step.json"
     threads = torch.get_num_threads()
-    assert main(["quickstart", *TINY, "--rounds", "1", "--json", str(out), "--made-up"]) == 0
+    assert main(["torchdistill", "quickstart", *TINY, "--rounds", "1", "--json", str(out), "--made-up"]) == 0
     torch.set_num_threads(threads)
     printed = capsys.readouterr().out
     result = json.loads(out.read_text())

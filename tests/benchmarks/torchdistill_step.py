@@ -1,6 +1,6 @@
 """torchdistill 1.1.5 beside raydistill: the cost of a distilling step as multiples of the plain student step.
 
-    python tests/benchmarks/torchdistill_step.py RECIPE [section.key=value ...] [--rounds N] [--clock cpu|wall]
+    python -m tests.benchmarks torchdistill RECIPE [section.key=value ...] [--rounds N] [--size N]
 
 One student, one teacher and one batch of images, from the recipe by ``cases``; weights, adapters, optimizer
 (learning rate 0) and seed are the same in every step, and the steps are measured in turn within one run:
@@ -25,30 +25,23 @@ no metrics and does not look whether the loss is finite. ``all_levels`` has no c
 
 from __future__ import annotations
 
-import argparse
 import copy
 import importlib
-import math
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this checkout's raydistill, installed or not
 
 import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import to_dtype
 
-from raydistill.config import RECIPES, Config, load_config
+from raydistill.config import Config
 from raydistill.config.sections import Optimizer
 from raydistill.errors import UserError
-from raydistill.runs.worker import Worker
-from raydistill.storage.atomic import write_json
 from raydistill.structures import Target
 from raydistill.training.optimizer import build_optimizer
 from tests.benchmarks.cases import Bench, CaseOptions
+from tests.benchmarks.commands import add_step, parser_of, recipe_of, show, worker_with
 from tests.benchmarks.timing import Clock, Spread, clock, in_turn, ratios
 
 VERSION = "1.1.5"
@@ -71,22 +64,19 @@ VARIANTS = {
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code."""
-    options = _parser().parse_intermixed_args(arguments)
-    try:
-        _torchdistill_version()
-        torch.set_num_threads(options.threads)
-        worker = Worker(device=torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu"))
-        config = load_config(options.recipe, options.overrides)
-        result = measure(Bench(config, worker, CaseOptions(options.made_up)), options.rounds, options.clock)
-        sys.stdout.write(f"{as_text(result)}\n")
-        if options.json:
-            write_json(Path(options.json), result)
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    return 0
+def main(arguments: Sequence[str]) -> None:
+    """Measure what the command line says.
+
+    Raises:
+        UserError: when torchdistill is missing, and as ``measure`` does.
+    """
+    parser = parser_of("torchdistill", "Time torchdistill's steps beside ours, in turn, on the same nets and images.")
+    add_step(parser)
+    options = parser.parse_intermixed_args(arguments)
+    _torchdistill_version()
+    bench = Bench(recipe_of(options), worker_with(options.threads), CaseOptions(options.made_up))
+    result = measure(bench, options.rounds, options.clock)
+    show(as_text(result), result, options.json)
 
 
 def measure(bench: Bench, rounds: int, kind: Clock) -> dict[str, Any]:
@@ -97,8 +87,7 @@ def measure(bench: Bench, rounds: int, kind: Clock) -> dict[str, Any]:
     """
     config, device = bench.config, bench.worker.device
     seconds = in_turn(build_cases(bench), rounds, clock(kind, device))
-    if not math.isfinite(sum(bench.totals.values())):
-        raise UserError(f"bench: every loss must be finite, got {bench.totals}; it would measure a net that is broken")
+    bench.check_losses()
     return {
         "torchdistill": _torchdistill_version(),
         "torch": str(torch.__version__),
@@ -113,6 +102,7 @@ def measure(bench: Bench, rounds: int, kind: Clock) -> dict[str, Any]:
         "our_teacher_precision": bench.precision,
         "regions_source": config.regions.source,
         "data": bench.data_name,
+        "notes": bench.notes,
         "rounds": rounds,
         "losses": bench.totals,
         "seconds": {name: Spread.of(values).as_dict() for name, values in seconds.items()},
@@ -128,6 +118,7 @@ def as_text(result: dict[str, Any]) -> str:
         f"({result['data']}), sharing {result['regions_source']}, {result['device']}, {result['threads']} threads, "
         f"{result['clock']} seconds, {result['rounds']} rounds; torchdistill {result['torchdistill']}, adapters "
         f"{result['adapter']}, our teacher in {result['our_teacher_precision']}",
+        *result["notes"],
         "",
         f"{'step':<16}{'seconds':>10}{'x plain':>10}{'lowest':>9}{'highest':>9}{'x all_levels':>14}",
     ]
@@ -290,23 +281,3 @@ def _torchdistill_version() -> str:
         return str(importlib.import_module("torchdistill").__version__)
     except ImportError as error:
         raise UserError(f"torchdistill is missing; install it with: pip install torchdistill=={VERSION}") from error
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description="Time torchdistill's steps beside raydistill's, in turn, on the same nets and images."
-    )
-    parser.add_argument("recipe", help=f"one of {', '.join(RECIPES)}, or a YAML file")
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings to change")
-    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="times each step is measured")
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="torch's threads")
-    parser.add_argument(
-        "--clock", choices=["cpu", "wall"], default="cpu", help="CPU seconds of the process, or the user's time"
-    )
-    parser.add_argument("--json", metavar="OUT", help="write the numbers")
-    parser.add_argument("--made-up", action="store_true", help="images of noise instead of the recipe's data")
-    return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -171,14 +171,14 @@ def test_that_every_recipe_can_be_measured_without_its_data_and_its_weights(reci
     small = SMALL_NETS if "r101" in recipe else SMALL_HEADS
     settings = [f"{role}.{setting}" for role in ("teacher", "student") for setting in small]
     settings += ["input.min_size=64", "input.max_size=96", "distillation.teacher_precision=fp32"]
+    settings += ["regions.source=student"]  # the teacher's scores are nearly equal: its folded norms choose others
     config = load_config(recipe, [*TINY[2:], *settings])
     bench = Bench(config, Worker(), CaseOptions())
     cases = bench.cases()
     for name in ("plain", "all_levels", "handwritten"):
         cases[name]()
     bench.check_losses()
-    # Folded norms round otherwise: in deep random nets, whose scores are nearly equal, other proposals may be left.
-    assert bench.totals["handwritten"] == pytest.approx(bench.totals["all_levels"], rel=0.05)
+    assert bench.totals["handwritten"] == pytest.approx(bench.totals["all_levels"], rel=1e-3)
     assert bench.totals["all_levels"] > bench.totals["plain"]
     said = "\n".join(bench.notes)
     for role in (config.teacher, config.student):

@@ -112,7 +112,7 @@ def _score_weights(options: argparse.Namespace) -> tuple[Scores, Detections]:
     result = evaluate(detector.to(worker.device), dataset, batches, worker, backend=options.backend)
     speed = f"{result.images_per_second:.1f} images/s"
     sys.stderr.write(f"{len(result.found)} detections into {place_of(_detections_file(options))}, {speed}\n")
-    return result.scores, result.detections
+    return result.scores, dataset.file_ids.restored(result.detections)
 
 
 def _downloads(options: argparse.Namespace) -> Downloads:

@@ -100,7 +100,7 @@ def test_detections_that_are_cut_off_end_with_a_sentence(
 ) -> None:
     files[1].write_text(files[1].read_text()[:-5])
     assert _score_files(files) == 2
-    assert "found.json: must be JSON" in capsys.readouterr().err
+    assert "must be complete JSON" in capsys.readouterr().err
 
 
 def test_a_place_that_cannot_be_written_ends_with_a_sentence(

@@ -135,9 +135,13 @@ def _warn_if_too_large(splits: Sequence[DetectionDataset], downloads: Downloads)
         )
 
 
-def _categories(dataset: DetectionDataset) -> set[tuple[int, str]]:
-    return set(zip(dataset.category_ids, dataset.classes, strict=True))
+def _categories(dataset: DetectionDataset) -> set[tuple[int | str, str]]:
+    names = dataset.file_ids.categories
+    return {
+        (names.get(number, number), name) for number, name in zip(dataset.category_ids, dataset.classes, strict=True)
+    }
 
 
-def _named(categories: set[tuple[int, str]]) -> str:
-    return listed([f"{category_id} {name}" for category_id, name in sorted(categories)])
+def _named(categories: set[tuple[int | str, str]]) -> str:
+    in_order = sorted(categories, key=lambda category: (isinstance(category[0], str), category))
+    return listed([f"{category_id} {name}" for category_id, name in in_order])

@@ -9,7 +9,7 @@ import numpy as np
 
 from raydistill.config.sections import Input
 from raydistill.data.dataset import DetectionDataset
-from raydistill.errors import UserError, one_error
+from raydistill.errors import UserError, counted, one_error
 from raydistill.storage.remote_path import Place
 
 Box = tuple[float, float, float, float]
@@ -45,6 +45,29 @@ def warn_dropped(source: Place, dropped: Sequence[str]) -> None:
     _log.warning("%s: dropped %s without width or height inside the image: %s", source, boxes, names)
 
 
+def warn_shared_ids(source: Place, annotations: Sequence[str]) -> None:
+    """Log one warning that counts and names the annotations of ``source`` whose id is missing or not theirs alone."""
+    if annotations:
+        _log.warning(
+            "%s: %s without an id of its own, each read as an object: annotation %s",
+            source,
+            counted(len(annotations), "annotation"),
+            listed(annotations),
+        )
+
+
+def warn_sizes_taken(source: Place, images: Sequence[str], total: int) -> None:
+    """Log one warning that counts and names the images of ``source``, ``total`` in all, whose size it does not say."""
+    if images:
+        _log.warning(
+            "%s: %d of %d images without width or height, taken from the image files: %s",
+            source,
+            len(images),
+            total,
+            _names(images),
+        )
+
+
 def warn_skipped(source: Place, skipped: Sequence[str], problems: Sequence[str], total: int) -> None:
     """Log one warning that counts and names the images left out as unreadable while reading ``source``.
 
@@ -69,7 +92,7 @@ def warn_skipped(source: Place, skipped: Sequence[str], problems: Sequence[str],
         source,
         len(skipped),
         total,
-        listed([name.encode("utf-8", "backslashreplace").decode() for name in skipped]),
+        _names(skipped),
     )
 
 
@@ -102,6 +125,10 @@ def raise_problems(problems: Sequence[str], headline: str) -> None:
         raise one_error(list(problems), headline)
     shown = one_error(list(problems[:_MOST_PROBLEMS]), f"{headline}; the first of {len(problems)}")
     raise UserError(f"{shown}\n  ... and {more} more")
+
+
+def _names(files: Sequence[str]) -> str:
+    return listed([name.encode("utf-8", "backslashreplace").decode() for name in files])
 
 
 def listed(names: Sequence[str]) -> str:

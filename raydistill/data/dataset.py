@@ -6,8 +6,8 @@ process that is forked shares them, and one that is spawned receives them quickl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -137,6 +137,27 @@ class Records:
 
 
 @dataclass(frozen=True)
+class FileIds:
+    """What the annotations call images and categories that had to be numbered: by text, or beyond 64 bits."""
+
+    images: Mapping[int, int | str] = field(default_factory=dict)  # our number -> id in the file; empty: the same
+    categories: Mapping[int, int | str] = field(default_factory=dict)
+
+    def restored(self, detections: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return detections in COCO's results format with the ids of the file."""
+        if not self.images and not self.categories:
+            return detections
+        return [
+            {
+                **found,
+                "image_id": self.images.get(found["image_id"], found["image_id"]),
+                "category_id": self.categories.get(found["category_id"], found["category_id"]),
+            }
+            for found in detections
+        ]
+
+
+@dataclass(frozen=True)
 class DetectionDataset:
     """One split: its classes, its images with their objects, and how to read an image."""
 
@@ -145,6 +166,7 @@ class DetectionDataset:
     records: Records
     read_image: Callable[[Record], Tensor]  # uint8 [3, H, W], RGB
     replaces_unreadable: bool = False  # in training; see data.on_bad_image
+    file_ids: FileIds = FileIds()
 
     def __len__(self) -> int:
         """Return the number of images."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from raydistill.config.sections import Downloads
 from raydistill.data.build import AS_USUAL, _system_errors_in_words, _warn_if_too_large
 from raydistill.data.checks import listed
+from raydistill.data.coco_file import CocoFile, read_coco_file
 from raydistill.data.dataset import DetectionDataset
-from raydistill.data.formats.coco import dataset_from, load_annotations
+from raydistill.data.formats.coco import dataset_from
 from raydistill.data.formats.voc import read_voc
 from raydistill.errors import UserError
 from raydistill.storage.remote_path import Place, place_at
@@ -66,9 +67,8 @@ def _open(
         raise UserError(f"--split: must be left out for a single annotations file ({place}), got {split}; remove it")
     else:
         annotations = place
-    raw = load_annotations(annotations)
-    folder = images if images is not None else _find_images(raw, annotations)
-    return dataset_from(raw, folder, annotations)
+    file = read_coco_file(annotations)
+    return dataset_from(file, images if images is not None else _find_images(file))
 
 
 def _find_annotations(root: Place, split: str) -> Place:
@@ -94,12 +94,13 @@ def _find_annotations(root: Place, split: str) -> Place:
     return found[0]
 
 
-def _find_images(raw: dict[str, Any], annotations: Place) -> Place:
-    """Find the folder near ``annotations`` that holds its first and its last image."""
-    entries = [entry for entry in raw["images"] if isinstance(entry, dict) and isinstance(entry.get("file_name"), str)]
-    if not entries:
+def _find_images(file: CocoFile) -> Place:
+    """Find the folder near the file that holds its first and its last image."""
+    annotations = file.source
+    names = [image["file_name"] for image in file.images if isinstance(image.get("file_name"), str)]
+    if not names:
+        file.raise_problems()
         raise UserError(f"{annotations}: images must list at least one image with its file_name, got none; add them")
-    names = [entries[0]["file_name"], entries[-1]["file_name"]]
     near = [annotations.parent, annotations.parent.parent]
     folders = [*near, *(found for base in near for found in _sorted(base, "*/"))]
     folders += [found for base in near for found in _sorted(base, "images/*/")]
@@ -107,7 +108,7 @@ def _find_images(raw: dict[str, Any], annotations: Place) -> Place:
     words = _words(annotations.stem)
     folders.sort(key=lambda folder: not (folder.name in annotations.stem.split("_") or words & _words(folder.name)))
     for folder in folders:
-        if all((folder / name).is_file() for name in names):
+        if all((folder / name).is_file() for name in (names[0], names[-1])):
             return folder
     raise UserError(
         f"{annotations}: its images must lie near it, got no {names[0]} in {near[1]} or its folders; "

@@ -76,6 +76,17 @@ def without(section: str, key: str) -> Run:
     return changed(lambda content: content[section][0].pop(key))
 
 
+def renamed(section: str, key: str, old: int, new: Any) -> Run:
+    """Give an image or a category another id, in its objects too."""
+
+    def change(content: dict[str, Any]) -> None:
+        for entries, name in ((content[section], "id"), (content["annotations"], key)):
+            for entry in entries:
+                entry[name] = new if entry[name] == old else entry[name]
+
+    return changed(change)
+
+
 def boxed(*bbox: Any) -> Run:
     return of("annotations", bbox=list(bbox))
 
@@ -112,7 +123,7 @@ FORM = [
     Case("nested 100,000 deep", written("[" * 100_000), "must be JSON that can be read, got lists and objects nested"),
     Case("a number of 5000 digits", _text_for(f"[{'9' * 5000}, 0, 1, 1]"), "can be read, got Exceeds the limit"),
     Case("a key twice", written('{"images": [], "images": []}'), "can be read, got the key 'images' twice"),
-    Case("a list", written("[]"), "must be a COCO file with the lists .* got none of images, annotations, categories"),
+    Case("a list", written("[]"), "must be a COCO file with the lists .* got a list; export"),
     Case("null", written("null"), "must be a COCO file with the lists"),
     Case("no categories", changed(lambda c: c.pop("categories")), "got none of categories; export the data in COCO"),
     Case("images an object", changed(lambda c: c.update(images={"3": {}})), "got none of images; export"),
@@ -121,18 +132,14 @@ FORM = [
     right("other keys beside", changed(lambda c: c.update(info=None, licenses=[{}], videos=5)), INTACT),
 ]
 IMAGES = [
-    Case("no images", changed(lambda c: c.update(images=[], annotations=[])), "images must list at least one image"),
-    Case(
-        "an image that is null", changed(lambda c: c["images"].append(None)), "place 2 of the list: must be an object"
-    ),
-    Case("no image id", without("images", "id"), "image at place 0 of the list: id must be given, got none; add it"),
+    Case("no images", changed(lambda c: c.update(images=[], annotations=[])), "images: must list at least one image"),
+    Case("an image that is null", changed(lambda c: c["images"].append(None)), "image number 3: must be an object"),
+    Case("no image id", without("images", "id"), "image number 1: id must be given, got none; add it"),
     Case("no file name", without("images", "file_name"), "image 3: file_name must be given"),
-    Case("no height", without("images", "height"), "image 3: height must be given"),
-    Case("an image id with a fraction", of("images", id=3.5), "id must be a whole number, got 3.5"),
-    Case("an image id in floating point", of("images", id=3.0), "id must be a whole number, got 3.0"),
-    Case("an image id as text", of("images", id="3"), "id must be a whole number, got '3'"),
-    Case("an image id beyond 64 bits", of("images", id=2**70), "id must be a whole number"),
-    Case("an image id that is a list", of("images", id=[3]), r"id must be a whole number, got \[3\]"),
+    Case("an image id with a fraction", of("images", id=3.5), "id must be a whole number or a text .* got 3.5"),
+    Case("an image id in floating point", of("images", id=3.0), "id must be a whole number or a text .* got 3.0"),
+    Case("an image id that is a list", of("images", id=[3]), r"id must be a whole number or a text .* got \[3\]"),
+    Case("an image id as text for one only", of("images", id="3"), "image_id must be that of an image, got 3; add"),
     Case("an image id twice", again("images", file_name="b.png"), "image 3: id must be unique, got 3 again; renumber"),
     Case("an image listed twice", again("images", id=4), "file_name must be unique, got 'a.png' again; list the image"),
     Case("an image listed twice by other paths", again("images", id=4, file_name="./x/../a.png"), "must be unique"),
@@ -162,32 +169,53 @@ IMAGES = [
     Case(
         "a NUL in a path", changed(lambda c: None, val_annotations="a\0b"), "must be JSON that can be read, got .*null"
     ),
+    right("image ids as texts", renamed("images", "image_id", 3, "left"), INTACT),
+    right("an image id beyond 64 bits", renamed("images", "image_id", 3, 2**70), INTACT),
+    warned("no height", without("images", "height"), "1 of 2 images without width or height", INTACT),
     right(
         "a path out of the folder", of("images", file_name="../val/a.png"), [("../val/a.png", INTACT[0][1]), INTACT[1]]
     ),
 ]
 CATEGORIES = [
-    Case("an empty list of categories", changed(lambda c: c.update(categories=[])), "categories must name at least one"),
+    Case("an empty list of categories", changed(lambda c: c.update(categories=[])), "categories: must name at least one"),
     Case("a category without name", without("categories", "name"), "category 9: name must be given"),
     Case("a blank category", of("categories", name=" "), "category 9: name must be a text that can be printed, got ' '"),
     Case("a category with half a letter", of("categories", name="d\ud800"), "name must be a text that can be printed"),
     Case("a category with a line break", of("categories", name="a\nb"), "name must be a text that can be printed"),
-    Case("a category that is a number", of("categories", name=5), "name must be a text that can be printed, got 5"),
-    Case("a category id as text", of("categories", id="9"), "id must be a whole number, got '9'"),
+    Case("a true category", of("categories", name=True), "name must be a text that can be printed, got True"),
+    Case("a category id as text for one only", of("categories", id="9"), "category_id must be one of 2 cat, '9' dog"),
+    right("a category that is a number", of("categories", name=5), INTACT),
+    right("category ids as texts", renamed("categories", "category_id", 9, "D"), INTACT),
     Case("a category id twice", again("categories", name="x"), "category 9: id must be unique, got 9 again; renumber"),
     Case("a category name twice", again("categories", id=1), "name must be unique, got 'dog' again; rename or merge"),
     right("category 0", changed(lambda c: [e.update({k: 0}) for e, k in ((c["categories"][0], "id"), (c["annotations"][0], "category_id"))]), INTACT),
 ]  # fmt: skip
 OBJECTS = [
-    Case("an annotation that is a text", changed(lambda c: c["annotations"].append("x")), "must be an object with id"),
-    Case("no annotation id", without("annotations", "id"), "annotation at place 0 of the list: id must be given"),
+    Case(
+        "an annotation that is a text",
+        changed(lambda c: c["annotations"].append("x")),
+        "annotation number 2: must be an object with image_id",
+    ),
+    Case("a true annotation id", of("annotations", id=True), "annotation number 1: id must be a whole number or a"),
     Case("no bbox", without("annotations", "bbox"), "annotation 1: bbox must be given, got none"),
     Case("no category id", without("annotations", "category_id"), "annotation 1: category_id must be given"),
-    Case("an annotation id twice", again("annotations"), "annotation 1: id must be unique, got 1 again; renumber"),
+    Case(
+        "an annotation id twice",
+        again("annotations"),
+        "annotation 1: id must be unique, got 1 again for the same object; remove",
+    ),
     Case("an image that is not listed", of("annotations", image_id=99), "image_id must be that of an image, got 99"),
     Case("a category that is not listed", of("annotations", category_id=1), "category_id must be one of 2 cat, 9 dog"),
-    Case("a category id in floating point", of("annotations", category_id=9.0), "category_id must be a whole number"),
-    Case("a true category id", of("annotations", category_id=True), "category_id must be a whole number, got True"),
+    Case(
+        "a category id in floating point",
+        of("annotations", category_id=9.0),
+        "category_id must be a whole number or a text",
+    ),
+    Case(
+        "a true category id",
+        of("annotations", category_id=True),
+        "category_id must be a whole number or a text .* got True",
+    ),
     Case("a bbox of 3", boxed(1, 2, 3), r"bbox must be \[x, y, width, height\] in finite numbers, got \[1, 2, 3\]"),
     Case("a bbox of 5", boxed(1, 2, 3, 4, 5), "bbox must be .* in finite numbers"),
     Case("an empty bbox", boxed(), r"bbox must be .* in finite numbers, got \[\]"),
@@ -203,8 +231,15 @@ OBJECTS = [
     Case("a deep bbox", _text_for("[" * 900 + "]" * 900), "bbox must be .* in finite numbers"),
     Case("a crowd of 2", of("annotations", iscrowd=2), "iscrowd must be 0 or 1, got 2"),
     Case("a crowd that is a list", of("annotations", iscrowd=[]), r"iscrowd must be 0 or 1, got \[\]"),
-    Case("a negative area", of("annotations", area=-5), "area must be a number from 0 on, got -5; correct or remove"),
+    Case("a negative area", of("annotations", area=-5), "area must be a number from 0 on, got -5; correct it"),
     Case("a true area", of("annotations", area=True), "area must be a number from 0 on, got True"),
+    warned("no annotation id", without("annotations", "id"), "1 annotation without an id of its own", INTACT),
+    warned(
+        "an annotation id twice for two objects",
+        again("annotations", bbox=[1, 1, 4, 4]),
+        "1 annotation without an id of its own, each read as an object: annotation 1",
+        [("a.png", [INTACT[0][1][0], [1, 1, 5, 5]]), INTACT[1]],
+    ),
     warned(
         "a box without width", boxed(5, 5, 0, 9), r"dropped 1 box .*annotation 1 of a\.png", [("a.png", []), INTACT[1]]
     ),

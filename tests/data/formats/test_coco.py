@@ -121,13 +121,13 @@ def test_a_warning_names_ten_boxes_and_counts_the_others(
     [
         ({"category_id": 3}, "annotation 1: category_id must be one of 2 cat, 9 dog, got 3"),
         ({"image_id": 99}, "annotation 1: image_id must be that of an image, got 99"),
-        ({"image_id": "3"}, "annotation 1: image_id must be a whole number, got '3'"),
+        ({"image_id": "3"}, "annotation 1: image_id must be that of an image, got '3'"),
         ({"bbox": [1, 2, float("nan"), 4]}, "annotation 1: bbox must be [x, y, width, height] in finite numbers"),
         ({"bbox": [1, 2, 3]}, "annotation 1: bbox must be [x, y, width, height]"),
         ({"bbox": "1 2 3 4"}, "annotation 1: bbox must be [x, y, width, height]"),
         ({"iscrowd": "no"}, "annotation 1: iscrowd must be 0 or 1, got 'no'"),
         ({"area": [3]}, "annotation 1: area must be a number from 0 on, got [3]"),
-        ({"id": True}, "annotation at place 0 of the list: id must be a whole number, got True"),
+        ({"id": True}, "annotation number 1: id must be a whole number or a text that can be printed, got True"),
     ],
 )
 def test_a_wrong_value_of_an_annotation_is_named(
@@ -142,10 +142,8 @@ def test_a_wrong_value_of_an_annotation_is_named(
 @pytest.mark.parametrize(
     ("section", "key", "words"),
     [
-        ("images", "width", "image 3: width must be given"),
         ("images", "file_name", "image 3: file_name must be given"),
         ("annotations", "bbox", "annotation 1: bbox must be given"),
-        ("annotations", "id", "annotation at place 0 of the list: id must be given"),
         ("categories", "name", "category 9: name must be given"),
     ],
 )
@@ -161,6 +159,31 @@ def test_repeated_ids_are_named(coco_folder: CocoFolder, section: str) -> None:
     assert f"{first}: id must be unique, got {first} again" in error_of(coco_folder)
 
 
+def test_texts_as_ids_are_numbered_in_their_order_and_restored_in_what_is_found(coco_folder: CocoFolder) -> None:
+    text_of = {3: "right", 7: "left", 9: "D", 2: "C"}
+    for section, keys in (("images", ["id"]), ("categories", ["id"]), ("annotations", ["image_id", "category_id"])):
+        for entry in coco_folder.content[section]:
+            entry.update({key: text_of[entry[key]] for key in keys})
+    dataset = read_coco(*coco_folder.write())
+    assert dataset.classes == ("cat", "dog")
+    assert [(record.file, record.image_id, record.labels.tolist()) for record in dataset.records] == [
+        ("a.png", 2, [2]),
+        ("b.png", 1, []),
+    ]
+    found = [{"image_id": 2, "category_id": dataset.category_ids[1], "bbox": [1, 2, 3, 4], "score": 0.5}]
+    assert dataset.file_ids.restored(found) == [{**found[0], "image_id": "right", "category_id": "D"}]
+
+
+def test_a_size_that_is_not_stated_is_the_image_files(
+    coco_folder: CocoFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    coco_folder.content["images"][0] |= {"width": None}
+    del coco_folder.content["images"][1]["height"]
+    dataset = read_coco(*coco_folder.write())
+    assert dataset.records.sizes.tolist() == [[40, 30], [20, 50]]
+    assert "2 of 2 images without width or height, taken from the image files: a.png, b.png" in caplog.messages[0]
+
+
 def test_repeated_category_names_are_an_error(coco_folder: CocoFolder) -> None:
     coco_folder.content["categories"][1]["name"] = "dog"
     assert "name must be unique, got 'dog' again" in error_of(coco_folder)
@@ -169,7 +192,7 @@ def test_repeated_category_names_are_an_error(coco_folder: CocoFolder) -> None:
 @pytest.mark.parametrize("section", ["images", "categories"])
 def test_an_empty_list_of_images_or_categories_is_an_error(coco_folder: CocoFolder, section: str) -> None:
     coco_folder.content[section] = []
-    assert f"{section} must" in error_of(coco_folder)
+    assert f"{section}: must" in error_of(coco_folder)
 
 
 def test_a_file_without_the_coco_lists_is_an_error(coco_folder: CocoFolder) -> None:

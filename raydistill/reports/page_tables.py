@@ -1,12 +1,11 @@
-"""Tables of the page: sortable, every text escaped."""
+"""Tables of the page, as texts for ``page_tables.html``."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 
@@ -18,11 +17,23 @@ from raydistill.reports.summary import GAIN_BY_CLASS
 from raydistill.reports.trials import SCORES, SIZES, TEST
 
 Style = Literal["text", "score", "gain", "number", "share"]
+RowKind = Literal["control", "best", ""]
 _LONG = 40  # letters; a longer text is broken into lines
 MOST_ROWS = 500
 """Of points and of trials, the controls apart: a browser sorts thousands of rows for seconds, and nobody reads them."""
 _CONTROLS = ("baseline", "constant", "teacher")
 _DETAILS = {"best_epoch": "best epoch", "epochs": "epochs", "seconds": "seconds"}
+
+
+class Cell(NamedTuple):
+    """One value as it is shown."""
+
+    text: str
+    number: str = ""  # what it is sorted by; empty: the text
+    spread: str = ""
+    is_long: bool = False
+    is_good: bool = False
+    is_bad: bool = False
 
 
 @dataclass(frozen=True)
@@ -34,10 +45,44 @@ class Column:
     values: Sequence[Any]
     spreads: Sequence[float] | None = None  # shown as ± behind the value
 
+    def cell(self, row: int) -> Cell:
+        """Return one of the cells."""
+        value = self.values[row]
+        if self.style == "text":
+            text = str(value)
+            return Cell(text, is_long=len(text) > _LONG)
+        if pd.isna(value):
+            return Cell("-", "NaN")
+        number = float(value)
+        spread = self.spreads[row] if self.spreads is not None else math.nan
+        is_coloured = self.style == "gain" and abs(number) >= 0.0005
+        return Cell(
+            _number(number, self.style),
+            f"{number:.9g}",
+            "" if math.isnan(spread) else _number(spread, "score" if self.style == "gain" else self.style),
+            is_good=is_coloured and number > 0,
+            is_bad=is_coloured and number < 0,
+        )
 
-def points(report: Report) -> str:
+
+@dataclass(frozen=True)
+class Table:
+    """What the page shows of ``number`` rows: the best of them where there are very many."""
+
+    label: str
+    columns: Sequence[Column]
+    kinds: Sequence[RowKind]  # of the rows
+    number: int
+
+    def rows(self) -> Iterator[tuple[RowKind, list[Cell]]]:
+        """Yield the rows that are shown, made one after the other: there are tens of thousands of cells."""
+        for at, kind in enumerate(self.kinds):
+            yield kind, [column.cell(at) for column in self.columns]
+
+
+def points(report: Report) -> Table:
     """Return the summary: points of a sweep, or stages of runs; the best of very many."""
-    table, metric = best_rows(report, report.summary, "mean"), _style(report)
+    table, metric = _best_rows(report, report.summary, "mean"), _style(report)
     rows = [row for _, row in table.iterrows()]
     columns = [
         Column("point" if report.kind == "sweep" else "stage", "text", [point_name(report, row) for row in rows])
@@ -68,12 +113,13 @@ def points(report: Report) -> str:
     columns.append(Column("epochs", "number", list(table["epochs"])))
     states = [state(row) for row in rows]
     columns += [Column("not finished", "text", states)] if any(states) else []
-    return html(columns, [_row_class(report, row) for row in rows], "Points")
+    label = "Points" if report.kind == "sweep" else "Stages"
+    return Table(label, columns, _kinds(report, table), len(report.summary))
 
 
-def trials(report: Report) -> str:
+def trials(report: Report) -> Table:
     """Return every trial with its scores; the best of very many."""
-    table = best_rows(report, report.trials, report.metric)
+    table = _best_rows(report, report.trials, report.metric)
     columns = [Column("trial", "text", list(table["trial"]))]
     columns.append(Column(report.part, "text", [LABELS[name] for name in table[report.part]]))
     columns += [Column(name, "number", list(table[name])) for name in ("point", "seed") if name in table]
@@ -89,17 +135,17 @@ def trials(report: Report) -> str:
     columns += [Column(title, "number", list(table[name])) for name, title in _DETAILS.items()]
     if table["reason"].any():
         columns.append(Column("reason", "text", [one_line(reason) for reason in table["reason"]]))
-    return html(columns, [_row_class(report, row) for _, row in table.iterrows()], "Trials")
+    return Table("Trials", columns, _kinds(report, table), len(report.trials))
 
 
-def best_rows(report: Report, table: pd.DataFrame, score: str) -> pd.DataFrame:
+def _best_rows(report: Report, table: pd.DataFrame, score: str) -> pd.DataFrame:
     """Return the rows that the page shows, in their order: the controls, and those of the best of the others."""
     others = table.loc[~table[report.part].isin(_CONTROLS), score]
     ranked = others.sort_values(ascending=report.mode == "min", kind="stable").index
     return table.drop(index=ranked[MOST_ROWS:])
 
 
-def effects(report: Report) -> str:
+def effects(report: Report) -> Table:
     """Return score by setting and value."""
     table, metric = report.effects, _style(report)
     columns = [
@@ -114,53 +160,16 @@ def effects(report: Report) -> str:
         columns.append(Column("stopped, %", "share", list(table["stopped"])))
     if table["importance"].notna().any():
         columns.append(Column("importance, %", "share", list(table["importance"])))
-    return html(columns, [""] * len(table), "Settings")
+    return Table("Settings", columns, [""] * len(table), len(table))
 
 
-def classes(row: pd.Series[Any]) -> str:
-    """Return the gains of one point over the baseline, by class; nothing when no class was scored."""
-    gains = {name.removeprefix(GAIN_BY_CLASS): row[name] for name in row.index if name.startswith(GAIN_BY_CLASS)}
-    gains = {name: gain for name, gain in gains.items() if pd.notna(gain)}
-    if not gains:
-        return ""
+def classes(row: pd.Series[Any] | None) -> Table:
+    """Return the gains of one point over the baseline, by class; no rows when no class was scored."""
+    scored = {} if row is None else {name: row[name] for name in row.index if name.startswith(GAIN_BY_CLASS)}
+    gains = {name.removeprefix(GAIN_BY_CLASS): gain for name, gain in scored.items() if pd.notna(gain)}
     gains = dict(sorted(gains.items(), key=lambda item: -item[1]))
     columns = [Column("class", "text", list(gains)), Column("gain in AP", "gain", list(gains.values()))]
-    return html(columns, [""] * len(gains), "Gain by class")
-
-
-def html(columns: Sequence[Column], row_classes: Sequence[str], label: str) -> str:
-    """Return a table in a box that scrolls sideways, with a button in every header."""
-    heads = "".join(
-        f'<th scope="col"{"" if column.style == "text" else " class=number"}>'
-        f'<button type="button">{escape(column.title) or "&nbsp;"}</button></th>'
-        for column in columns
-    )
-    rows = []
-    for at, row_class in enumerate(row_classes):
-        cells = "".join(_cell(column, at) for column in columns)
-        rows.append(f"<tr{f' class={row_class}' if row_class else ''}>{cells}</tr>")
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label)}"><table><thead><tr>{heads}</tr>'
-        f"</thead><tbody>\n{chr(10).join(rows)}\n</tbody></table></div>"
-    )
-
-
-def _cell(column: Column, at: int) -> str:
-    value = column.values[at]
-    if column.style == "text":
-        wide = " class=long" if len(str(value)) > _LONG else ""
-        return f"<td{wide}>{escape(str(value))}</td>"
-    if pd.isna(value):
-        return '<td class="number" data-value="NaN">-</td>'
-    number = float(value)
-    shown = _number(number, column.style)
-    spread = column.spreads[at] if column.spreads is not None else math.nan
-    if not math.isnan(spread):
-        shown += f' <span class="faint">± {_number(spread, "score" if column.style == "gain" else column.style)}</span>'
-    colour = ""
-    if column.style == "gain" and abs(number) >= 0.0005:
-        colour = " good" if number > 0 else " bad"
-    return f'<td class="number{colour}" data-value="{number:.9g}">{shown}</td>'
+    return Table("Gain by class over the student alone", columns, [""] * len(gains), len(gains))
 
 
 def _number(value: float, style: Style) -> str:
@@ -191,9 +200,15 @@ def _gain_style(report: Report) -> Style:
     return "gain" if is_score(report.metric) else "number"
 
 
-def _row_class(report: Report, row: pd.Series[Any]) -> str:
-    if row[report.part] in _CONTROLS:
-        return "control"
-    if report.best is None or row["point"] != report.best.row["point"]:
-        return ""
-    return "best" if row.get("sweep") == report.best.row.get("sweep") else ""
+def _kinds(report: Report, table: pd.DataFrame) -> list[RowKind]:
+    """Return which rows are controls, and which belong to the best point."""
+    controls = table[report.part].isin(_CONTROLS)
+    best = pd.Series(False, index=table.index)
+    if report.best is not None:
+        best = table["point"] == report.best.row["point"]
+        if "sweep" in table:
+            best &= table["sweep"] == report.best.row["sweep"]
+    return [
+        "control" if is_control else "best" if is_best else ""
+        for is_control, is_best in zip(controls, best, strict=True)
+    ]

@@ -55,7 +55,7 @@ def test_the_page_shows_the_best_and_the_controls_and_says_where_the_others_are(
     text = page(big, {}, has_recipe=False)
     points, trials = text.partition("<h2>Settings</h2>")[0], text.partition("<details>")[2]
     for part, file in ((points, "summary.csv"), (trials, "trials.csv")):
-        assert part.count("<tr class=control>") == 1
+        assert part.count('<tr class="control">') == 1
         assert part.count("<tr") == MOST_ROWS + 2  # and the head
         assert f'{POINTS - MOST_ROWS} more, none of them better, in <a href="{file}">' in part
     assert "p1199-seed0" in trials

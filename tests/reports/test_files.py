@@ -47,9 +47,7 @@ def test_pictures_are_png_files_with_something_on_them(written: Path, name: str)
 def test_the_page_escapes_what_users_wrote(written: Path) -> None:
     page = (written / "report.html").read_text()
     assert page.count("<script>") == 1  # its own
-    assert (
-        page.count("$\\frac$ &lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt; &amp;") >= 3
-    )  # reason, setting, effect
+    assert page.count("$\\frac$ &lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; &amp;") >= 3  # reason, setting, effect
     assert "<b>s&s" not in page
     assert "\x1b" not in page
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+import time
 from dataclasses import dataclass, field
-from typing import Any, TextIO
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING, TextIO
 
 from raydistill.runs.events import EpochDone, Evaluating, Event, StageStarted, StepDone
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
 
 _SHORT = {
     "total": "loss",
@@ -18,6 +21,8 @@ _SHORT = {
     "weighted/regression": "box",
     "weighted/rpn": "rpn",
 }
+_SECONDS_BETWEEN_STEPS = 0.1  # drawing takes some milliseconds
+_SECONDS_OF_SPEED = 600.0  # the time left is estimated from so many, evaluations among them
 
 
 @dataclass
@@ -25,7 +30,7 @@ class Display:
     """Shows events on ``stream``; call it with each of them."""
 
     stream: TextIO = field(default_factory=lambda: sys.stderr)
-    _bar: tqdm[Any] | None = None
+    _bar: _Bar | None = None
     _steps_per_epoch: int = 1
 
     def __call__(self, event: Event) -> None:
@@ -54,31 +59,24 @@ class Display:
         if event.first_step:
             resumed = f", going on in epoch {event.first_epoch + 1} after step {event.first_step}"
         self._line(f"{event.stage}: {event.epochs} epochs of {event.steps_per_epoch} steps{resumed}")
-        if self.stream.isatty():
-            self._bar = tqdm(
-                total=event.epochs * event.steps_per_epoch,
-                initial=event.first_epoch * event.steps_per_epoch + event.first_step,
-                desc=event.stage,
-                unit="step",
-                file=self.stream,
-                dynamic_ncols=True,
-                leave=False,
-            )
+        console = terminal(self.stream)
+        if console is not None:
+            done = event.first_epoch * event.steps_per_epoch + event.first_step
+            self._bar = _Bar(console, event.stage, event.epochs * event.steps_per_epoch, done)
 
     def _step(self, event: StepDone) -> None:
         if self._bar is not None:
             done = (event.epoch - 1) * self._steps_per_epoch + event.step
-            self._bar.set_postfix_str(f"{_losses(event.losses)}, {event.images_per_second:.1f} images/s", refresh=False)
-            self._bar.update(done - self._bar.n)
+            self._bar.show_step(f"{_losses(event.losses)}, {event.images_per_second:.1f} images/s", done)
 
     def _evaluating(self, event: Evaluating) -> None:
         if self._bar is not None:
             what = "scoring" if event.done == event.total else f"evaluating image {event.done} of {event.total}"
-            self._bar.set_postfix_str(what)
+            self._bar.show(what)
 
     def _epoch(self, event: EpochDone) -> None:
         if self._bar is not None:
-            self._bar.update(event.epoch * self._steps_per_epoch - self._bar.n)
+            self._bar.show("", event.epoch * self._steps_per_epoch)
         losses = {name.removeprefix("train/"): value for name, value in event.metrics.items()}
         parts = [f"{event.stage} epoch {event.epoch}/{event.epochs}", _losses(losses)]
         if "train/images_per_second" in event.metrics:
@@ -92,10 +90,74 @@ class Display:
 
     def _line(self, text: str) -> None:
         if self._bar is not None:
-            self._bar.write(text, file=self.stream)
+            print_above(self._bar.console, text)
         else:
             self.stream.write(text + "\n")
             self.stream.flush()
+
+
+def terminal(stream: TextIO) -> Console | None:
+    """Return the console of a terminal that can draw a line anew; None for a pipe, a file, a dumb terminal."""
+    if not stream.isatty():  # asked first: FORCE_COLOR makes rich take a pipe for a terminal
+        return None
+    from rich.console import Console
+
+    console = Console(file=stream, markup=False, emoji=False, highlight=False)
+    return console if console.is_terminal and not console.is_dumb_terminal else None
+
+
+def print_above(console: Console, text: str) -> None:
+    """Write a line above what is drawn, as it is; the terminal breaks it where it is long."""
+    console.print(text, soft_wrap=True)
+
+
+class _Bar:
+    """A bar over all steps of a stage, drawn anew with each event: about once a second.
+
+    No thread draws it. One could hold rich's lock, or stderr, at the moment in which a loader process is forked.
+    """
+
+    def __init__(self, console: Console, stage: str, total: int, done: int) -> None:
+        from rich import progress
+        from rich.table import Column
+
+        self.console = console
+        self._next_step = 0.0
+        if console.width >= 60:
+            columns: list[str | progress.ProgressColumn] = ["{task.description}", progress.BarColumn(20)]
+        else:  # what tells more than a bar keeps its place
+            columns = ["{task.description}"]
+        columns += [
+            progress.MofNCompleteColumn(),
+            progress.TimeRemainingColumn(compact=True),
+            progress.TextColumn(
+                "{task.fields[what]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)
+            ),
+        ]
+        self._progress: Progress = progress.Progress(
+            *columns,
+            console=console,
+            auto_refresh=False,
+            transient=True,
+            expand=True,
+            speed_estimate_period=_SECONDS_OF_SPEED,
+        )
+        self._task: TaskID = self._progress.add_task(stage, total=total, completed=done, what="")
+        self._progress.start()
+
+    def show_step(self, what: str, done: int) -> None:
+        """Show a step, unless one was drawn just now."""
+        if time.monotonic() >= self._next_step:
+            self._next_step = time.monotonic() + _SECONDS_BETWEEN_STEPS
+            self.show(what, done)
+
+    def show(self, what: str, done: int | None = None) -> None:
+        """Show ``what`` behind the bar, and ``done`` steps; the same number as before when there is none."""
+        self._progress.update(self._task, completed=done, what=what, refresh=True)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._progress.stop()
 
 
 def _losses(losses: dict[str, float]) -> str:

@@ -9,17 +9,16 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import Literal, TextIO
-
-from rich.console import Console
-from rich.live import Live
-from rich.markup import escape
-from rich.table import Table
+from typing import TYPE_CHECKING, Literal, TextIO
 
 from raydistill.runs.events import EpochDone, Event, Note, StageStarted, StepDone, TrialEvent
-from raydistill.runs.progress import Display
+from raydistill.runs.progress import Display, print_above, terminal
 from raydistill.sweeps.directory import TrialRecord
 from raydistill.sweeps.file import point_text
+
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.table import Table
 
 _BEST_SHOWN, _RUNNING_SHOWN = 8, 16  # a cluster runs more than a terminal has lines
 _REFRESHES_PER_SECOND = 2
@@ -72,8 +71,9 @@ class SweepDisplay:
         with self._lock:
             self._running[record.name] = _Running(record)
         self.before.close()
-        if self._live is None and self.stream.isatty():
-            console = Console(file=self.stream)
+        if self._live is None and (console := terminal(self.stream)) is not None:
+            from rich.live import Live
+
             self._live = Live(
                 console=console, get_renderable=self._table, refresh_per_second=_REFRESHES_PER_SECOND, transient=True
             )
@@ -100,7 +100,7 @@ class SweepDisplay:
         """Write a line above the table, without our lock: rich holds its own while it asks for the table."""
         live = self._live
         if live is not None:
-            live.console.print(text, markup=False, highlight=False)
+            print_above(live.console, text)
         else:
             self.stream.write(text + "\n")
             self.stream.flush()
@@ -119,6 +119,9 @@ class SweepDisplay:
 
     def _table(self) -> Table:
         """Return the running trials and the best of those that ended."""
+        from rich.markup import escape
+        from rich.table import Table
+
         with self._lock:
             minutes = (time.monotonic() - self._started) / 60
             counts = f"{len(self._ended)} of {self.total} trials ended, {len(self._running)} running"

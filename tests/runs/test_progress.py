@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
+import sys
+import threading
 
 import pytest
 
@@ -27,6 +30,12 @@ EVENTS: list[Event] = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("TERM", "xterm")
+
+
 class _Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
@@ -38,6 +47,11 @@ def _shown(stream: io.StringIO, events: list[Event]) -> str:
         display(event)
     display.close()
     return stream.getvalue()
+
+
+def _plain(text: str) -> str:
+    """Return a text without control codes."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
 
 
 def test_a_pipe_gets_one_line_per_epoch() -> None:
@@ -66,8 +80,60 @@ def test_an_epoch_without_evaluation_shows_no_score() -> None:
 def test_a_terminal_gets_a_bar_with_losses_and_speed() -> None:
     text = _shown(_Terminal(), EVENTS)
     assert "\r" in text
-    assert "20/20" in text or "10/20" in text
-    assert "loss 1.750 detection 1.000, 20.0 images/s" in text
+    assert re.search(r"baseline ━+\S* +5/20 .*loss 1.750 detection 1.000, 20.0 images/s", _plain(text))
+
+
+def test_a_narrow_terminal_gets_one_line_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    drawn = [line for line in re.split(r"[\r\n]", _plain(_shown(_Terminal(), EVENTS[1:3]))) if "5/20" in line]
+    assert drawn and all(len(line) <= 40 for line in drawn)
+    assert all("loss" in line for line in drawn)
+
+
+def test_a_terminal_that_cannot_draw_anew_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    assert _shown(_Terminal(), EVENTS) == _shown(io.StringIO(), EVENTS)
+
+
+def test_a_pipe_gets_lines_even_where_colours_are_forced(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = _shown(io.StringIO(), EVENTS)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert _shown(io.StringIO(), EVENTS) == expected
+
+
+def test_no_colours_where_none_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert re.search(r"\x1b\[[0-9;]*3[0-9][0-9;]*m", _shown(_Terminal(), EVENTS))
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not re.search(r"\x1b\[[0-9;]*3[0-9][0-9;]*m", _shown(_Terminal(), EVENTS))
+
+
+def test_a_bar_starts_no_thread() -> None:
+    before = threading.active_count()
+    display = Display(_Terminal())
+    display(EVENTS[1])
+    assert threading.active_count() == before
+    display.close()
+
+
+def test_a_note_on_a_terminal_stays_as_it_was_written() -> None:
+    text = "data: [red]no[/red] :x: " + "long/" * 40
+    assert f"\x1b[2K{text}\n" in _shown(_Terminal(), [EVENTS[1], Note(text)])
+
+
+def test_what_others_write_meanwhile_stands_above_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = _Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    display = Display(stream)
+    display(EVENTS[1])
+    sys.stderr.write("a warning of torch\n")
+    display.close()
+    assert sys.stderr is stream
+    assert "\x1b[2Ka warning of torch\n" in stream.getvalue()
+
+
+def test_a_closed_bar_leaves_the_cursor_where_it_is_seen() -> None:
+    text = _shown(_Terminal(), EVENTS[1:3])
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
 
 
 def test_a_terminal_shows_how_far_an_evaluation_is() -> None:
@@ -97,7 +163,7 @@ def test_a_resumed_stage_says_where_it_goes_on() -> None:
 
 
 def test_a_resumed_bar_begins_where_the_run_stopped() -> None:
-    assert "30/50" in _shown(_Terminal(), [StageStarted("teacher", 5, 10, 3)])
+    assert "30/50" in _plain(_shown(_Terminal(), [StageStarted("teacher", 5, 10, 3)]))
 
 
 def test_epochs_that_are_trained_again_after_a_lost_worker_do_not_break_the_bar() -> None:

@@ -206,7 +206,7 @@ def test_closing_twice_is_once(terminal: SweepDisplay) -> None:
 
 # Several threads ------------------------------------------------------------------------------------------------------
 def _from_two_threads(display: SweepDisplay) -> list[threading.Thread]:
-    """Let one thread begin and end trials while another shows what they say, as on Ray; wait some seconds."""
+    """Let one thread begin and end trials while another shows what they say, as on Ray; wait for both, a minute at most."""
 
     def begin_and_end() -> None:
         for number in range(100):
@@ -223,7 +223,7 @@ def _from_two_threads(display: SweepDisplay) -> list[threading.Thread]:
     threads = [threading.Thread(target=work, daemon=True) for work in (begin_and_end, say)]
     for thread in threads:
         thread.start()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     for thread in threads:
         thread.join(max(0, deadline - time.monotonic()))
     return threads

@@ -140,6 +140,7 @@ class _Bar:
             auto_refresh=False,
             transient=True,
             expand=True,
+            redirect_stdout=False,  # it may be a file
             speed_estimate_period=_SECONDS_OF_SPEED,
         )
         self._task: TaskID = self._progress.add_task(stage, total=total, completed=done, what="")

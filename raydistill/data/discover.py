@@ -9,9 +9,9 @@ from typing import Literal
 from raydistill.config.sections import Downloads
 from raydistill.data.build import AS_USUAL, _system_errors_in_words, _warn_if_too_large
 from raydistill.data.checks import listed
-from raydistill.data.coco_file import CocoFile, read_coco_file
 from raydistill.data.dataset import DetectionDataset
 from raydistill.data.formats.coco import dataset_from
+from raydistill.data.formats.coco_file import CocoFile, read_coco_file
 from raydistill.data.formats.voc import read_voc
 from raydistill.errors import UserError
 from raydistill.storage.remote_path import Place, place_at

@@ -9,8 +9,16 @@ from typing import Any
 
 from raydistill.config.data import OnBadImage
 from raydistill.data.checks import clip_box, warn_sizes_taken, warn_skipped
-from raydistill.data.coco_file import CocoAnnotation, CocoFile, CocoImage, Id, described, in_order, read_coco_file
 from raydistill.data.dataset import AnnotatedImage, AnnotatedObject, DetectionDataset, FileIds, Records
+from raydistill.data.formats.coco_file import (
+    CocoAnnotation,
+    CocoFile,
+    CocoImage,
+    Id,
+    described,
+    in_order,
+    read_coco_file,
+)
 from raydistill.data.formats.json_text import shown, without_collections
 from raydistill.data.image_folder import Header, ImageFolder, read_headers
 from raydistill.errors import UserError

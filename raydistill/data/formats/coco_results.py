@@ -7,7 +7,7 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from raydistill.data.checks import raise_problems
-from raydistill.data.coco_file import Box, Entries, Id, Number, read_coco_file
+from raydistill.data.formats.coco_file import Box, Entries, Id, Number, read_coco_file
 from raydistill.data.formats.json_text import read_json, shown, without_collections
 from raydistill.errors import UserError
 from raydistill.storage.remote_path import Place

@@ -13,9 +13,8 @@ from raydistill.data.build import build_datasets, build_splits
 from raydistill.data.dataset import DetectionDataset
 from raydistill.data.discover import open_dataset
 from raydistill.errors import UserError
-
-from .conftest import CocoFolder
-from .test_voc import SIZE, thing, write_image
+from tests.data.conftest import CocoFolder
+from tests.data.formats.test_voc import SIZE, thing, write_image
 
 
 def config_with(**data: Any) -> Config:

@@ -28,11 +28,10 @@ from raydistill.errors import UserError
 from raydistill.storage import files, retry
 from raydistill.storage.remote_path import RemotePath
 from raydistill.storage.store import Store, store
+from tests.data.conftest import CocoFolder
+from tests.data.formats.test_voc import SIZE, thing, write_image
 from tests.object_store import BUCKET, S3Server, s3_server
 from tests.store_proxy import Proxy, proxy_of
-
-from .conftest import CocoFolder
-from .test_voc import SIZE, thing, write_image
 
 
 @pytest.fixture(scope="module")

@@ -206,7 +206,7 @@ def test_closing_twice_is_once(terminal: SweepDisplay) -> None:
 
 # Several threads ------------------------------------------------------------------------------------------------------
 def _from_two_threads(display: SweepDisplay) -> list[threading.Thread]:
-    """Let one thread begin and end trials while another shows what they say, as on Ray; wait for both, a minute at most."""
+    """Let one thread begin and end trials while another shows what they say, as on Ray; wait for both, a minute."""
 
     def begin_and_end() -> None:
         for number in range(100):

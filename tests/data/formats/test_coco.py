@@ -10,8 +10,7 @@ from PIL import ExifTags, Image
 
 from raydistill.data.formats.coco import read_coco
 from raydistill.errors import UserError
-
-from .conftest import CocoFolder
+from tests.data.conftest import CocoFolder
 
 
 def error_of(folder: CocoFolder) -> str:

@@ -13,8 +13,7 @@ import pytest
 from raydistill.data.formats.coco import read_coco
 from raydistill.data.formats.coco_results import read_ground_truth
 from raydistill.errors import UserError
-
-from .conftest import CocoFolder
+from tests.data.conftest import CocoFolder
 
 Change = Callable[[dict[str, Any]], Any]
 

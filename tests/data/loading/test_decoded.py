@@ -30,8 +30,7 @@ from raydistill.data.loading.decoded import cached, for_training, stored_sizes
 from raydistill.data.loading.loaders import TrainingLoader
 from raydistill.errors import UserError
 from raydistill.structures import Target
-
-from .conftest import CocoFolder
+from tests.data.conftest import CocoFolder
 
 SIZES = [(60, 40), (41, 63), (20, 12), (90, 30)]  # the third is smaller than the training size
 SMALL = Input(min_size=24, max_size=36)

@@ -41,7 +41,7 @@ def test_that_every_file_of_the_folder_is_here() -> None:
 
 def test_that_the_image_copies_what_is_there() -> None:
     sources = [source for line in _instructions("COPY") for source in line.split()[1:-1]]
-    assert sources == ["pyproject.toml", "README.md", "raydistill", "tune_configs"]
+    assert sources == ["pyproject.toml", "setup.py", "README.md", "LICENSE", "raydistill", "tune_configs"]
     for source in sources:
         assert (REPOSITORY / source).exists()
         assert f"\n!{source}\n" in FILES["Dockerfile.dockerignore"], "the context holds it"
@@ -116,7 +116,7 @@ def test_that_the_runtime_environment_is_rays_and_installs_the_working_directory
     assert set(content) == {"pip", "env_vars"}
 
 
-UPLOADED = {"README.md", "pyproject.toml", "raydistill", "tune_configs", "cluster", ".rayignore"}
+UPLOADED = {"README.md", "LICENSE", "pyproject.toml", "setup.py", "raydistill", "tune_configs", "cluster", ".rayignore"}
 
 
 def test_that_a_job_uploads_the_project_and_no_results(tmp_path: Path) -> None:

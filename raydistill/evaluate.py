@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from raydistill import VERSION
 from raydistill.errors import UserError
 from raydistill.runs.directory import RunDirectory
 from raydistill.storage.mirror import fetched, folder, named, place_of
@@ -192,6 +193,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--download-gb", type=float, default=50, metavar="N", help="as downloads.max_gb (default: 50)")
     parser.add_argument("--batch-size", type=int, default=4, metavar="N")
     parser.add_argument("--num-workers", type=int, default=2, metavar="N", help="loader processes")
+    parser.add_argument("--version", action="version", version=VERSION)
     return parser
 
 

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from raydistill import VERSION
 from raydistill.errors import UserError
 from raydistill.storage.mirror import named
 
@@ -42,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         "--output", metavar="DIR", help="where the report goes (default: DIR/report; needed with several directories)"
     )
     parser.add_argument("--no-pictures", action="store_true", help="tables and page only")
+    parser.add_argument("--version", action="version", version=VERSION)
     return parser
 
 

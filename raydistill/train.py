@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from raydistill import VERSION
 from raydistill.config import RECIPES, Config, dump, load_config
 from raydistill.errors import UserError
 from raydistill.runs.stopping import Stop, Stopped, stoppable
@@ -112,11 +113,15 @@ def _parser() -> argparse.ArgumentParser:
         description="Train a teacher, a student alone and a distilled student, and compare them. Repeating the command "
         "goes on where it stopped.",
     )
-    parser.add_argument("recipe", help=f"one of {', '.join(RECIPES)}, or a YAML file")
+    parser.add_argument(
+        "recipe",
+        help=f"one of {', '.join(RECIPES)}, or a YAML file; a file here that is called like one of them: ./NAME",
+    )
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings to change")
     parser.add_argument("--local", action="store_true", help="run in this process, without Ray")
     parser.add_argument("--output", metavar="DIR", help="where the results go (default: runs/RECIPE)")
     parser.add_argument("--print-config", action="store_true", help="print every setting and stop")
+    parser.add_argument("--version", action="version", version=VERSION)
     return parser
 
 

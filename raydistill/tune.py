@@ -9,6 +9,8 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from raydistill import VERSION
+from raydistill.config import SWEEPS
 from raydistill.errors import UserError, one_error
 from raydistill.runs.stopping import Stop, Stopped, stoppable
 from raydistill.storage import mirror
@@ -156,13 +158,16 @@ def _parser() -> argparse.ArgumentParser:
         description="Search decay schedules and loss weights: one teacher, two controls, a student per point and seed. "
         "Repeating the command goes on where it stopped.",
     )
-    parser.add_argument("sweep", help="a sweep file, such as tune_configs/quickstart.yaml")
+    parser.add_argument(
+        "sweep", help=f"one of {', '.join(SWEEPS)}, or a YAML file; a file here that is called like one of them: ./NAME"
+    )
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="keys of the sweep (seeds=1), or settings of its base"
     )
     parser.add_argument("--local", action="store_true", help="run the trials one by one in this process, without Ray")
     parser.add_argument("--output", metavar="DIR", help="where the results go (default: runs/tune/SWEEP)")
     parser.add_argument("--print-plan", action="store_true", help="check the sweep, print its points and stop")
+    parser.add_argument("--version", action="version", version=VERSION)
     return parser
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import shutil
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -39,13 +38,13 @@ TINY_NETS = [
     for setting in ("box_batch_size_per_image=16", "rpn_post_nms_top_n_train=50", "box_score_thresh=0.05")
 ]
 SMALLER = {
-    "quickstart": ["data.num_train=4", "data.num_val=2", "teacher.epochs=1"],
-    "tune_configs/quickstart.yaml": [
+    "train quickstart": ["data.num_train=4", "data.num_val=2", "teacher.epochs=1"],
+    "tune quickstart": [
         *("data.num_train=4", "data.num_val=2", "teacher.epochs=1", "seeds=1", "evaluation.every=1"),
         "space={decay.shape: {grid: [linear]}}",
     ],
-    "finetune": TINY_NETS,
-    "voc_r101_r50": [*TINY_NETS, "teacher.backbone=resnet18", "student.backbone=resnet18"],
+    "train finetune": TINY_NETS,
+    "train voc_r101_r50": [*TINY_NETS, "teacher.backbone=resnet18", "student.backbone=resnet18"],
 }
 
 
@@ -77,7 +76,7 @@ def test_that_every_command_of_the_readme_does_what_it_says(world, monkeypatch):
     for command in [INSTALLS[0].split("&&")[-1].strip(), *COMMANDS]:
         _, _, module, *arguments = shlex.split(command)
         verb = module.removeprefix("raydistill.")
-        small = [*TINY, *SMALLER[arguments[0]]] if verb in ("train", "tune") else []
+        small = [*TINY, *SMALLER[f"{verb} {arguments[0]}"]] if verb in ("train", "tune") else []
         assert mains[verb]([*arguments, *small]) == 0, command
     assert (world / "runs/quickstart/comparison.csv").is_file()
     assert (world / "runs/voc_r101_r50/distilled/best.pt").is_file()
@@ -114,8 +113,7 @@ def test_that_the_sweep_file_of_the_readme_is_one(tmp_path):
 
 @pytest.fixture
 def world(tmp_path):
-    """A clone's sweeps, ``path/to/data``, ``path/to/VOC2012``, two COCO files, torchvision's files in a torch hub."""
-    shutil.copytree(REPOSITORY / "tune_configs", tmp_path / "tune_configs")
+    """``path/to/data``, ``path/to/VOC2012``, two COCO files, torchvision's files in a torch hub."""
     _make_coco(tmp_path / "path/to/data")
     _make_voc(tmp_path / "path/to/VOC2012")
     annotations = json.loads((tmp_path / "path/to/data/annotations/val.json").read_text())

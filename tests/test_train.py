@@ -1,4 +1,4 @@
-"""``python -m raydistill.train`` and ``python -m raydistill``, up to the door of Ray."""
+"""``python -m raydistill.train``, up to the door of Ray."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import pytest
 import torch
 import yaml
 
-from raydistill import __main__
 from raydistill.config import RECIPES
 from raydistill.errors import UserError
 from raydistill.runs.directory import RunDirectory
@@ -39,9 +38,8 @@ def test_help_answers_in_a_second_and_names_the_recipes() -> None:
     assert min(times) < 1
 
 
-@pytest.mark.parametrize("module", ["raydistill.train", "raydistill.__main__"])
-def test_the_command_line_needs_neither_torch_nor_ray(module: str) -> None:
-    code = f"import sys, {module}; print([name for name in ('torch', 'ray', 'pandas') if name in sys.modules])"
+def test_the_command_line_needs_neither_torch_nor_ray() -> None:
+    code = "import sys, raydistill.train; print([name for name in ('torch', 'ray', 'pandas') if name in sys.modules])"
     assert run_python("-c", code).stdout == "[]\n"
 
 
@@ -226,37 +224,3 @@ def test_a_killed_process_goes_on_where_it_stopped(
     assert "teacher: finished before, not trained again" in capsys.readouterr().err
     for stage in ("teacher", "baseline", "distilled"):
         assert [line["epoch"] for line in metrics_of(RunDirectory(tmp_path / stage))] == [1]
-
-
-# The console command --------------------------------------------------------------------------------------------------
-def test_the_package_lists_its_verbs() -> None:
-    asked, bare = run_python("-m", "raydistill", "--help"), run_python("-m", "raydistill")
-    assert (asked.returncode, bare.returncode) == (0, 2)
-    for verb in __main__.VERBS:
-        assert f"  {verb}" in asked.stdout
-        assert f"  {verb}" in bare.stderr
-
-
-@pytest.mark.parametrize("verb", __main__.VERBS)
-def test_every_verb_is_a_module_with_help(
-    verb: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sys.argv", ["raydistill", verb, "--help"])
-    with pytest.raises(SystemExit) as caught:
-        __main__.main()
-    assert caught.value.code == 0
-    assert f"raydistill.{verb}" in capsys.readouterr().out
-
-
-def test_the_exit_code_of_the_verb_is_that_of_the_command(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sys.argv", ["raydistill", "train", "nowhere"])
-    assert __main__.main() == 2
-    assert "nowhere" in capsys.readouterr().err
-
-
-def test_an_unknown_verb_is_refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.argv", ["raydistill", "dance"])
-    assert __main__.main() == 2
-    assert "usage: raydistill VERB" in capsys.readouterr().err

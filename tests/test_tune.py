@@ -320,7 +320,7 @@ def test_a_mistyped_key_ends_with_a_hint(tmp_path: Path, capsys: pytest.CaptureF
 
 def test_a_mistyped_file_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path / "nowhere.yaml")]) == 2
-    assert f"{tmp_path / 'nowhere.yaml'}: must be a sweep file (YAML), got none" in capsys.readouterr().err
+    assert f"{tmp_path / 'nowhere.yaml'}: must be a sweep or a YAML file, got neither" in capsys.readouterr().err
 
 
 # Options --------------------------------------------------------------------------------------------------------------

@@ -5,18 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from raydistill.config import RECIPES
+from raydistill.config import RECIPES, SWEEPS
 from raydistill.sweeps.file import LoadedSweep, controls, dump_sweep, load_sweep, trial_config
 
 FOLDER = Path(__file__).resolve().parents[1] / "tune_configs"
-SWEEPS = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 SIZE = re.compile(r"^# (\d+) points? and 2 controls, (\d+) seeds? each: (\d+) trials; (.+)\.$", re.MULTILINE)
 
 each_sweep = pytest.mark.parametrize("name", SWEEPS)
 
 
 def load(name: str, *overrides: str) -> LoadedSweep:
-    return load_sweep(str(FOLDER / f"{name}.yaml"), overrides)
+    return load_sweep(name, overrides)
 
 
 def shapes(loaded: LoadedSweep) -> set[str]:
@@ -26,7 +25,12 @@ def shapes(loaded: LoadedSweep) -> set[str]:
 def test_that_the_sweeps_are_there():
     expected = {"quickstart", "decay", "loss_weights", "levels", "sharing", "gates", "joint", "coco_decay"}
     assert expected <= set(SWEEPS)
-    assert len(SWEEPS) == len(list(FOLDER.iterdir()))
+    assert [f"{name}.yaml" for name in SWEEPS] == sorted(path.name for path in FOLDER.iterdir())
+
+
+@each_sweep
+def test_that_a_sweep_is_the_same_by_its_name_and_by_its_file(name):
+    assert load(name) == load_sweep(str(FOLDER / f"{name}.yaml"))
 
 
 @each_sweep

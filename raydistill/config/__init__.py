@@ -1,6 +1,7 @@
 """The configuration tree: sections with their defaults and ranges, one loader, one override syntax."""
 
-from raydistill.config.loader import RECIPES, dump, load_config, parse_overrides
+from raydistill.config.bundled import RECIPES, SWEEPS
+from raydistill.config.loader import dump, load_config, parse_overrides
 from raydistill.config.sections import (
     CocoData,
     Config,
@@ -16,6 +17,7 @@ from raydistill.config.sections import (
 
 __all__ = [
     "RECIPES",
+    "SWEEPS",
     "CocoData",
     "Config",
     "Decay",

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from raydistill.config import yaml_text
+from raydistill.config.bundled import BUNDLED_RECIPES, RECIPES
 from raydistill.config.sections import NAMED_WEIGHTS, Config, conflicts
 from raydistill.config.tree import Tree, nest
 from raydistill.errors import UserError, one_error
-
-_RECIPE_FOLDER = resources.files("raydistill.config") / "recipes"
-RECIPES: tuple[str, ...] = tuple(
-    sorted(entry.name.removesuffix(".yaml") for entry in _RECIPE_FOLDER.iterdir() if entry.name.endswith(".yaml"))
-)
 
 CONFIG = Tree(Config, {"data": "format", "decay": "shape", "training.schedule": "shape"})
 """The configuration tree; a new format or shape drops the settings of the old one."""
@@ -83,15 +77,11 @@ def read_recipe(recipe: str) -> tuple[dict[str, Any], str]:
         UserError: when there is none, or it holds something else.
     """
     if recipe in RECIPES:
-        text, name = (_RECIPE_FOLDER / f"{recipe}.yaml").read_text(encoding="utf-8"), recipe
+        text, name = BUNDLED_RECIPES.read(recipe), recipe
     else:
         path = expanded(recipe)
         if not is_file(path):
-            near = difflib.get_close_matches(recipe, RECIPES, n=1, cutoff=0.5)
-            hint = f"did you mean '{near[0]}'? " if near else ""
-            raise UserError(
-                f"{recipe}: must be a recipe or a YAML file, got neither; {hint}the recipes are {', '.join(RECIPES)}"
-            )
+            raise BUNDLED_RECIPES.not_found(recipe)
         text, name = read_text(path, recipe), path.stem
     settings = yaml_text.read_mapping(text, recipe)
     base = settings.pop("base", None)

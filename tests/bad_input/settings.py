@@ -166,9 +166,11 @@ CONFIGS = [
     right("a byte order mark", file("\ufeffbase: quickstart\nseed: 4"), (4, 8)),
 ]
 SWEEPS = [
-    Case("no file", lambda folder: load_sweep(str(folder / "gone.yaml")), r"gone\.yaml: must be a sweep file"),
-    Case("a folder", lambda folder: load_sweep(str(folder)), "must be a sweep file .YAML., got none"),
-    Case("an endless name", lambda _: load_sweep("x" * 5000), "must be a sweep file"),
+    Case(
+        "no file", lambda folder: load_sweep(str(folder / "gone.yaml")), r"gone\.yaml: must be a sweep or a YAML file"
+    ),
+    Case("a folder", lambda folder: load_sweep(str(folder)), "must be a sweep or a YAML file, got neither"),
+    Case("an endless name", lambda _: load_sweep("x" * 5000), "must be a sweep or a YAML file"),
     Case("a home nobody knows", lambda _: load_sweep("~nobody-has-this-name/a.yaml"), "a home that nobody knows"),
     Case("an empty file", sweep_file(""), "must hold sections with settings, got NoneType"),
     Case("no YAML", sweep_file("space: {"), "must be YAML"),

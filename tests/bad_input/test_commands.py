@@ -42,7 +42,7 @@ BROKEN: list[tuple[Main, str, str]] = [
         "training.epochs: must be a valid integer, got True",
     ),
     (train.main, "finetune data.root=coco --local --output out", r"train\.json: the annotations file must exist"),
-    (tune.main, "gone.yaml", "gone.yaml: must be a sweep file"),
+    (tune.main, "gone.yaml", "gone.yaml: must be a sweep or a YAML file"),
     (tune.main, "sweep.yaml --print-plan", "feature.weight: must be a valid number, got True"),
     (evaluate.main, "--annotations gone.json --detections found.json", "gone.json: the annotations file must exist"),
     (evaluate.main, "--annotations truth.json --detections found.json", "score must be a number, got True"),

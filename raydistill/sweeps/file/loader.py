@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from raydistill.config import RECIPES, yaml_text
+from raydistill.config import RECIPES, SWEEPS, yaml_text
+from raydistill.config.bundled import BUNDLED_SWEEPS
 from raydistill.config.loader import (
     CONFIG,
     absolute,
@@ -32,24 +33,23 @@ _MOST_PARTS = 20  # of a dotted name
 _PATHS = ("data.root", "teacher.weights", "student.weights")
 
 
-def load_sweep(file: str, overrides: Sequence[str] = ()) -> LoadedSweep:
-    """Read a sweep file, apply ``key=value`` overrides and check everything without starting anything.
+def load_sweep(sweep: str, overrides: Sequence[str] = ()) -> LoadedSweep:
+    """Read a sweep, apply ``key=value`` overrides and check everything without starting anything.
 
     Args:
-        file: a YAML file; what ``dump_sweep`` wrote is one too.
+        sweep: the name of one that comes with the package, else a YAML file; what ``dump_sweep`` wrote is one too.
         overrides: keys of the sweep (``seeds=1``, ``search.seed=3``, ``space.decay.rate={uniform: [1, 4]}``), or
             settings of its base (``data.num_train=100``).
 
     Raises:
         UserError: naming every wrong key, value and combination, all at once.
     """
-    path = expanded(file)
-    raw = _read(path, file)
+    raw, path = _read(sweep)
     problems: list[str] = []
     raw = _overridden(_in_long_form(raw), overrides, problems)
     loaded = _load(raw, path, problems)
     if problems or loaded is None:
-        raise one_error(list(dict.fromkeys(problems)), f"{file}: a sweep that cannot be run")
+        raise one_error(list(dict.fromkeys(problems)), f"{sweep}: a sweep that cannot be run")
     return loaded
 
 
@@ -58,16 +58,17 @@ def dump_sweep(loaded: LoadedSweep) -> str:
     return yaml_text.write({"sweep": _as_written(loaded.sweep), "config": loaded.config.model_dump(mode="json")})
 
 
-def _read(path: Path, file: str) -> dict[str, Any]:
+def _read(sweep: str) -> tuple[dict[str, Any], Path]:
+    """Return what a sweep holds, and its file; one that comes with the package counts as lying here."""
+    if sweep in SWEEPS:
+        return yaml_text.read_mapping(BUNDLED_SWEEPS.read(sweep), sweep), Path(f"{sweep}.yaml")
+    path = expanded(sweep)
     if not is_file(path):
-        shipped = Path("tune_configs") / f"{path.stem}.yaml"
-        hint = f"; did you mean {shipped}?" if is_file(shipped) else ""
-        raise UserError(f"{file}: must be a sweep file (YAML), got none{hint}")
-    raw = yaml_text.read_mapping(read_text(path, file), file)
+        raise BUNDLED_SWEEPS.not_found(sweep)
+    raw = yaml_text.read_mapping(read_text(path, sweep), sweep)
     if isinstance(raw.get("sweep"), dict) and raw.keys() <= {"sweep", "config"}:
-        inner: dict[str, Any] = raw["sweep"]
-        return inner
-    return raw
+        raw = raw["sweep"]
+    return raw, path
 
 
 def _in_long_form(raw: dict[str, Any]) -> dict[str, Any]:

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 import time
@@ -8,7 +9,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from raydistill.config import load_config
+from raydistill.config import SWEEPS, load_config
 from raydistill.config.loader import setting_names
 from raydistill.errors import UserError
 from raydistill.sweeps.file import (
@@ -254,12 +255,27 @@ def test_that_base_and_space_must_be_given(tmp_path, key):
     assert problem(tmp_path, **{key: None}).startswith(f"{key}: must ")
 
 
-def test_that_a_sweep_that_does_not_exist_names_the_one_that_was_meant(tmp_path, monkeypatch):
-    (tmp_path / "tune_configs").mkdir()
-    (tmp_path / "tune_configs" / "decay.yaml").write_text("")
+@pytest.mark.parametrize("given", ["decai", "decay.yml", "gone/decay.yaml"])
+def test_that_a_sweep_that_does_not_exist_names_the_one_that_was_meant_and_all(given):
+    with pytest.raises(UserError) as caught:
+        load_sweep(given)
+    problem, meant, known = re.split(r"(?<=[;?]) ", str(caught.value))
+    assert (problem, meant) == (f"{given}: must be a sweep or a YAML file, got neither;", "did you mean 'decay'?")
+    assert known == f"the sweeps are {', '.join(SWEEPS)}"
+
+
+def test_that_a_file_here_counts_where_it_is_given_as_a_path_and_not_by_its_name_alone(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"^decay: must be a sweep file .*did you mean tune_configs/decay\.yaml\?"):
-        load_sweep("decay")
+    Path("quickstart").write_text("base: quickstart\nspace: {decay.shape: {grid: [step]}}\n")
+    assert [point["decay.shape"] for point in load_sweep("./quickstart").points] == ["step"]
+    assert {point["decay.shape"] for point in load_sweep("quickstart").points} == {"linear", "cosine"}
+
+
+def test_that_the_base_of_a_shipped_sweep_may_be_a_file_here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text("base: quickstart\nseed: 7\n")
+    loaded = load_sweep("sharing", ["base=mine.yaml", "seeds=1"])
+    assert (loaded.sweep.base, loaded.sweep.seeds) == (str(tmp_path / "mine.yaml"), (7,))
 
 
 @pytest.mark.parametrize("text", ["", "5", "[a]", "{", "base: a\nbase: b", "\x00"])

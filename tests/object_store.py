@@ -6,12 +6,13 @@ import contextlib
 import dataclasses
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
+from obstore.exceptions import GenericError
 
 from raydistill.storage import mirror
 from raydistill.storage.store import store
@@ -54,29 +55,29 @@ def s3_server() -> Iterator[S3Server]:
 
 
 @dataclass
-class UnsteadyFilesystem:
-    """A store's filesystem that takes ``after`` objects of this name and then fails so often at the next ones."""
+class UnsteadyClient:
+    """A store's client that takes ``after`` objects of this name and then fails so often at the next ones."""
 
     inner: Any
     name: str
     failures: int
     after: int = 0
-    message: str = "AWS Error NETWORK_CONNECTION during PutObject operation: curlCode: 28, Timeout was reached"
+    error: Exception = field(default_factory=lambda: GenericError("PUT - HTTP error: error sending request"))
 
-    def open_output_stream(self, path: str) -> Any:
+    def put(self, path: str, *arguments: Any, **options: Any) -> Any:
         if path.endswith(self.name):
             self.after -= 1
             if self.after < 0 and self.failures > 0:
                 self.failures -= 1
-                raise OSError(self.message)
-        return self.inner.open_output_stream(path)
+                raise self.error
+        return self.inner.put(path, *arguments, **options)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
 
-def unsteady(patch: pytest.MonkeyPatch, name: str, failures: int) -> UnsteadyFilesystem:
+def unsteady(patch: pytest.MonkeyPatch, name: str, failures: int) -> UnsteadyClient:
     """Let outputs from now on (those with a cache of their own) be on a store that fails so often at such objects."""
-    filesystem = UnsteadyFilesystem(store(f"s3://{BUCKET}").filesystem, name, failures)
-    patch.setattr(mirror, "store", lambda uri: dataclasses.replace(store(uri), filesystem=filesystem))
-    return filesystem
+    client = UnsteadyClient(store(f"s3://{BUCKET}").client, name, failures)
+    patch.setattr(mirror, "store", lambda uri: dataclasses.replace(store(uri), client=client))
+    return client

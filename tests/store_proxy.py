@@ -1,4 +1,4 @@
-"""What stands between the code and an S3 server in tests: it counts reads, and fails when it is told to."""
+"""What stands between the code and an S3 server in tests: it counts requests, and fails when it is told to."""
 
 from __future__ import annotations
 
@@ -17,18 +17,24 @@ _OF_THE_CONNECTION = ("connection", "keep-alive", "transfer-encoding", "content-
 
 @dataclass
 class Proxy:
-    """Counts what passes; the next ``failures`` requests get a status after which pyarrow does not ask again itself."""
+    """Counts what passes; the next ``failures`` requests get a status, or no answer where ``status`` is None."""
 
     requests: list[str] = field(default_factory=list)
     failures: int = 0
+    status: int | None = 503
+    ignored: tuple[str, ...] = ()
+    """Headers that the server is not told of."""
+    loses: set[int] = field(default_factory=set)
+    """Requests, counted from one, that reach the server, whose answer does not come back."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def fails(self, line: str) -> bool:
+    def fails(self, line: str) -> tuple[bool, bool]:
+        """Note a request; return whether it fails, and whether its answer is lost."""
         with self.lock:
             self.requests.append(line)
             failing = self.failures > 0
             self.failures -= failing
-            return failing
+            return failing, len(self.requests) in self.loses
 
 
 def _handler(proxy: Proxy, server: str) -> type[BaseHTTPRequestHandler]:
@@ -37,15 +43,19 @@ def _handler(proxy: Proxy, server: str) -> type[BaseHTTPRequestHandler]:
             pass
 
         def forward(self) -> None:
-            if proxy.fails(f"{self.command} {self.path}"):
-                self.send_response(507)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            fails, loses = proxy.fails(f"{self.command} {self.path}")
+            if fails:
+                self.fail()
                 return
             connection = http.client.HTTPConnection(urlsplit(server).netloc)
-            connection.request(self.command, self.path, headers=dict(self.headers))
+            headers = {name: value for name, value in self.headers.items() if name.lower() not in proxy.ignored}
+            connection.request(self.command, self.path, body=body, headers=headers)
             answer = connection.getresponse()
             content = answer.read()
+            if loses:
+                self.close_connection = True
+                return
             self.send_response(answer.status)
             for name, value in answer.getheaders():
                 if name.lower() not in _OF_THE_CONNECTION:
@@ -55,14 +65,22 @@ def _handler(proxy: Proxy, server: str) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_HEAD = forward  # noqa: N815  (the server's names)
+        def fail(self) -> None:
+            if proxy.status is None:
+                self.close_connection = True
+                return
+            self.send_response(proxy.status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = forward  # noqa: N815  (the server's names)
 
     return Handler
 
 
 @contextlib.contextmanager
 def proxy_of(url: str) -> Iterator[Proxy]:
-    """Let this process read from the server at ``url`` through a proxy."""
+    """Let this process speak to the server at ``url`` through a proxy."""
     proxy = Proxy()
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(proxy, url))
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -1,6 +1,6 @@
 """What was fetched from elsewhere, kept on this machine within a limit: the least recently used goes first.
 
-Every process of the machine shares one folder. A file is named after what it is a copy of (object, size, time), so a
+Every process of the machine shares one folder. A file is named after what it is a copy of (object, ETag), so a
 changed object is another file and the old one ages out. Files appear whole; one process fetches one, others that want
 it wait. A file that is open survives its removal; who finds one gone fetches it again.
 """

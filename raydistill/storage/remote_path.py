@@ -2,7 +2,8 @@
 
 A place is listed once, when it is opened: what there is, how big and how old each object is. Whatever is asked
 afterwards is answered from that list, on other machines too; only what is read is fetched, unless this machine has it.
-An object counts as unchanged while its size and the second of its last change are the same: pyarrow lists no checksum.
+An object counts as unchanged while its ETag is the same; where a store has none, its size and the second of its last
+change.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import bisect
 import errno
 import fnmatch
-import functools
 import io
 import os
 import posixpath
@@ -24,10 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raydistill.errors import UserError
+from raydistill.storage import fetcher
 from raydistill.storage.cache import ObjectCache
-from raydistill.storage.store import Entry, Store, is_remote, store
-
-_SECOND = 10**9  # nanoseconds; the precision that all stores have
+from raydistill.storage.store import Entry, is_remote, store
 
 
 class State(NamedTuple):
@@ -45,6 +44,7 @@ class Listing:
     ends: NDArray[np.int64]  # [N + 1], where each name ends; starts with 0
     sizes: NDArray[np.int64]  # [N], in bytes
     modified: NDArray[np.int64]  # [N], in nanoseconds since 1970
+    etags: NDArray[np.bytes_]  # [N]
 
     @staticmethod
     def of(entries: Mapping[str, Entry]) -> Listing:
@@ -55,15 +55,21 @@ class Listing:
             b"".join(names),
             np.array([*accumulate(map(len, names), initial=0)], dtype=np.int64),
             np.array([entry.size for _, entry in encoded], dtype=np.int64),
-            np.array([entry.modified // _SECOND * _SECOND for _, entry in encoded], dtype=np.int64),
+            np.array([entry.modified for _, entry in encoded], dtype=np.int64),
+            np.array([entry.etag.encode() for _, entry in encoded], dtype=np.bytes_),
         )
 
     def state(self, name: str) -> State | None:
         """Return size and time of an object; None where there is none of this name."""
-        place = self._first_from(_encoded(name))
-        if place == len(self.sizes) or self._name(place) != _encoded(name):
+        place = self._place_of(name)
+        return None if place is None else State(int(self.sizes[place]), int(self.modified[place]))
+
+    def content(self, name: str) -> str | None:
+        """Return a text that changes with what an object holds; None where there is none of this name."""
+        place = self._place_of(name)
+        if place is None:
             return None
-        return State(int(self.sizes[place]), int(self.modified[place]))
+        return self.etags[place].decode() or f"{self.modified[place]} {self.sizes[place]}"
 
     def below(self, folder: str) -> range:
         """Return the places of all objects in a folder and its folders; of all there are where it is empty."""
@@ -74,6 +80,10 @@ class Listing:
     def name(self, place: int) -> str:
         """Return the name of an object."""
         return self._name(place).decode("utf-8", "surrogateescape")
+
+    def _place_of(self, name: str) -> int | None:
+        place = self._first_from(_encoded(name))
+        return place if place < len(self.sizes) and self._name(place) == _encoded(name) else None
 
     def _name(self, place: int) -> bytes:
         return self.names[self.ends[place] : self.ends[place + 1]]
@@ -159,7 +169,7 @@ class RemotePath:
     def is_here(self) -> bool:
         """Return whether this machine has the object; False also for one that does not exist."""
         state = self.listing.state(self.inner)
-        return state is not None and self.cache.holds(self._identity(state), state.st_size)
+        return state is not None and self.cache.holds(self._identity(), state.st_size)
 
     def open(self, mode: str = "rb") -> BinaryIO:
         """Open the object for reading bytes; it is fetched where this machine does not have it.
@@ -173,7 +183,7 @@ class RemotePath:
         if mode != "rb":
             raise ValueError(f"mode must be 'rb', got {mode!r}")
         state = self.stat()
-        return self.cache.open(self._identity(state), state.st_size, self._fetch)
+        return self.cache.open(self._identity(), state.st_size, self._fetch)
 
     def read_bytes(self) -> bytes:
         """Return what the object holds; errors as in ``open``."""
@@ -185,11 +195,11 @@ class RemotePath:
         with io.TextIOWrapper(self.open(), encoding=encoding, errors=errors) as file:
             return file.read()
 
-    def _identity(self, state: State) -> str:
-        return f"{self} {state.st_mtime_ns // _SECOND} {state.st_size}"
+    def _identity(self) -> str:
+        return f"{self} {self.listing.content(self.inner)}"
 
     def _fetch(self, to: Path) -> None:
-        _store_of_this_process(self.root, os.getpid()).fetch(self.inner, to)
+        fetcher.fetch(self.root, self.inner, to)
 
 
 Place = Path | RemotePath
@@ -231,12 +241,6 @@ def _list(uri: str) -> Listing:
     if not entries:
         raise UserError(f"{uri}: must be a file or folder on the object store, got nothing there; correct the address")
     return Listing.of(entries)
-
-
-@functools.lru_cache(maxsize=64)
-def _store_of_this_process(uri: str, _: int) -> Store:
-    """Return the store at ``uri``; a forked process has its own, as two must not speak over one connection."""
-    return store(uri)
 
 
 def _encoded(name: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -21,21 +23,22 @@ from raydistill.storage.atomic import write_text
 from raydistill.storage.lease import Owner, lease
 from raydistill.storage.lock import locked
 from raydistill.storage.store import Store, store
-from tests.object_store import BUCKET, s3_server
+from tests.object_store import BUCKET, S3Server, s3_server
+from tests.store_proxy import proxy_of
 
 STRANGER = Owner("theirs", "elsewhere", 42, "another machine", "7")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _server() -> Iterator[None]:
-    with s3_server():
-        yield
+def server() -> Iterator[S3Server]:
+    with s3_server() as running:
+        yield running
 
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything happens thirty times as fast."""
-    for name in ("BEAT_SECONDS", "LOST_SECONDS", "SETTLE_SECONDS", "_LOOK_SECONDS"):
+    for name in ("BEAT_SECONDS", "LOST_SECONDS", "_LOOK_SECONDS"):
         monkeypatch.setattr(lease_module, name, getattr(lease_module, name) / 30)
 
 
@@ -104,19 +107,108 @@ def test_a_command_elsewhere_without_a_sign_of_life_is_replaced(
     assert "process 42 on elsewhere was at work there; a sign of life of it is waited for, 2 s at most" in caplog.text
 
 
+def _beats(place: Store, folder: Path, wanted: int) -> int:
+    """Wait for signs of life, and return how many there were."""
+    deadline = time.monotonic() + 30
+    while (seen := _owner(place, folder).beat) < wanted:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return seen
+
+
 def test_the_holder_shows_signs_of_life(place: Store, tmp_path: Path) -> None:
     with lease(place, _ignore):
-        before = _owner(place, tmp_path)
+        assert _owner(place, tmp_path).beat == 0
+        _beats(place, tmp_path, 1)
+
+
+def _tries(place: Store, times: int) -> list[str]:
+    """Let so many commands begin at once, and return what those hear that are refused."""
+    together = threading.Barrier(times)
+
+    def begin(_: int) -> str:
+        together.wait()
+        try:
+            held.enter_context(lease(place, _ignore))
+        except UserError as error:
+            return str(error)
+        return ""
+
+    with contextlib.ExitStack() as held, ThreadPoolExecutor(times) as pool:
+        return sorted(filter(None, pool.map(begin, range(times))))
+
+
+def test_of_eight_that_begin_together_seven_are_refused(place: Store) -> None:
+    refused = _tries(place, 8)
+    assert len(refused) == 7
+    assert all(f"{place.uri}: another command is at work there (process {os.getpid()} on" in said for said in refused)
+
+
+def test_of_eight_that_find_a_dead_command_one_takes_its_place(place: Store) -> None:
+    _leave(place, Owner("theirs", "here", 2**22 + 1, lease_module._machine(), "7"))
+    assert len(_tries(place, 8)) == 7
+
+
+def test_an_answer_that_is_lost_on_its_way_does_not_refuse_a_command_because_of_itself(
+    server: S3Server, place: Store, tmp_path: Path
+) -> None:
+    with proxy_of(server.url) as proxy:
+        behind = store(place.uri)
+        proxy.loses = {1}
+        with lease(behind, _ignore):
+            assert _owner(place, tmp_path).process == os.getpid()
+        _leave(place, Owner("theirs", "here", 2**22 + 1, lease_module._machine(), "7"))
+        proxy.loses = {len(proxy.requests) + 3}  # after that which finds the other, and that which reads its name
+        with lease(behind, _ignore):
+            assert _owner(place, tmp_path).process == os.getpid()
+
+
+def test_a_command_whose_sign_of_life_was_not_answered_goes_on(server: S3Server, place: Store, tmp_path: Path) -> None:
+    lost: list[str] = []
+    with proxy_of(server.url) as proxy:
+        with lease(store(place.uri), lost.append):
+            proxy.loses = {len(proxy.requests) + 1}
+            seen = _beats(place, tmp_path, 3)
+        assert lost == []
+    assert seen >= 3
+
+
+def test_a_lock_that_somebody_removes_is_told(place: Store) -> None:
+    lost: list[str] = []
+    with lease(place, lost.append):
+        place.delete(".lock")
         deadline = time.monotonic() + 30
-        while _owner(place, tmp_path).beat == before.beat:
+        while not lost:
             assert time.monotonic() < deadline
             time.sleep(0.1)
+    assert lost == [f"{place.uri}/.lock: it was removed, by hand or by a command that has ended since; repeat this one"]
 
 
-def test_of_two_that_begin_together_one_is_refused(place: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease_module.time, "sleep", lambda _: _leave(place, STRANGER))
-    with pytest.raises(UserError, match="another command is at work there"):
+def test_a_store_that_writes_whatever_the_condition_is_refused(server: S3Server, place: Store) -> None:
+    with proxy_of(server.url) as proxy:
+        proxy.ignored = ("if-match", "if-none-match")
+        with pytest.raises(UserError, match=rf"^{place.uri}: must be on a store that writes on a condition"):
+            lease(store(place.uri), _ignore).__enter__()
+    assert place.entries() == {}
+
+
+def test_a_user_may_do_without_conditions_and_is_told_what_that_means(
+    place: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("AWS_CONDITIONAL_PUT", "disabled")
+    with lease(store(place.uri), _ignore):
+        assert place.entries() == {}
+    assert caplog.messages == [f"{place.uri}: AWS_CONDITIONAL_PUT=disabled: nothing keeps a second command away"]
+
+
+def test_a_command_of_the_version_before_is_not_overrun(place: Store) -> None:
+    written = '{"id": "6d", "host": "elsewhere", "process": 42, "machine": "another", "born": "7", "beat": %d}'
+    place.write((written % 3).encode(), ".lock")
+    sign = threading.Timer(0.3, lambda: place.write((written % 4).encode(), ".lock"))
+    sign.start()
+    with pytest.raises(UserError, match=r"another command is at work there \(process 42 on elsewhere\)"):
         lease(place, _ignore).__enter__()
+    sign.join()
 
 
 def test_a_command_that_lost_its_output_writes_nothing_more(

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
+from obstore.exceptions import PermissionDeniedError
 from PIL import Image
 
 import raydistill.report
@@ -20,7 +21,6 @@ from raydistill import evaluate, tune
 from raydistill.report import main as report_main
 from raydistill.reports import load
 from raydistill.runs.directory import RunDirectory
-from raydistill.storage import lease
 from raydistill.storage.mirror import folder, pull
 from raydistill.storage.store import Store, store
 from raydistill.sweeps.directory import SweepDirectory
@@ -43,7 +43,6 @@ def _fast() -> Iterator[None]:
     with s3_server(), pytest.MonkeyPatch.context() as patch:
         plain = functools.partial(raydistill.report.write_report, pictures=False)
         patch.setattr(raydistill.report, "write_report", plain)
-        patch.setattr(lease, "SETTLE_SECONDS", 0.1)
         yield
 
 
@@ -80,7 +79,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> _Run:
         patch.setenv("RAYDISTILL_CACHE", str(base / "first"))
         with pytest.MonkeyPatch.context() as bad:
             broken = unsteady(bad, "baseline/checkpoint.pt", failures=99)
-            broken.after, broken.message = 3, "AWS Error ACCESS_DENIED"
+            broken.after, broken.error = 3, PermissionDeniedError("403 Forbidden: AccessDenied")
             assert main(arguments) == 2
         refused = "".join(said)
         patch.setenv("RAYDISTILL_CACHE", str(base / "second"))
@@ -113,9 +112,7 @@ def test_the_store_has_every_file_that_a_folder_would_have(run: _Run) -> None:
 
 
 def test_a_store_that_takes_no_checkpoint_ends_the_run_with_a_sentence(run: _Run) -> None:
-    wanted = (
-        f"{run.uri}/baseline/checkpoint.pt: must be on an object store that can be reached and used, got: AWS Error"
-    )
+    wanted = f"{run.uri}/baseline/checkpoint.pt: must be on an object store that can be reached and used, got: 403"
     assert wanted in run.refused
     assert "what was there is intact, and the same command goes on from it" in run.refused
     assert "/outputs/s3/" not in run.refused

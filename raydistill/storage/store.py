@@ -153,7 +153,7 @@ class Store:
 
     def replace(self, content: bytes, name: str, version: Version) -> Version:
         """Put bytes in place of an object that is as it was when ``version`` was told; errors as in ``create``."""
-        return self._put(content, name, {**version})  # type: ignore[typeddict-item]
+        return self._put(content, name, {**version})  # type: ignore[arg-type]
 
     def copy(self, name: str, to: str) -> None:
         """Copy an object within the store."""

@@ -15,9 +15,10 @@ from typing import Any
 
 import ray
 import ray.util.scheduling_strategies
+from pyarrow.fs import FileSystem
 
 from raydistill.errors import UserError
-from raydistill.storage.store import is_remote, store
+from raydistill.storage.store import is_remote
 
 POLL_SECONDS = 0.3
 _OBJECT_STORE_BYTES = 200 * 1024**2  # only small messages pass through it
@@ -133,10 +134,11 @@ def ray_storage(output: str) -> str:
 
 
 def remove_ray_storage(output: str) -> None:
-    """Remove Ray's notes, as far as they can be."""
+    """Remove Ray's notes, as far as they can be: as Ray wrote them, with objects that only stand for folders."""
     if is_remote(output):
-        with contextlib.suppress(UserError):
-            store(ray_storage(output)).delete_all()
+        with contextlib.suppress(OSError):
+            filesystem, path = FileSystem.from_uri(ray_storage(output))
+            filesystem.delete_dir(path)
     else:
         shutil.rmtree(ray_storage(output), ignore_errors=True)
 

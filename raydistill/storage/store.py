@@ -95,7 +95,7 @@ class Store:
         start = len(self.path) + 1 if self.path else 0
         entries = {meta["path"][start:]: _entry(meta) for meta in found}
         folders = {str(folder) for name in entries for folder in PurePosixPath(name).parents}
-        return {name: entry for name, entry in entries.items() if entry.size or name not in folders}
+        return {name: entry for name, entry in entries.items() if name and (entry.size or name not in folders)}
 
     def entry(self, name: str) -> Entry | None:
         """Return what is known of an object; None where there is none."""
@@ -163,12 +163,6 @@ class Store:
         """Remove an object; one that is not there is no error."""
         with contextlib.suppress(FileNotFoundError):
             self._asked(lambda: self.client.delete(self._path_of(name)), self.uri_of(name))
-
-    def delete_all(self) -> None:
-        """Remove every object below this place."""
-        names = [self._path_of(name) for name in self.entries()]
-        with contextlib.suppress(FileNotFoundError):
-            self._asked(lambda: self.client.delete(names), self.uri)
 
     def uri_of(self, name: str) -> str:
         """Return an object's own URI."""

@@ -192,7 +192,7 @@ def test_an_object_that_vanished_is_no_failure(proxy: Proxy, through: Store, wai
 
 # Listings -------------------------------------------------------------------------------------------------------------
 def test_objects_that_stand_for_folders_are_not_listed(place: Store) -> None:
-    for name in ("a/", "a/b/", "a/b/c.txt", "a/empty"):
+    for name in ("", "a/", "a/b/", "a/b/c.txt", "a/empty"):
         boto3.client("s3").put_object(Bucket=BUCKET, Key=f"{place.path}/{name}", Body=b"")
     assert place.entries().keys() == {"a/b/c.txt", "a/empty"}
 
@@ -213,13 +213,6 @@ def test_any_other_name_comes_back_as_it_is(place: Store, tmp_path: Path) -> Non
     for name in names:
         place.fetch(name, tmp_path / "file")
         assert (tmp_path / "file").read_text() == name
-
-
-def test_everything_below_a_place_is_removed_and_nothing_beside_it(place: Store) -> None:
-    for name in ("a/b", "a/c/d", "ab"):
-        place.write(b"x", name)
-    place.below("a").delete_all()
-    assert place.entries().keys() == {"ab"}
 
 
 def test_a_large_file_is_put_in_parts(proxy: Proxy, through: Store, tmp_path: Path) -> None:

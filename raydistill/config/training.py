@@ -101,6 +101,11 @@ class Scaling(Section):
     min_workers: Count | None = None
     """Begin, and go on after a loss, with as few as these, and with more again once there is room; the batch stays as
     large, the result is no longer the same to the bit. Unset: always ``num_workers``."""
+    elastic_wait_seconds: WholeNumber | Literal["auto"] = "auto"
+    """How long a run with ``min_workers`` waits for nodes that hold all ``num_workers`` before it begins with as many as
+    fit. ``auto``: a minute for nodes that join a cluster, five for those that its autoscaler starts. Only at the start:
+    nodes that come later are taken in at the price of a restart from the last checkpoint, which Ray considers once a
+    minute, and after a loss training goes on with what is left, as soon as Ray has noticed it."""
     use_gpu: bool | Literal["auto"] = "auto"
     """``auto``: yes where there is a GPU for every worker."""
     cpus_per_worker: Count | Literal["auto"] = "auto"
@@ -119,6 +124,8 @@ class Scaling(Section):
     def _has_effect(self) -> Self:
         if self.use_gpu is False and self.gpus_per_worker != 1:
             raise ValueError("gpus_per_worker has no effect with use_gpu false; remove it")
+        if self.min_workers is None and self.elastic_wait_seconds != "auto":
+            raise ValueError("elastic_wait_seconds has no effect without min_workers; remove it")
         if self.min_workers is not None and self.min_workers >= self.num_workers:
             raise ValueError(f"min_workers must be below num_workers = {self.num_workers}, got {self.min_workers}")
         if self.min_workers is not None and self.max_failures == 0:

@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 
 
 Seconds = int | Literal["auto"]
-"""``scaling.wait_seconds``."""
+"""``scaling.wait_seconds`` and ``scaling.elastic_wait_seconds``."""
 _POLL_SECONDS = 1
 _MOST_PENDING = "TUNE_MAX_PENDING_TRIALS_PG"
 _PENDING_ON_A_CLUSTER = 200  # as many as Ray lets wait where it knows all points itself
 _FOR_NODES_THAT_JOIN, _FOR_AN_AUTOSCALER = 60, 900  # seconds; a GPU machine that must fetch an image takes minutes
 _FOR_A_LOST_NODE = _FOR_AN_AUTOSCALER
+_FOR_ALL_OF_AN_AUTOSCALER = 300  # seconds; an elastic run takes in later nodes at the price of a restart
+_FOR_THE_COORDINATOR = 60  # seconds; where no run came before, its process has to be started
 _PATIENCE_SECONDS = 10  # room that is there is given within it
 _SAID_AFTER = (30, 120, 300)  # seconds; then at every multiple of the last
 
@@ -43,25 +45,57 @@ def wait_for_room(demand: Demand, seconds: Seconds, listener: Listener, stop: St
     Raises:
         UserError: when the time is over; at once where Ray runs on this machine only, as no node joins it.
     """
-    lacking = demand.shortage()
-    if not lacking:
+    waited = _wait(demand, _Limit("scaling.wait_seconds", seconds, _FOR_AN_AUTOSCALER), listener, stop)
+    demand.refuse_what_cannot_be_had(waited)
+
+
+def wait_for_all(demand: Demand, seconds: Seconds, listener: Listener, stop: Stop) -> None:
+    """Return once the cluster can hold all workers of an elastic run, or the time is over; nothing is raised then.
+
+    Ray would begin with the first node that holds the fewest workers, and start them again when others have joined.
+    """
+    if seconds == 0:
         return
-    if not os.environ.get("RAY_ADDRESS"):
-        demand.refuse_what_cannot_be_had()
+    _wait(demand, _Limit("scaling.elastic_wait_seconds", seconds, _FOR_ALL_OF_AN_AUTOSCALER), listener, stop)
+
+
+@dataclass(frozen=True)
+class _Limit:
+    """The longest wait, as a setting gives it."""
+
+    setting: str
+    seconds: Seconds
+    of_autoscaler: int
+    """Where the setting leaves it open and an autoscaler starts nodes."""
+
+    def now(self, autoscaled: bool) -> int:
+        if self.seconds == "auto":
+            return self.of_autoscaler if autoscaled else _FOR_NODES_THAT_JOIN
+        return self.seconds
+
+
+def _wait(demand: Demand, limit: _Limit, listener: Listener, stop: Stop) -> str:
+    """Wait for room until the time is over, where nodes may come at all; return how long that was, if it was in vain.
+
+    The whole demand is asked for meanwhile, so that an autoscaler starts all nodes at the same time.
+    """
+    lacking = demand.shortage()
+    if not lacking or not os.environ.get("RAY_ADDRESS"):
+        return ""
     started, autoscaled = time.monotonic(), False
-    limit = _FOR_NODES_THAT_JOIN if seconds == "auto" else seconds
-    listener(_waiting_for_nodes(demand, lacking, limit))
+    listener(_waiting_for_nodes(demand, lacking, limit.now(autoscaled), limit.setting))
     with _asked_for(demand):
         while demand.shortage():
             if stop.wanted:
                 raise stop.interruption()
             if not autoscaled and _autoscaler_at_work():
                 autoscaled = True
-                limit = _FOR_AN_AUTOSCALER if seconds == "auto" else seconds
-                listener(Note(f"the cluster's autoscaler is starting nodes: waiting up to {limit} s for them"))
-            if time.monotonic() - started >= limit:
-                demand.refuse_what_cannot_be_had(f"waited {limit} s for nodes (scaling.wait_seconds)")
+                seconds = limit.now(autoscaled)
+                listener(Note(f"the cluster's autoscaler is starting nodes: waiting up to {seconds} s for them"))
+            if time.monotonic() - started >= limit.now(autoscaled):
+                return f"waited {limit.now(autoscaled)} s for nodes ({limit.setting})"
             time.sleep(_POLL_SECONDS)
+    return ""
 
 
 @dataclass
@@ -113,6 +147,20 @@ class Queue:
         return Note(f"{self.demand.setting}: {text}", warning=True)
 
 
+def let_ray_count_nodes() -> None:
+    """Let Ray look now which nodes there are; an elastic run is about to begin.
+
+    The coordinator that tells it lives as long as the cluster and looks every 20 s: a run would begin with workers for
+    a node that was lost meanwhile, or without those for one that has joined.
+    """
+    from ray.data._internal.cluster_autoscaler import default_autoscaling_coordinator
+
+    coordinator = default_autoscaling_coordinator.get_or_create_autoscaling_coordinator()
+    with contextlib.suppress(ray.exceptions.RayError):  # Ray goes by what it knew
+        looked = coordinator.get_reserved_resources.remote("raydistill", recompute=True)
+        ray.get(looked, timeout=_FOR_THE_COORDINATOR)
+
+
 def has_unmet_requests() -> bool:
     """Return whether this job has asked Ray for room that it has not been given."""
     job = ray.get_runtime_context().get_job_id()
@@ -130,8 +178,8 @@ def _next(waited: float) -> float:
     return next((seconds for seconds in _SAID_AFTER if seconds > waited), (waited // last + 1) * last)
 
 
-def _waiting_for_nodes(demand: Demand, lacking: str, limit: int) -> Note:
-    return Note(f"{demand.setting}: {lacking}; waiting up to {limit} s for nodes (scaling.wait_seconds)", warning=True)
+def _waiting_for_nodes(demand: Demand, lacking: str, limit: int, setting: str = "scaling.wait_seconds") -> Note:
+    return Note(f"{demand.setting}: {lacking}; waiting up to {limit} s for nodes ({setting})", warning=True)
 
 
 def _free(demand: Demand) -> str:

@@ -14,7 +14,7 @@ from raydistill.config import Config
 from raydistill.errors import UserError, first_line
 from raydistill.on_ray.board import Board
 from raydistill.on_ray.node import node_watched
-from raydistill.on_ray.room import Demand, Queue, places_for, wait_for_room
+from raydistill.on_ray.room import Demand, Queue, let_ray_count_nodes, places_for, wait_for_all, wait_for_room
 from raydistill.on_ray.session import connected, in_a_thread, ray_storage, remove_ray_storage, started_here
 from raydistill.on_ray.shipping import ship
 from raydistill.on_ray.stopping import TerminatedError, heed_sigterm, heeding
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 import ray
 
 _OF_ANOTHER_WORKER = re.compile(r"[Cc]onnection (reset|closed) by|remote process exited")  # of gloo and of NCCL
-_FOR_THE_FULL_NUMBER = 20  # seconds, each time that Ray starts an elastic run's workers; then it looks what is left
+# Seconds that Ray tries to place as many workers of an elastic run as it has counted places for before it counts again,
+# 60 by default: it still counts a node that was lost a moment ago. What the user has set stays.
+_COUNT_AGAIN = ("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "20")
 
 
 def run_on_ray(config: Config, listener: Listener, stop: Stop) -> None:
@@ -66,7 +68,9 @@ def run_on_workers(config: Config, listener: Listener, stop: Stop, only: StageNa
     num_workers: int | tuple[int, int] = scaling.num_workers
     if scaling.min_workers is not None:
         num_workers = (scaling.min_workers, scaling.num_workers)
-        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(_FOR_THE_FULL_NUMBER))
+        os.environ.setdefault(*_COUNT_AGAIN)
+        if os.environ.get("RAY_ADDRESS"):  # a Ray of this run knows its nodes
+            let_ray_count_nodes()
     board = started_here(Board)
     trainer = ray.train.torch.TorchTrainer(
         _train_loop,
@@ -176,6 +180,8 @@ def _had(config: Config, listener: Listener, stop: Stop) -> Demand:
     if _use_gpu(config):
         wanted["GPU"] = scaling.gpus_per_worker
     least = Demand("scaling.num_workers", scaling.min_workers or scaling.num_workers, wanted, advice)
+    if scaling.min_workers is not None:
+        wait_for_all(replace(least, num_workers=scaling.num_workers), scaling.elastic_wait_seconds, listener, stop)
     wait_for_room(least, scaling.wait_seconds, listener, stop)
     if scaling.cpus_per_worker == "auto":
         least = replace(least, wanted=wanted | {"CPU": _share(wanted, scaling.num_workers)})

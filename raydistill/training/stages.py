@@ -195,6 +195,8 @@ def _device(config: Config, worker: Worker) -> str:
     if config.training.precision == "fp16" and worker.device.type != "cuda":
         raise UserError("training.precision: fp16 needs a GPU, got none; use bf16 or fp32")
     workers = counted(worker.world_size, "worker")
+    if config.scaling.min_workers is not None:
+        workers = f"{worker.world_size} of {counted(config.scaling.num_workers, 'worker')}"
     threads = "" if worker.device.type == "cuda" else f", {torch.get_num_threads()} threads each"
     return f"device: {worker.device.type}, {workers}{threads}"
 

@@ -155,6 +155,11 @@ CONFIGS = [
         given("scaling.num_workers=2", "training.batch_size=4", "scaling.min_workers=1", "scaling.max_failures=0"),
         "scaling.min_workers: has no effect with max_failures 0",
     ),
+    Case(
+        "a wait of an elastic run that is none",
+        given("scaling.elastic_wait_seconds=60"),
+        "scaling.elastic_wait_seconds: has no effect without min_workers",
+    ),
     Case("a batch that cannot be divided", given("training.batch_size=5"), "must be a multiple of scaling.num_workers"),
     Case(
         "channels that do not fit", given("feature.adapter=identity", "student.fpn_channels=8"), "needs equal channels"

@@ -108,7 +108,7 @@ def robbed(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> _Run:
 def elastic(cluster: Cluster, robbed: _Run, tmp_path_factory: pytest.TempPathFactory) -> _Run:
     """A run of four workers on two nodes of two CPUs; one of them is lost within an epoch, and none comes."""
     kept, lost = robbed.nodes[-1], cluster.add(2)
-    settings = ["scaling.num_workers=4", "scaling.min_workers=1"]
+    settings = ["scaling.num_workers=4", "scaling.min_workers=1", f"scaling.elastic_wait_seconds={TIMEOUT}"]
     run = _train(cluster, tmp_path_factory.mktemp("four") / "elastic", [kept, lost], *settings)
     run.watch(lambda: run.epochs() >= 2)
     lost.kill()
@@ -168,6 +168,7 @@ def test_an_elastic_run_goes_on_with_fewer_workers_and_says_what_that_means(elas
     assert elastic.command.finish() == 0, elastic.command.text
     said = "baseline: goes on with 2 workers after 4; the result is no longer the same to the bit"
     assert said in elastic.command.text
+    assert re.findall(r"device: cpu, (\d of \d workers)", elastic.command.text) == ["4 of 4 workers", "2 of 4 workers"]
     assert [line["epoch"] for line in metrics_of(elastic.baseline)] == [*range(1, EPOCHS + 1)]
     assert elastic.seen[elastic.seen.index((2, 2)) :].count((2, 0)) >= 1
 

@@ -291,11 +291,56 @@ def test_workers_get_as_many_cpus_as_all_of_them_can_have(
     assert run._had(load_config("quickstart", settings), cluster.heard.append, cluster.stop).wanted["CPU"] == cpus
 
 
-def test_an_elastic_run_begins_with_room_for_its_fewest_workers(cluster: _Cluster) -> None:
+def _elastic(cluster: _Cluster, seconds: int | Literal["auto"] = "auto") -> Demand:
     settings = ["training.batch_size=8", "scaling.num_workers=4", "scaling.min_workers=2", "scaling.use_gpu=true"]
-    cluster.nodes = _gpu_nodes_at(0, 0)
-    had = run._had(load_config("quickstart", settings), cluster.heard.append, cluster.stop)
-    assert (had.num_workers, had.wanted, cluster.heard) == (2, {"CPU": 4, "GPU": 1}, [])
+    settings.append(f"scaling.elastic_wait_seconds={seconds}")
+    return run._had(load_config("quickstart", settings), cluster.heard.append, cluster.stop)
+
+
+def test_an_elastic_run_asks_for_all_its_workers_and_waits_until_the_last_node_has_come(cluster: _Cluster) -> None:
+    cluster.nodes = _gpu_nodes_at(0, 0, 20, 40)
+    assert _elastic(cluster).num_workers == 2
+    assert (cluster.clock, cluster.taken_back) == (40, 1)
+    assert cluster.asked == [[{"CPU": 1, "GPU": 1}] * 4]
+    assert "waiting up to 60 s for nodes (scaling.elastic_wait_seconds)" in str(cluster.heard[0])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "autoscaled", "longest"), [("auto", False, 60), ("auto", True, 300), (200, True, 200), (0, False, 0)]
+)
+def test_an_elastic_run_begins_with_what_is_there_when_its_wait_is_over(
+    cluster: _Cluster, seconds: int | Literal["auto"], autoscaled: bool, longest: int
+) -> None:
+    cluster.nodes, cluster.starting = _gpu_nodes_at(0, 0, 0), lambda _: autoscaled
+    had = _elastic(cluster, seconds)
+    assert (had.num_workers, had.wanted) == (2, {"CPU": 4, "GPU": 1})
+    assert cluster.clock == longest
+    assert bool(cluster.heard) == (longest > 0)
+
+
+def test_an_elastic_run_without_room_for_its_fewest_workers_is_given_up_after_both_waits(cluster: _Cluster) -> None:
+    cluster.nodes = _gpu_nodes_at(0)
+    with pytest.raises(UserError, match=r"got 2 workers of .*; waited 60 s for nodes \(scaling\.wait_seconds\)"):
+        _elastic(cluster, 100)
+    assert cluster.clock == 160
+
+
+def test_ray_counts_a_node_that_joined_a_moment_ago(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With Ray's own coordinator, which looks by itself every 20 s, in this process."""
+    from ray.data._internal.cluster_autoscaler import default_autoscaling_coordinator as of_ray
+
+    nodes: list[dict[str, Any]] = []
+    coordinator = of_ray._AutoscalingCoordinatorActor(
+        send_resources_request=lambda *_, **__: None, get_cluster_nodes=lambda: nodes
+    )
+    asked = SimpleNamespace(get_reserved_resources=SimpleNamespace(remote=coordinator.get_reserved_resources))
+    monkeypatch.setattr(of_ray, "get_or_create_autoscaling_coordinator", lambda: asked)
+    monkeypatch.setattr(room.ray, "get", lambda value, timeout: value)
+    nodes.append({"NodeID": "new", "Alive": True, "Resources": {"CPU": 2.0}})
+    coordinator.request_resources("a run", [{"CPU": 1}] * 4, 60)
+    assert coordinator.get_reserved_resources("a run") == {}
+    room.let_ray_count_nodes()
+    assert coordinator.get_reserved_resources("a run") == {"new": {"CPU": 2}}
 
 
 @pytest.mark.parametrize(("address", "pending"), [("", 2), ("somewhere:6379", 200)])

@@ -81,6 +81,7 @@ def _scaling(resources: Resources) -> dict[str, Any]:
     return {
         "num_workers": resources.num_workers,
         "min_workers": None,
+        "elastic_wait_seconds": "auto",
         "cpus_per_worker": resources.cpus_per_worker,
         "use_gpu": gpus if gpus == "auto" else gpus > 0,
         "gpus_per_worker": 1 if gpus == "auto" else max(1, int(gpus)),

@@ -102,10 +102,10 @@ class Scaling(Section):
     """Begin, and go on after a loss, with as few as these, and with more again once there is room; the batch stays as
     large, the result is no longer the same to the bit. Unset: always ``num_workers``."""
     elastic_wait_seconds: WholeNumber | Literal["auto"] = "auto"
-    """How long a run with ``min_workers`` waits for nodes that hold all ``num_workers`` before it begins with as many as
-    fit. ``auto``: a minute for nodes that join a cluster, five for those that its autoscaler starts. Only at the start:
-    nodes that come later are taken in at the price of a restart from the last checkpoint, which Ray considers once a
-    minute, and after a loss training goes on with what is left, as soon as Ray has noticed it."""
+    """How long a run with ``min_workers`` waits for nodes that hold all ``num_workers`` before it begins with fewer.
+    ``auto``: a minute for nodes that join a cluster, five for those its autoscaler starts. Only at the start: nodes
+    that come later are taken in at the price of a restart from the last checkpoint, which Ray considers once a minute,
+    and after a loss training goes on with what is left, as soon as Ray has noticed it."""
     use_gpu: bool | Literal["auto"] = "auto"
     """``auto``: yes where there is a GPU for every worker."""
     cpus_per_worker: Count | Literal["auto"] = "auto"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from raydistill.config import Config, load_config
 from raydistill.data.build import build_datasets, build_splits
@@ -27,36 +28,68 @@ def coco_config(folder: CocoFolder, **changes: Any) -> Config:
     return config_with(format="coco", root=str(folder.images.parent), **paths, **changes)
 
 
+SPLITS = {"train": 3, "val": 2, "test": 1}
+"""How many images each split of the folders below has."""
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> dict[str, Path]:
+    """A COCO and a VOC data set of three splits, with the classes cat and dog."""
+    roots = {"coco": tmp_path / "coco", "voc": tmp_path / "voc"}
+    (roots["coco"] / "annotations").mkdir(parents=True)
+    for split, count in SPLITS.items():
+        stems = [f"{split}{number}" for number in range(count)]
+        _write_coco_split(roots["coco"], split, stems)
+        for stem in stems:
+            objects = thing("cat", (2, 2, 9, 9)) + thing("dog", (4, 4, 12, 12))
+            write_image(roots["voc"], stem, SIZE + objects)
+    for split, count in SPLITS.items():  # each stem was added to the list of training
+        stems = [f"{split}{number}" for number in range(count)]
+        (roots["voc"] / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(stems))
+    return roots
+
+
+def _write_coco_split(root: Path, split: str, stems: list[str]) -> None:
+    (root / split).mkdir()
+    content: dict[str, Any] = {"categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]}
+    content["images"] = [
+        {"id": number, "file_name": f"{stem}.png", "width": 16, "height": 16} for number, stem in enumerate(stems)
+    ]
+    content["annotations"] = [
+        {"id": number, "image_id": number, "category_id": 1, "bbox": [2, 2, 7, 7], "iscrowd": 0}
+        for number in range(len(stems))
+    ]
+    for stem in stems:
+        Image.new("RGB", (16, 16)).save(root / split / f"{stem}.png")
+    (root / "annotations" / f"{split}.json").write_text(json.dumps(content))
+
+
 def test_shapes_are_built_from_their_settings() -> None:
     train, val = build_datasets(config_with(format="shapes", num_train=5, num_val=3).data)
     assert (len(train), len(val)) == (5, 3)
 
 
-def test_coco_splits_are_built(shared_data: Path) -> None:
-    train, val = build_datasets(config_with(format="coco", root=str(shared_data / "bccd")).data)
-    assert (len(train), len(val)) == (205, 87)
-    assert train.classes == val.classes
-
-
-def test_voc_splits_share_the_classes_of_training(shared_data: Path) -> None:
-    train, val = build_datasets(config_with(format="voc", root=str(shared_data / "voc2012_100_voc")).data)
-    assert (len(train), len(val)) == (85, 15)
-    assert val.classes == train.classes
-    assert len(train.classes) == 20
+@pytest.mark.parametrize("form", ["coco", "voc"])
+def test_splits_are_built_and_share_the_classes_of_training(folders: dict[str, Path], form: str) -> None:
+    train, val = build_datasets(config_with(format=form, root=str(folders[form])).data)
+    assert (len(train), len(val)) == (3, 2)
+    assert train.classes == val.classes == ("cat", "dog")
 
 
 @pytest.mark.parametrize(
     ("data", "count"),
     [
-        ({"format": "coco", "root": "bccd"}, None),
-        ({"format": "coco", "root": "bccd", "test_images": "test", "test_annotations": "annotations/test.json"}, 72),
-        ({"format": "voc", "root": "bccd_voc"}, None),
-        ({"format": "voc", "root": "bccd_voc", "test_split": "test"}, 72),
+        ({"format": "coco"}, None),
+        ({"format": "coco", "test_images": "test", "test_annotations": "annotations/test.json"}, 1),
+        ({"format": "voc"}, None),
+        ({"format": "voc", "test_split": "test"}, 1),
     ],
 )
-def test_a_test_split_is_built_where_one_is_named(shared_data: Path, data: dict[str, Any], count: int | None) -> None:
-    splits = build_splits(config_with(**{**data, "root": str(shared_data / data["root"])}).data)
-    assert (len(splits.train), len(splits.val)) == (205, 87)
+def test_a_test_split_is_built_where_one_is_named(
+    folders: dict[str, Path], data: dict[str, Any], count: int | None
+) -> None:
+    splits = build_splits(config_with(**{**data, "root": str(folders[data["format"]])}).data)
+    assert (len(splits.train), len(splits.val)) == (3, 2)
     assert (splits.test and len(splits.test)) == count
     assert splits.test is None or splits.test.classes == splits.train.classes
 
@@ -140,17 +173,17 @@ def test_a_coco_folder_without_the_split_lists_its_files(coco_folder: CocoFolder
         open_dataset(str(coco_folder.images.parent), split="test")
 
 
-def test_the_blood_cells_open_by_folder_file_and_split(shared_data: Path) -> None:
-    assert len(open_dataset(str(shared_data / "bccd"))) == 87
-    assert len(open_dataset(str(shared_data / "bccd"), split="test")) == 72
-    assert len(open_dataset(str(shared_data / "bccd" / "annotations" / "train.json"))) == 205
-    assert len(open_dataset(str(shared_data / "bccd_voc"))) == 87
-    assert len(open_dataset(str(shared_data / "bccd_voc"), split="test")) == 72
+def test_data_opens_by_folder_file_and_split(folders: dict[str, Path]) -> None:
+    assert len(open_dataset(str(folders["coco"]))) == 2
+    assert len(open_dataset(str(folders["coco"]), split="test")) == 1
+    assert len(open_dataset(str(folders["coco"] / "annotations" / "train.json"))) == 3
+    assert len(open_dataset(str(folders["voc"]))) == 2
+    assert len(open_dataset(str(folders["voc"]), split="test")) == 1
 
 
-def test_a_voc_split_takes_the_classes_of_a_model(shared_data: Path) -> None:
-    classes = ("WBC", "RBC", "Platelets")
-    assert open_dataset(str(shared_data / "bccd_voc"), classes=classes).classes == classes
+def test_a_voc_split_takes_the_classes_of_a_model(folders: dict[str, Path]) -> None:
+    classes = ("dog", "bird", "cat")
+    assert open_dataset(str(folders["voc"]), classes=classes).classes == classes
 
 
 def test_a_folder_with_neither_form_is_an_error(tmp_path: Path) -> None:
@@ -164,13 +197,12 @@ def test_a_missing_path_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_split_of_a_single_file_and_images_of_a_voc_folder_are_errors(
-    coco_folder: CocoFolder, shared_data: Path
+    folders: dict[str, Path],
 ) -> None:
-    coco_folder.write()
     with pytest.raises(UserError, match="--split: must be left out"):
-        open_dataset(str(coco_folder.annotations), split="val")
+        open_dataset(str(folders["coco"] / "annotations" / "val.json"), split="val")
     with pytest.raises(UserError, match="--images: must be left out"):
-        open_dataset(str(shared_data / "bccd_voc"), images="photos")
+        open_dataset(str(folders["voc"]), images="photos")
 
 
 def skipping(folder: CocoFolder) -> tuple[DetectionDataset, DetectionDataset]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from raydistill import tune
 from raydistill.runs import worker as worker_module
@@ -60,8 +61,7 @@ def _event_files(folder: Path) -> list[Path]:
 
 def _scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
     """Return what TensorBoard would show of a run."""
-    accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    events = accumulators.EventAccumulator(str(folder))
+    events = EventAccumulator(str(folder))
     events.Reload()
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 

@@ -1,8 +1,14 @@
-"""Settings of the whole test run."""
+"""Settings of the whole test run.
+
+``RAYDISTILL_TEST_BF16=1 pytest`` lets this process and all that it starts take the processor for one that computes with
+bfloat16 (AVX512-BF16, AMX), ``=0`` for one that does not, whatever it is: no test may depend on it.
+"""
 
 from __future__ import annotations
 
 import os
+import runpy
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +16,13 @@ import torch
 # The nets here are so small that a second thread only waits, ten times longer where other processes want the core too.
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start
+
+if os.environ.get("RAYDISTILL_TEST_BF16", "") not in ("", "0", "1"):
+    raise pytest.UsageError(f"RAYDISTILL_TEST_BF16: must be 0 or 1, got {os.environ['RAYDISTILL_TEST_BF16']}")
+if os.environ.get("RAYDISTILL_TEST_BF16"):
+    _forced = Path(__file__).with_name("forced_bf16")
+    runpy.run_path(str(_forced / "sitecustomize.py"))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_forced), os.environ.get("PYTHONPATH"))))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -93,6 +93,7 @@ def _cluster(base: Path, variables: dict[str, str]) -> Iterator[dict[str, str]]:
 def _start(base: Path, name: str, arguments: list[str], environment: dict[str, str]) -> int:
     """Start a node with a cache of its own, and return the session of its processes."""
     ports = ["--min-worker-port=0", "--max-worker-port=0", f"--dashboard-agent-listen-port={_free_port()}"]
+    path = os.pathsep.join(filter(None, (str(REPOSITORY), environment.get("PYTHONPATH"))))
     with (base / f"{name}.log").open("w") as log:
         starter = subprocess.Popen(
             [
@@ -100,7 +101,7 @@ def _start(base: Path, name: str, arguments: list[str], environment: dict[str, s
                 *(*arguments, *ports, "--object-store-memory=100000000"),
             ],
             cwd=base,
-            env=environment | {"RAYDISTILL_CACHE": str(base / name), "PYTHONPATH": str(REPOSITORY)},
+            env=environment | {"RAYDISTILL_CACHE": str(base / name), "PYTHONPATH": path},
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,

@@ -7,6 +7,7 @@ Steps are counted in the folder that ``FAULTS_FOLDER`` names, by the workers tha
 from __future__ import annotations
 
 import os
+import runpy
 import sys
 import time
 from collections.abc import Sequence
@@ -70,3 +71,5 @@ def _start_patiently(services: ModuleType) -> None:
 
 if "FAULTS_FOLDER" in os.environ:
     sys.meta_path.insert(0, _Disturb())
+if os.environ.get("RAYDISTILL_TEST_BF16"):  # Python runs one such file only
+    runpy.run_path(str(Path(__file__).parents[2] / "forced_bf16" / "sitecustomize.py"))

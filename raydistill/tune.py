@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from raydistill import VERSION
 from raydistill.config import SWEEPS
+from raydistill.config.precision import TEACHER_PRECISION, precision_text
 from raydistill.errors import UserError, one_error
 from raydistill.runs.stopping import Stop, Stopped, stoppable
 from raydistill.storage import mirror
@@ -103,7 +104,10 @@ def _headline(plan: Plan) -> str:
     sentences = [f"{plan.total} trials in {loaded.config.output}"]
     if kept:
         sentences.append(f"{kept} of them ended before and are kept")
-    return "\n".join(["; ".join(sentences), *loaded.dropped, ""])
+    lines = ["; ".join(sentences), *loaded.dropped]
+    if plan.precision is not None and TEACHER_PRECISION not in loaded.sweep.space:
+        lines.append(precision_text(plan.precision, loaded.config))
+    return "\n".join([*lines, ""])
 
 
 def _refuse_what_needs_ray(loaded: LoadedSweep) -> None:
@@ -123,6 +127,8 @@ def _run_here(plan: Plan, display: SweepDisplay, stop: Stop) -> None:
     """Run the trials one after the other in this process, without Ray."""
     import torch
 
+    from raydistill.detectors.teacher import decide_precision
+    from raydistill.runs.events import Note
     from raydistill.runs.reporter import FileReporter
     from raydistill.runs.worker import Worker
     from raydistill.sweeps.trial import run_trial
@@ -132,6 +138,8 @@ def _run_here(plan: Plan, display: SweepDisplay, stop: Stop) -> None:
     use_gpu = sweep.resources.gpus_per_worker != 0 and torch.cuda.is_available()
     worker = Worker(device=torch.device("cuda", 0) if use_gpu else torch.device("cpu"), stop=stop)
     try:
+        if plan.precision is None and plan.unfinished:
+            display(Note(plan.decide_precision(decide_precision(config, worker))))
         if not plan.directory.teacher.finished:
             to_files = functools.partial(
                 FileReporter, worker=worker, listener=display, tensorboard=config.logging.tensorboard

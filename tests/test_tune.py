@@ -76,6 +76,32 @@ def test_a_sweep_here_ends_with_the_table_on_stdout_and_progress_on_stderr(
     assert [line.split()[:2] for line in lines] == [[f"[{n}/3]", name] for n, name in enumerate(TRIALS, start=1)]
 
 
+@pytest.mark.parametrize(("bf16", "meant"), [(False, "fp32"), (True, "bf16")])
+def test_what_auto_means_is_decided_once_and_kept_on_another_processor(
+    tmp_path: Path, bf16: bool, meant: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = small_sweep(tmp_path, {"distillation.teacher_precision": "auto", "training.epochs": 1})
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("raydistill.detectors.frozen.computes_bf16", lambda: bf16)
+    with monkeypatch.context() as patch:
+        patch.setattr(stages, "run_stages", interrupt)
+        assert main([file, "--local"]) == 130
+    trials, said = capsys.readouterr().err.splitlines()[:2]
+    assert trials.startswith("3 trials in ")
+    assert said.startswith(f"teacher: answers in {meant}, ")
+    monkeypatch.setattr("raydistill.detectors.frozen.computes_bf16", lambda: not bf16)
+    assert main([file, "--local"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err.splitlines()[1] == f"teacher: answers in {meant}"
+    assert f"sweep: 3 trials, 3 finished; the teacher answered in {meant}" in captured.out
+    table = _table(tmp_path).set_index("role")["distillation.teacher_precision"]
+    assert table[["constant", "searched"]].tolist() == [meant, meant]
+    assert pd.isna(table["baseline"])
+
+
 def test_every_trial_is_finished_and_has_its_files(undisturbed: Path) -> None:
     assert _statuses(undisturbed) == dict.fromkeys([*TRIALS, "p0001-seed0"], "finished")
     for trial in _sweep(undisturbed).trials():

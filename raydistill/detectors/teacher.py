@@ -4,34 +4,35 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from raydistill.config.precision import Precision, meaning_of_auto, precision_of
 from raydistill.config.sections import Config
+from raydistill.detectors import frozen
 from raydistill.detectors.base import Detector
-from raydistill.detectors.frozen import computes_bf16
 from raydistill.detectors.two_stage.values import AnchorAnswers, AnchorOutputs, HeadOutputs, Regions
 from raydistill.errors import UserError
+from raydistill.runs.worker import Worker
 from raydistill.structures import Batch, Features
 
-Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def precision_on(config: Config, device: torch.device) -> Precision:
-    """Return the type in which the teacher answers on ``device``.
+def decide_precision(config: Config, worker: Worker) -> Precision:
+    """Return the type in which the teacher answers on every worker of the group; all of them call it together.
 
     Raises:
         UserError: for fp16 without a GPU.
     """
-    wanted = config.distillation.teacher_precision
-    if wanted == "fp16" and device.type != "cuda":
+    wanted, device = precision_of(config), worker.device.type
+    if wanted == "fp16" and device != "cuda":
         raise UserError("distillation.teacher_precision: fp16 needs a GPU, got none; use bf16 or fp32")
-    if wanted != "auto":
+    if wanted is not None:
         return wanted
-    return "bf16" if device.type == "cpu" and computes_bf16() else config.training.precision
+    return meaning_of_auto(config, all(worker.gather(device == "cpu" and frozen.computes_bf16())))
 
 
 @dataclass(frozen=True)

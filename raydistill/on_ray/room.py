@@ -261,6 +261,10 @@ class Demand:
         each = " and ".join(f"{amount:g} {kind}" for kind, amount in self.wanted.items())
         return f"{counted(self.num_workers, 'worker')} of {each}"
 
+    def fits(self, resources: Mapping[str, float]) -> bool:
+        """Return whether a node with these ``resources`` can hold one of them."""
+        return all(resources.get(kind, 0) >= amount for kind, amount in self.wanted.items())
+
     def shortage(self) -> str:
         """Return what is asked for and what there is, where the cluster cannot hold it; else an empty text."""
         places = places_for(self.wanted)

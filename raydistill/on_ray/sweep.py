@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any
 
 from raydistill.config.loader import absolute
+from raydistill.config.precision import meaning_of_auto
 from raydistill.config.sections import NAMED_WEIGHTS
 from raydistill.errors import UserError
 from raydistill.on_ray.board import Board
@@ -16,12 +17,14 @@ from raydistill.on_ray.callbacks import PlannedSearch, Recorder, Silence, logger
 from raydistill.on_ray.lost_workers import explained
 from raydistill.on_ray.node import node_watched
 from raydistill.on_ray.population import population_scheduler
+from raydistill.on_ray.precision import all_nodes_compute_bf16
 from raydistill.on_ray.room import Demand, Queue, many_pending, places_for, wait_for_room
 from raydistill.on_ray.run import cpus_of, run_on_workers
 from raydistill.on_ray.session import connected, ray_storage, remove_ray_storage, started_here
 from raydistill.on_ray.shipping import ship
 from raydistill.on_ray.trial import EPOCH, SCORE, flat_trial, group_trial
 from raydistill.on_ray.watch import shown
+from raydistill.runs.events import Note
 from raydistill.runs.stopping import Stop
 from raydistill.sweeps.file import AshaScheduler, LoadedSweep, MedianScheduler, PbtScheduler
 from raydistill.sweeps.plan import Plan
@@ -60,6 +63,9 @@ def run_sweep_on_ray(plan: Plan, display: SweepDisplay, stop: Stop) -> None:
         wait_for_room(demand, config.scaling.wait_seconds, display, stop)
         if groups:
             _refuse_without_dashboard()
+        if plan.precision is None and plan.unfinished:
+            bf16 = "GPU" not in demand.wanted and all_nodes_compute_bf16(demand, stop)
+            display(Note(plan.decide_precision(meaning_of_auto(config, bf16))))
         if not trained:
             run_on_workers(config, display, stop, only="teacher")
         _run_trials(plan, display, demand, stop)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from raydistill.config.precision import TEACHER_PRECISION
 from raydistill.errors import UserError
 from raydistill.reports.effects import effect_table
 from raydistill.reports.reading import Kind, Source, read
@@ -134,6 +135,12 @@ def _missing(source: Source) -> list[str]:
         for role in ("baseline", "constant"):
             if source.trials and not any(trial.role == role and trial.finished for trial in source.trials):
                 notes.append(f"{source.path}: no finished {role} control, so gains over it are missing")
+    precisions = {trial.teacher_precision for trial in source.trials} - {None}
+    if len(precisions) > 1 and TEACHER_PRECISION not in searched([source]):
+        notes.append(
+            f"{source.path}: the teacher answered in {' and '.join(sorted(map(str, precisions)))}, not the same in all "
+            "trials: their scores differ for that reason too"
+        )
     if source.trials and all(trial.curves.empty and trial.result is None for trial in source.trials):
         notes.append(f"{source.path}: no epoch was finished yet")
     elif source.trials and not any("val/AP" in trial.curves or trial.result is not None for trial in source.trials):

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from raydistill.config.precision import Precision
 from raydistill.errors import UserError
 from raydistill.runs.comparison import STAGES
 from raydistill.runs.directory import RunDirectory
@@ -37,6 +38,16 @@ class Trial:
     def finished(self) -> bool:
         """Whether its scores are final."""
         return self.result is not None or self.record.status == "finished"
+
+    @property
+    def teacher_precision(self) -> str | None:
+        """In what the teacher answered; None without one, or where nobody wrote it down."""
+        if self.role in ("teacher", "baseline"):
+            return None
+        section = self.recipe.get("distillation")
+        set_to = section.get("teacher_precision") if isinstance(section, dict) else None
+        found = (self.result or {}).get("teacher_precision", set_to)
+        return found if found in get_args(Precision) else None
 
 
 @dataclass(frozen=True)
@@ -161,6 +172,9 @@ def _read_trial(directory: TrialDirectory, notes: list[str]) -> Trial | None:
         return None
     record = dataclasses.replace(record, name=directory.path.name)  # what the user can look up, and unique
     recipe = _mapping(directory.recipe, notes) if directory.recipe.is_file() else {}
+    section, config = recipe.get("distillation"), directory.run.config
+    if isinstance(section, dict) and section.get("teacher_precision") == "auto" and config.is_file():
+        recipe["distillation"] = _mapping(config, notes).get("distillation", section)  # what it meant in this trial
     return Trial(record, record.role, recipe, _curves(directory.run), _result(directory.run, notes))
 
 

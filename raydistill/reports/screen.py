@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from raydistill.config.precision import TEACHER_PRECISION
 from raydistill.reports.build import Report
 from raydistill.reports.settings import as_text as setting_as_text
 from raydistill.reports.trials import TEST
@@ -41,14 +42,16 @@ def as_text(report: Report) -> str:
 
 
 def counts(report: Report) -> str:
-    """Return how many trials there are and what became of them."""
+    """Return how many trials there are, what became of them, and in what their teacher answered."""
     found = report.trials["status"].value_counts()
     states = [
         f"{found[status]} {status}" for status in ("finished", "stopped", "failed", "unfinished") if status in found
     ]
     what = "stage" if report.kind == "run" else "trial"
     number = len(report.trials)
-    return f"{report.title}: {number} {what}{'' if number == 1 else 's'}" + (f", {', '.join(states)}" if states else "")
+    text = ", ".join([f"{report.title}: {number} {what}{'' if number == 1 else 's'}", *states])
+    precisions = sorted(report.trials[TEACHER_PRECISION].dropna().unique())
+    return text + (f"; the teacher answered in {' and '.join(precisions)}" if precisions else "")
 
 
 def headline(report: Report) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from raydistill.config.precision import TEACHER_PRECISION
 from raydistill.reports.reading import Kind, Source, Trial
 from raydistill.reports.settings import column
 
@@ -24,10 +25,11 @@ def trial_table(sources: Sequence[Source], settings: Sequence[str], metric: str)
     """Return a row per trial of a sweep, or per stage of a run.
 
     Columns: of a sweep (``sweep`` when there are several,) ``trial, role, point, seed``, of a run ``run, stage, seed``;
-    then ``status, reason``, every setting under its dotted name, scores from 0 to 1 at the best epoch, ``last_AP``,
-    the gains in ``metric`` over baseline, constant weight and teacher (paired by seed; NaN where the other is missing
-    or not finished), where a test split was scored the same as ``test_AP`` and ``test_gain_over_...``, ``best_epoch,
-    epochs, seconds`` and the AP of each class as ``class/<name>``.
+    then ``status, reason``, every setting under its dotted name, ``distillation.teacher_precision`` among them always,
+    scores from 0 to 1 at the best epoch, ``last_AP``, the gains in ``metric`` over baseline, constant weight and
+    teacher (paired by seed; NaN where the other is missing or not finished), where a test split was scored the same as
+    ``test_AP`` and ``test_gain_over_...``, ``best_epoch, epochs, seconds`` and the AP of each class as
+    ``class/<name>``.
     """
     several, kind = len(sources) > 1, sources[0].kind
     trials = [(source, trial) for source in sources for trial in source.trials]
@@ -39,6 +41,8 @@ def trial_table(sources: Sequence[Source], settings: Sequence[str], metric: str)
     )
     for name in settings:
         table[name] = column([trial for _, trial in trials], name)
+    if TEACHER_PRECISION not in table:
+        table[TEACHER_PRECISION] = pd.Series([trial.teacher_precision for _, trial in trials], dtype="str")
     scores = pd.DataFrame([scores_of(trial, [*score_names, test]) for _, trial in trials])
     numbers = scores.reindex(columns=[*score_names, "last_AP", "best_epoch", "epochs", "seconds"])
     classes = scores[[name for name in scores.columns if name.startswith(CLASS)]]

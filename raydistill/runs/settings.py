@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 import yaml
 
 from raydistill.config import Config, yaml_text
 from raydistill.config.loader import read_text
+from raydistill.config.precision import TEACHER_PRECISION, Precision, precision_of, with_precision
 from raydistill.config.sections import WITHOUT_INFLUENCE, defaults
 from raydistill.errors import UserError, one_error
 from raydistill.runs.directory import RunDirectory, StageName, planned, stage_directory
@@ -34,7 +35,11 @@ def refuse_other_settings(config: Config) -> None:
         if not _begun(run):
             continue  # nothing trained that could be lost or mixed
         before = _flat(defaults()) | _flat(_settings_then(run.config))
-        now = _flat(_settings_of(_as_begun(config, before), stage))
+        then = stored_precision(run)
+        known = config if then is None or precision_of(config) is not None else with_precision(config, then)
+        now = _flat(_settings_of(known, stage))
+        if then is None and TEACHER_PRECISION in now:
+            before[TEACHER_PRECISION] = now[TEACHER_PRECISION]  # nobody wrote down what it meant
         differences = [
             f"{key}={_shown(before.get(key))} then, {_shown(now[key])} now"
             for key in sorted(now)
@@ -48,22 +53,35 @@ def refuse_other_settings(config: Config) -> None:
         )
 
 
-def as_begun(config: Config, stage: StageName) -> Config:
-    """Return ``config`` with what ``auto`` meant when ``stage`` was begun, maybe on another processor."""
-    run = stage_directory(config, stage)
-    return _as_begun(config, _flat(_settings_then(run.config))) if _begun(run) else config
+def precision_as_begun(config: Config) -> Precision | None:
+    """Return in what the teacher answers, where that is set, or was decided when the run was begun: maybe elsewhere."""
+    known = precision_of(config) or stored_precision(stage_directory(config, "distilled"))
+    if known is not None:
+        return known
+    file = mirror.fetched(_decided(config))
+    if file.is_file() and any(_begun(stage_directory(config, stage)) for stage in planned(config)):
+        return _precision_in(yaml_text.read_mapping(read_text(file, str(file)), str(file)))
+    return None
 
 
-def with_precision(config: Config, precision: Literal["fp32", "bf16", "fp16"]) -> Config:
-    """Return ``config`` with a teacher that answers in ``precision``."""
-    distillation = config.distillation.model_copy(update={"teacher_precision": precision})
-    return config.model_copy(update={"distillation": distillation})
+def keep_precision(config: Config, precision: Precision) -> None:
+    """Write down what was decided, for whoever goes on with the run."""
+    text = yaml.safe_dump({TEACHER_PRECISION: precision})
+    atomic.write_text(_decided(config), f"# What was left to the machine that the run was begun on.\n{text}")
 
 
-def _as_begun(config: Config, before: Mapping[str, Any]) -> Config:
-    precision = before.get("distillation.teacher_precision", "auto")
-    undecided = config.distillation.teacher_precision == "auto"
-    return with_precision(config, precision) if undecided and precision in ("fp32", "bf16", "fp16") else config
+def stored_precision(run: RunDirectory) -> Precision | None:
+    """Return in what the teacher of a student that was begun answers; None where there is none, or nobody wrote it."""
+    return _precision_in(_flat(_settings_then(run.config))) if _begun(run) else None
+
+
+def _precision_in(flat: Mapping[str, Any]) -> Precision | None:
+    found = flat.get(TEACHER_PRECISION)
+    return found if found in get_args(Precision) else None
+
+
+def _decided(config: Config) -> Path:
+    return mirror.folder(config.output) / "decided.yaml"
 
 
 def _begun(run: RunDirectory) -> bool:

@@ -111,6 +111,11 @@ class SweepDirectory:
         """The directory of tables, pictures and page."""
         return self.path / "report"
 
+    @property
+    def begun(self) -> bool:
+        """Whether any trial was."""
+        return any(self.path.glob("trials/*/trial.json"))
+
     def trial(self, name: str) -> TrialDirectory:
         """Return the directory of the trial called ``name``."""
         return TrialDirectory(self.path / "trials" / name)

@@ -9,14 +9,26 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import fmean
 
-from raydistill.config import dump
+from raydistill.config import dump, load_config
+from raydistill.config.precision import TEACHER_PRECISION, Precision, precision_of, precision_text, with_precision
 from raydistill.errors import UserError, one_error
+from raydistill.runs.settings import stored_precision
 from raydistill.storage import atomic, mirror
 from raydistill.storage.files import remove
 from raydistill.sweeps.directory import Role, Status, SweepDirectory, TrialRecord
-from raydistill.sweeps.file import LoadedSweep, Point, controls, differences, dump_sweep, trial_config
+from raydistill.sweeps.file import (
+    LoadedSweep,
+    Point,
+    controls,
+    differences,
+    dump_sweep,
+    precision_then,
+    trial_config,
+    with_teachers_precision,
+)
 from raydistill.sweeps.suggestions import Suggestions
 
+_OPEN = "teacher_precision: auto"  # so in the recipes of an earlier version, whose trials decided by themselves
 _POINT_OF: dict[Role, int] = {"baseline": -1, "constant": -2}
 
 
@@ -56,6 +68,18 @@ class Plan:
         for number, point in enumerate(loaded.points or self._suggested_before()):
             self._line_up("searched", number, point)
         self._next_number = len(self._waiting)
+
+    @property
+    def precision(self) -> Precision | None:
+        """In what the teacher of every trial answers; None until that is decided."""
+        return precision_of(self.loaded.config)
+
+    def decide_precision(self, precision: Precision) -> str:
+        """Write down in what the teacher answers in all trials that are still to be run, on any machine; say it."""
+        before = self.loaded.config
+        self.loaded = with_teachers_precision(self.loaded, precision)
+        atomic.write_text(self.directory.settings, dump_sweep(self.loaded))
+        return precision_text(precision, before)
 
     @property
     def total(self) -> int:
@@ -149,13 +173,37 @@ class Plan:
         """Write what the sweep is, or compare with what it was."""
         file = self.directory.settings
         if file.is_file():
-            changed = differences(file.read_text(encoding="utf-8"), self.loaded)
-            if changed and any(self.directory.path.glob("trials/*/trial.json")):
+            before = file.read_text(encoding="utf-8")
+            begun = self._with_precision_then(before)
+            changed = differences(before, begun)
+            if changed and self.directory.begun:
                 raise one_error(
                     changed,
                     f"{self.directory.path}: holds another sweep; choose another --output, or remove the directory",
                 )
+            self.loaded = self.loaded if changed else begun
         atomic.write_text(file, dump_sweep(self.loaded))
+
+    def _with_precision_then(self, before: str) -> LoadedSweep:
+        """Return the sweep with what its teacher answered in, where that is left open now.
+
+        An earlier version left it to every trial: what all that were begun have in common is the sweep's.
+
+        Raises:
+            UserError: where they have another one in common than is set now.
+        """
+        then = precision_then(before)
+        if then is None:
+            found = {stored_precision(trial.run) for trial in self.directory.trials()} - {None}
+            then = found.pop() if len(found) == 1 else None
+            if then is not None and self.precision not in (None, then):
+                raise UserError(
+                    f"{self.directory.path}: {TEACHER_PRECISION}: must stay {then}, as its trials were begun, got "
+                    f"{self.precision}; give {TEACHER_PRECISION}={then}, or choose another --output"
+                )
+        if then is None or self.precision is not None:
+            return self.loaded
+        return with_teachers_precision(self.loaded, then)
 
     def _recorded(self) -> Iterator[TrialRecord]:
         for record in self.directory.records():
@@ -197,6 +245,9 @@ class Plan:
         if not trial.recipe.is_file():
             config = trial_config(self.loaded, record.settings, record.seed, mirror.place_of(trial.path))
             atomic.write_text(trial.recipe, dump(config))
+        elif self.precision is not None and _OPEN in trial.recipe.read_text(encoding="utf-8"):
+            precision = stored_precision(trial.run) or self.precision
+            atomic.write_text(trial.recipe, dump(with_precision(load_config(str(trial.recipe)), precision)))
         trial.write(record)
 
     def _end(self, record: TrialRecord) -> None:

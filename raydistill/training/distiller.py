@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from raydistill.config.precision import Precision
 from raydistill.config.sections import Config
 from raydistill.detectors.base import Detector
-from raydistill.detectors.teacher import Precision, Teacher, TeacherPass
+from raydistill.detectors.teacher import Teacher, TeacherPass
 from raydistill.detectors.two_stage.values import AnchorOutputs, AnchorSample, HeadOutputs, Regions
 from raydistill.errors import UserError
 from raydistill.methods.losses.classification import (
@@ -83,8 +84,9 @@ class Distiller(nn.Module):
         }
         self._config = config
         self.teacher: Teacher | None = None
+        self.precision: Precision | None = None
         if teacher is not None and config.distills:
-            self.teacher = Teacher(teacher, precision)
+            self.teacher, self.precision = Teacher(teacher, precision), precision
             if config.feature.weight:
                 self.adapters.update({level: self._adapter(student, teacher) for level in student.feature_levels})
 

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from raydistill.config.precision import Precision
 from raydistill.data.dataset import DetectionDataset
 from raydistill.data.loading.augmentation import build_augmentation
 from raydistill.data.loading.decoded import for_training
@@ -74,7 +75,7 @@ def fit(job: Job, distiller: Distiller, loader: TrainingLoader, worker: Worker, 
         )
         save(state)
         reporter.event(EpochDone(job.stage, epoch + 1, job.epochs, metrics, seconds))
-    return finish(state.job, state.student, state.best or {}, worker)
+    return finish(state.job, state.student, state.best or {}, worker, distiller.precision)
 
 
 def _diagnosis(state: TrainingState, epoch: int) -> dict[str, float]:
@@ -235,8 +236,10 @@ def _keep_best(state: TrainingState, epoch: int, evaluation: EvaluationResult) -
         export_best(state.job, state.student, epoch)
 
 
-def finish(job: Job, detector: Detector, best: dict[str, float], worker: Worker) -> dict[str, Any]:
-    """Write and return the stage's row of the comparison.
+def finish(
+    job: Job, detector: Detector, best: dict[str, float], worker: Worker, teacher_precision: Precision | None = None
+) -> dict[str, Any]:
+    """Write and return the stage's row of the comparison; a distilled student's says in what its teacher answered.
 
     Where there is a test split, ``detector`` is left with the weights that were scored on it: the best ones.
     """
@@ -246,6 +249,7 @@ def finish(job: Job, detector: Detector, best: dict[str, float], worker: Worker)
         "parameters": sum(parameter.numel() for parameter in detector.exported().parameters()),
         **best,
         **_test_scores(job, detector, worker),
+        **({} if teacher_precision is None else {"teacher_precision": teacher_precision}),
     }
     if worker.is_main:
         for earlier in versions(job.run.best)[1:]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from raydistill.config import Config
+from raydistill.config.precision import TEACHER_PRECISION, Precision, precision_of, precision_text, with_precision
 from raydistill.data.build import Splits, build_splits
 from raydistill.data.checks import check_sides
 from raydistill.data.dataset import DetectionDataset
 from raydistill.detectors.frozen import check_compiler, make_fast
-from raydistill.detectors.teacher import DTYPES, Precision, precision_on
+from raydistill.detectors.teacher import DTYPES, decide_precision
 from raydistill.detectors.two_stage.faster_rcnn import FasterRCNNDetector
 from raydistill.detectors.weights import LoadReport
 from raydistill.errors import UserError, counted
@@ -18,7 +21,7 @@ from raydistill.runs.directory import RunDirectory, StageName, planned, unfinish
 from raydistill.runs.events import Note
 from raydistill.runs.notices import log_to_notes
 from raydistill.runs.reporter import Reporter
-from raydistill.runs.settings import as_begun, refuse_other_settings, with_precision, write_settings
+from raydistill.runs.settings import keep_precision, precision_as_begun, refuse_other_settings, write_settings
 from raydistill.runs.stopping import Stopped
 from raydistill.runs.worker import Worker
 from raydistill.storage import atomic, mirror
@@ -63,6 +66,7 @@ def run_stages(
                 notify(Note(f"{stage}: finished before, not trained again"))
         if missing:
             notify(Note(_device(config, worker)))
+            config = _with_decided_precision(config, missing, worker, notify)
             if config.distills and config.distillation.compile_teacher:
                 check_compiler(worker.device)
             data = _datasets(config, worker)
@@ -77,6 +81,21 @@ def run_stages(
     worker.wait()
     if worker.is_main and only is None:
         atomic.write_atomically(output / "comparison.csv", lambda file: comparison(output).to_csv(file, index=False))
+
+
+def _with_decided_precision(
+    config: Config, missing: list[StageName], worker: Worker, notify: Callable[[Note], None]
+) -> Config:
+    """Return ``config`` with one teacher's precision for the whole run, all workers and whoever goes on with it."""
+    if "distilled" not in missing:
+        return config
+    before = worker.broadcast(precision_as_begun(config))
+    known = config if before is None else with_precision(config, before)
+    precision = decide_precision(known, worker)
+    notify(Note(precision_text(precision, config, kept=before is not None)))
+    if before is None and worker.is_main:
+        keep_precision(config, precision)
+    return with_precision(config, precision)
 
 
 def _datasets(config: Config, worker: Worker) -> Splits:
@@ -111,9 +130,11 @@ def run_student(
     Nothing is trained where it is finished. Every worker calls it.
 
     Raises:
-        UserError: as ``run_stages`` does.
+        UserError: as ``run_stages`` does, or where the teacher's precision is left open: no student decides by itself.
     """
     stage = planned(config)[-1]
+    if stage == "distilled" and precision_of(config) is None:
+        raise UserError(f"{TEACHER_PRECISION}: must be decided for the whole sweep, got auto; repeat its command")
     run = RunDirectory(mirror.folder(config.output) / stage)
     if worker.broadcast(run.finished):
         return
@@ -135,8 +156,7 @@ def _run_stage(stages: Stages, stage: StageName) -> None:
         reporter.event(inherit_weights(detector, teacher))
     precision: Precision = "fp32"
     if teacher is not None:
-        precision = worker.broadcast(precision_on(as_begun(config, stage), worker.device))
-        config = with_precision(config, precision)  # so that another processor goes on in the same
+        precision = decide_precision(config, worker)
     distiller = Distiller(detector, teacher, config, precision)
     loader = make_loader(job, worker)
     if teacher is not None:

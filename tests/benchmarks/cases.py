@@ -15,7 +15,7 @@ from torchvision.transforms.v2.functional import to_dtype
 from raydistill.config import Config
 from raydistill.data.loading.loaders import MicroBatch
 from raydistill.detectors.frozen import make_fast
-from raydistill.detectors.teacher import DTYPES, Teacher, TeacherPass, precision_on
+from raydistill.detectors.teacher import DTYPES, Teacher, TeacherPass, decide_precision
 from raydistill.detectors.two_stage.faster_rcnn import FasterRCNNDetector
 from raydistill.errors import UserError
 from raydistill.methods.values import StepLosses
@@ -86,7 +86,7 @@ class Bench:
         self.student = benchmark_net(config.student, config.input, train.classes, batch, "student").to(worker.device)
         self.teacher = benchmark_net(config.teacher, config.input, train.classes, batch, "teacher").to(worker.device)
         self.slow_teacher = copy.deepcopy(self.teacher).eval().requires_grad_(False)
-        self.precision = precision_on(config, worker.device)
+        self.precision = decide_precision(config, worker)
         make_fast(self.teacher, DTYPES[self.precision], config.distillation.compile_teacher)
         self.students = options.students
         self.totals: dict[str, float] = {}

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 
-from raydistill.detectors import teacher as teacher_module
+from raydistill.config import precision
+from raydistill.detectors import frozen
 from raydistill.detectors.frozen import make_fast
-from raydistill.detectors.teacher import DTYPES, Teacher, precision_on
+from raydistill.detectors.teacher import DTYPES, Teacher, decide_precision
 from raydistill.errors import UserError
+from raydistill.runs.worker import Worker
 from raydistill.training.distiller import Distiller
 from tests.nets import gradients, mixed_batch, pair, small_config
 
@@ -84,22 +88,44 @@ def test_that_the_teacher_answers_for_anchors_alike_with_and_without_its_proposa
     torch.testing.assert_close(sparse.deltas, dense.deltas, rtol=1e-4, atol=1e-5)
 
 
+@dataclass(frozen=True)
+class _OneOfTwo(Worker):
+    """A worker whose neighbour's processor computes with bf16, or does not."""
+
+    other: bool = True
+
+    def gather(self, value):
+        return [value, self.other]
+
+
 @pytest.mark.parametrize(
-    ("settings", "device", "computes", "expected"),
+    ("settings", "device", "computes", "other", "expected"),
     [
-        ([], "cpu", False, "fp32"),
-        ([], "cpu", True, "bf16"),
-        (["training.precision=bf16"], "cuda", False, "bf16"),
-        (["training.precision=fp16"], "cuda", False, "fp16"),
-        (["distillation.teacher_precision=fp32"], "cpu", True, "fp32"),
-        (["distillation.teacher_precision=bf16"], "cpu", False, "bf16"),
+        ([], "cpu", False, False, "fp32"),
+        ([], "cpu", True, True, "bf16"),
+        ([], "cpu", True, False, "fp32"),
+        ([], "cpu", False, True, "fp32"),
+        (["training.precision=bf16"], "cpu", False, False, "bf16"),
+        (["training.precision=fp32"], "cuda", True, True, "fp32"),
+        (["training.precision=bf16"], "cuda", False, False, "bf16"),
+        (["training.precision=fp16"], "cuda", False, False, "fp16"),
+        (["distillation.teacher_precision=fp32"], "cpu", True, True, "fp32"),
+        (["distillation.teacher_precision=bf16"], "cpu", False, False, "bf16"),
     ],
 )
-def test_that_the_precision_follows_training_and_processor(settings, device, computes, expected, monkeypatch):
-    monkeypatch.setattr(teacher_module, "computes_bf16", lambda: computes)
-    assert precision_on(small_config(*settings), torch.device(device)) == expected
+def test_that_the_precision_follows_training_and_the_processors_of_all_workers(
+    settings, device, computes, other, expected, monkeypatch
+):
+    monkeypatch.setattr(frozen, "computes_bf16", lambda: computes)
+    worker = _OneOfTwo(0, 2, torch.device(device), other=other)
+    assert decide_precision(small_config(*settings), worker) == expected
+
+
+def test_that_auto_is_trainings_precision_where_bf16_costs_too_much(monkeypatch):
+    monkeypatch.setattr(precision, "AUTO_MAY_BE_BF16", False)
+    assert precision.meaning_of_auto(small_config(), all_compute_bf16=True) == "fp32"
 
 
 def test_that_fp16_needs_a_gpu():
     with pytest.raises(UserError, match="teacher_precision: fp16 needs a GPU, got none"):
-        precision_on(small_config("distillation.teacher_precision=fp16"), CPU)
+        decide_precision(small_config("distillation.teacher_precision=fp16"), Worker())

@@ -14,6 +14,7 @@ from raydistill.reports import load, page_tables
 from raydistill.reports.build import Report
 from raydistill.reports.effects import importances
 from raydistill.reports.screen import as_text
+from raydistill.sweeps.directory import SweepDirectory
 from tests.reports import made_up
 
 
@@ -55,6 +56,25 @@ def test_a_control_is_not_compared_with_itself(report: Report) -> None:
     assert math.isnan(_trial(report, "baseline_0")["gain_over_baseline"])
     assert math.isnan(_trial(report, "constant_1")["gain_over_constant"])
     assert _trial(report, "constant_1")["gain_over_baseline"] == pytest.approx(0.04)
+
+
+def test_in_what_the_teacher_answered_is_in_the_table_and_on_the_screen(report: Report) -> None:
+    precisions = report.trials.set_index("role")["distillation.teacher_precision"]
+    assert set(precisions[["constant", "searched"]]) == {"fp32"}
+    assert precisions["baseline"].isna().all()
+    assert as_text(report).splitlines()[0].endswith("; the teacher answered in fp32")
+    assert not any("not the same in all trials" in note for note in report.notes)
+
+
+def test_teachers_that_answered_differently_in_one_sweep_are_a_note(tmp_path: Path) -> None:
+    output = made_up.sweep(tmp_path / "mixed")
+    trial = SweepDirectory(output).trial("p000_s0")
+    trial.recipe.write_text(trial.recipe.read_text().replace("teacher_precision: fp32", "teacher_precision: auto"))
+    trial.run.config.write_text("distillation: {teacher_precision: bf16}")  # what auto meant in it
+    report = load(output)
+    assert _trial(report, "p000_s0")["distillation.teacher_precision"] == "bf16"
+    assert "; the teacher answered in bf16 and fp32" in as_text(report)
+    assert any("in bf16 and fp32, not the same in all trials" in note for note in report.notes)
 
 
 def test_a_stopped_trial_has_its_best_score_so_far(report: Report) -> None:

@@ -340,6 +340,78 @@ def test_a_damaged_record_ends_the_plan_with_its_name(tmp_path: Path) -> None:
         _plan(tmp_path)
 
 
+# The teacher's precision ----------------------------------------------------------------------------------------------
+PRECISION = "distillation.teacher_precision"
+AUTO = f"{PRECISION}=auto"
+
+
+def _precisions(plan: Plan) -> dict[str, str]:
+    """Return what the recipes say of every trial that is still to be run."""
+    return {
+        name: load_config(str(plan.directory.trial(name).recipe)).distillation.teacher_precision
+        for name in _handed_out(plan)
+    }
+
+
+def _begun_in(plan: Plan, name: str, precision: str | None) -> None:
+    """Leave a student that an earlier version began, which decided in each trial what auto means."""
+    run = plan.directory.trial(name).path / "distilled"
+    run.mkdir()
+    (run / "checkpoint.pt").touch()
+    (run / "config.yaml").write_text(f"distillation: {{teacher_precision: {precision}}}" if precision else "seed: 0")
+
+
+def test_what_auto_means_is_decided_for_all_trials_and_kept(tmp_path: Path) -> None:
+    plan = _plan(tmp_path, AUTO)
+    assert plan.precision is None
+    assert plan.decide_precision("bf16").startswith("teacher: answers in bf16, ")
+    assert set(_precisions(plan).values()) == {"bf16"}
+    again = _plan(tmp_path, AUTO, "seeds=2")
+    assert again.precision == "bf16"
+    assert set(_precisions(again).values()) == {"bf16"}
+
+
+def test_a_precision_that_was_decided_cannot_become_another(tmp_path: Path) -> None:
+    plan = _plan(tmp_path, AUTO)
+    plan.decide_precision("bf16")
+    plan.next()
+    with pytest.raises(UserError, match=rf"{PRECISION}: bf16 then, fp32 now"):
+        _plan(tmp_path, f"{PRECISION}=fp32")
+    assert _plan(tmp_path, f"{PRECISION}=bf16").precision == "bf16"
+
+
+def test_a_sweep_whose_trials_decided_by_themselves_stays_in_what_they_have_in_common(tmp_path: Path) -> None:
+    plan = _plan(tmp_path, AUTO)
+    assert set(_precisions(plan).values()) == {"auto"}
+    for name, precision in (("baseline-seed0", None), ("constant-seed0", "bf16"), ("p0000-seed0", "bf16")):
+        _begun_in(plan, name, precision)
+    with pytest.raises(UserError, match=rf"{PRECISION}: must stay bf16, as its trials were begun, got fp32; give"):
+        _plan(tmp_path, f"{PRECISION}=fp32")
+    again = _plan(tmp_path, AUTO)
+    assert again.precision == "bf16"
+    assert set(_precisions(again).values()) == {"bf16"}
+
+
+def test_a_sweep_whose_trials_decided_differently_goes_on_each_as_it_was_begun(tmp_path: Path) -> None:
+    plan = _plan(tmp_path, AUTO)
+    list(_handed_out(plan))
+    _begun_in(plan, "constant-seed0", "fp32")
+    _begun_in(plan, "p0000-seed0", "bf16")
+    again = _plan(tmp_path, AUTO)
+    assert again.precision is None
+    again.decide_precision("fp32")
+    found = _precisions(again)
+    assert [found[name] for name in (*CONTROLS, "p0000-seed0", "p0001-seed0")] == ["fp32", "fp32", "bf16", "fp32"]
+
+
+def test_a_sweep_begun_before_its_base_named_a_precision_goes_on(tmp_path: Path) -> None:
+    plan = _plan(tmp_path, AUTO)
+    list(_handed_out(plan))
+    _begun_in(plan, "constant-seed0", "fp32")
+    again = _plan(tmp_path, f"{PRECISION}=fp32")
+    assert set(_precisions(again).values()) == {"fp32"}
+
+
 # A point that cannot be used ------------------------------------------------------------------------------------------
 def _refuse_linear(loaded: Any, point: Any, seed: int, output: Path) -> Config:
     if point.get("decay.shape") == "linear":

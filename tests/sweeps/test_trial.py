@@ -140,6 +140,14 @@ def test_a_finished_trial_is_not_trained_again(sweep: SweepDirectory) -> None:
     assert (again.reason, again.epochs, again.heard) == ("", [], [])
 
 
+def test_a_trial_does_not_decide_in_what_the_teacher_answers(sweep: SweepDirectory) -> None:
+    _change(sweep.trial(POINT), "distillation.teacher_precision", "auto")
+    assert _Ran(sweep).reason == (
+        "distillation.teacher_precision: must be decided for the whole sweep, got auto; repeat its command"
+    )
+    assert not sweep.trial(POINT).run.path.exists()
+
+
 def test_what_a_trial_says_goes_into_its_log_and_its_epochs_to_the_display(sweep: SweepDirectory) -> None:
     ran = _Ran(sweep)
     log = ran.trial.log.read_text()

@@ -141,10 +141,15 @@ def test_a_term_that_is_zero_is_a_warning_where_that_is_wanted(tmp_path: Path) -
     assert any(note.warning and "'regression' is zero" in note.text for note in notes)
 
 
-def test_a_student_that_is_the_teacher_has_nothing_to_learn_from_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rounding", [0.0, 1e-6])
+def test_a_student_that_is_the_teacher_has_nothing_to_learn_from_it(tmp_path: Path, rounding: float) -> None:
+    """The heads are asked about other numbers of regions, which some processors round differently; the RPN is not."""
     stage = _stage(tmp_path)
-    stage.teacher = lambda: stage.detector(stage.config.seed)  # type: ignore[method-assign]
-    with pytest.raises(UserError, match=r"'(classification|regression)' is zero on the first batch"):
+    teacher = stage.detector(stage.config.seed)
+    with torch.no_grad():
+        teacher.model.roi_heads.box_predictor.cls_score.weight.mul_(1 + rounding)
+    stage.teacher = lambda: teacher  # type: ignore[method-assign]
+    with pytest.raises(UserError, match="'rpn' is zero on the first batch"):
         _check(stage)
 
 

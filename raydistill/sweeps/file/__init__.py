@@ -1,6 +1,6 @@
 """Sweep files: read, checked as a whole and turned into points and settings of trials; without Ray or torch."""
 
-from raydistill.sweeps.file.changes import differences
+from raydistill.sweeps.file.changes import differences, precision_then
 from raydistill.sweeps.file.loader import dump_sweep, load_sweep
 from raydistill.sweeps.file.sections import (
     AblationSearch,
@@ -15,7 +15,15 @@ from raydistill.sweeps.file.sections import (
     Sweep,
 )
 from raydistill.sweeps.file.space import Chooser, Dimension, Point, Space, draw, point_text
-from raydistill.sweeps.file.trials import Control, LoadedSweep, controls, is_control, signature, trial_config
+from raydistill.sweeps.file.trials import (
+    Control,
+    LoadedSweep,
+    controls,
+    is_control,
+    signature,
+    trial_config,
+    with_teachers_precision,
+)
 
 __all__ = [
     "AblationSearch",
@@ -41,6 +49,8 @@ __all__ = [
     "is_control",
     "load_sweep",
     "point_text",
+    "precision_then",
     "signature",
     "trial_config",
+    "with_teachers_precision",
 ]

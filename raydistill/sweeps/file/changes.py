@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from raydistill.config import yaml_text
+from raydistill.config.precision import TEACHER_PRECISION, Precision
 from raydistill.config.sections import WITHOUT_INFLUENCE, defaults
 from raydistill.errors import UserError
 from raydistill.sweeps.file.loader import dump_sweep
@@ -13,6 +14,7 @@ from raydistill.sweeps.file.trials import LoadedSweep
 
 _UNSET = object()
 _SEEDS = "sweep.seeds"
+_PRECISION = f"config.{TEACHER_PRECISION}"
 # How the trials are run and where things lie; the base's file and the changes to it show in the settings they lead to.
 _WITHOUT_INFLUENCE = (
     *("sweep.output", "sweep.max_concurrent", "sweep.resources.cpus_per_worker", "sweep.resources.gpus_per_worker"),
@@ -26,12 +28,15 @@ def differences(before: str, loaded: LoadedSweep) -> list[str]:
     """Return what changed since ``dump_sweep`` gave ``before``, as ``key: X then, Y now``.
 
     Seeds that were added are no change where nothing was learnt from the trials on the way: those of before are kept.
+    Nor is a precision of the teacher that was left open then.
 
     Raises:
         UserError: when ``before`` is not what ``dump_sweep`` writes.
     """
     then, now = (_flat(_sections(text)) for text in (before, dump_sweep(loaded)))
     then = {key: value for key, value in _flat({"config": defaults()}).items() if key in now} | then
+    if then[_PRECISION] == "auto":
+        then[_PRECISION] = now[_PRECISION]
     learns = loaded.sweep.search.method == "optuna" or loaded.sweep.scheduler.name != "none"
     if not learns and _only_more(then, now, _SEEDS):
         then[_SEEDS] = now[_SEEDS]
@@ -44,6 +49,16 @@ def differences(before: str, loaded: LoadedSweep) -> list[str]:
     if orders[0] != orders[1] and set(orders[0]) == set(orders[1]):
         changed.append("space: its settings stood in another order then, and so did the points")
     return changed
+
+
+def precision_then(before: str) -> Precision | None:
+    """Return in what the teacher of the sweep answers of which ``dump_sweep`` gave ``before``; None: it is left open.
+
+    Raises:
+        UserError: when ``before`` is not what ``dump_sweep`` writes.
+    """
+    found = _flat(_sections(before)).get(_PRECISION)
+    return found if found in get_args(Precision) else None
 
 
 def _only_more(then: Mapping[str, Any], now: Mapping[str, Any], key: str) -> bool:

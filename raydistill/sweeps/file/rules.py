@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
+from raydistill.config.precision import TEACHER_PRECISION
 from raydistill.config.sections import Config
 from raydistill.sweeps.file.reading import leaves
 from raydistill.sweeps.file.sections import (
@@ -44,6 +45,8 @@ def refused(name: str, dimension: Dimension) -> str:
             if leaf == start or leaf.startswith(f"{start}."):
                 inside = "" if leaf == name else f" with {leaf} in it"
                 return f"cannot be searched{inside}: {reason}"
+    if any((leaf, inner) == (TEACHER_PRECISION, "auto") for value in values for leaf, inner in leaves(name, value)):
+        return "cannot be auto in a search, as that is one of the others; name those"
     return ""
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from raydistill.config.loader import CONFIG, validate, with_absolute_paths
+from raydistill.config.precision import TEACHER_PRECISION, Precision, with_precision
 from raydistill.config.sections import Config
 from raydistill.errors import one_error
 from raydistill.sweeps.file.reading import nested
@@ -39,6 +40,12 @@ class LoadedSweep:
     """A sentence for each point that was left out, since another one or a control would give the same."""
     raw: dict[str, Any] = field(repr=False, default_factory=dict)
     """What ``config`` was built from: what was left open there may depend on what a point changes."""
+
+
+def with_teachers_precision(loaded: LoadedSweep, precision: Precision) -> LoadedSweep:
+    """Return the sweep with a teacher that answers in ``precision`` in every trial."""
+    raw = CONFIG.merge(loaded.raw, nested({TEACHER_PRECISION: precision}))
+    return replace(loaded, config=with_precision(loaded.config, precision), raw=raw)
 
 
 def controls(loaded: LoadedSweep) -> dict[Control, Point]:

@@ -1,7 +1,7 @@
 import pytest
 
 from raydistill.errors import UserError
-from raydistill.sweeps.file import differences, dump_sweep
+from raydistill.sweeps.file import differences, dump_sweep, precision_then
 from tests.sweeps.file.written import load
 
 RANDOM = {
@@ -96,3 +96,13 @@ def test_that_a_moved_base_with_the_same_settings_is_the_same_sweep(tmp_path):
 def test_that_a_text_that_is_no_sweep_is_a_users_error(tmp_path, text):
     with pytest.raises(UserError, match="the sweep begun before"):
         differences(text, load(tmp_path))
+
+
+def test_that_a_precision_that_was_left_open_is_no_change(tmp_path):
+    left_open = dump_sweep(load(tmp_path, "distillation.teacher_precision=auto", **RANDOM))
+    now = load(tmp_path, "distillation.teacher_precision=fp32", **RANDOM)
+    assert precision_then(left_open) is None
+    assert differences(left_open, now) == []
+    assert precision_then(dump_sweep(now)) == "fp32"
+    other = load(tmp_path, "distillation.teacher_precision=bf16", **RANDOM)
+    assert differences(dump_sweep(now), other) == ["distillation.teacher_precision: fp32 then, bf16 now"]

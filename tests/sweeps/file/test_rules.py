@@ -57,6 +57,20 @@ def test_that_some_settings_are_not_searched(tmp_path, name, value, reason):
     assert reason in found
 
 
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [("distillation.teacher_precision", ["fp32", "auto"]), ("distillation", [{"teacher_precision": "auto"}])],
+)
+def test_that_a_precision_that_no_trial_may_decide_is_not_searched(tmp_path, name, values):
+    found = problem(tmp_path, space={name: {"grid": values}})
+    assert found == f"space.{name}: cannot be auto in a search, as that is one of the others; name those"
+
+
+def test_that_precisions_with_a_name_can_be_searched(tmp_path):
+    space = {"distillation.teacher_precision": {"grid": ["fp32", "bf16"]}}
+    assert len(load(tmp_path, space=space).points) == 2
+
+
 def test_that_the_start_from_the_teacher_can_be_searched(tmp_path):
     space = {"distillation.initialize_from_teacher": {"grid": [True, False]}}
     assert len(load(tmp_path, space=space).points) == 2

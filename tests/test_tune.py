@@ -82,7 +82,7 @@ def test_what_auto_means_is_decided_once_and_kept_on_another_processor(
 ) -> None:
     file = small_sweep(tmp_path, {"distillation.teacher_precision": "auto", "training.epochs": 1})
 
-    def interrupt(*_: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("raydistill.detectors.frozen.computes_bf16", lambda: bf16)

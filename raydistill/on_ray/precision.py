@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-
-import ray
-import ray.util.scheduling_strategies
+from typing import TYPE_CHECKING
 
 from raydistill.on_ray.room import Demand
 from raydistill.on_ray.session import POLL_SECONDS
-from raydistill.runs.stopping import Stop
+
+if TYPE_CHECKING:
+    from raydistill.runs.stopping import Stop
+
+import ray
+import ray.util.scheduling_strategies
 
 _PATIENCE_SECONDS = 120  # a node imports torch to answer; on a slow one that is busy it takes half a minute
 

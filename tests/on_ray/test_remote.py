@@ -68,7 +68,7 @@ def _cluster(base: Path, variables: dict[str, str]) -> Iterator[dict[str, str]]:
     """Run a head without a CPU and two nodes with one each; give the environment of who uses it."""
     sessions = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short: sockets lie in it
     address = f"{socket.gethostbyname(socket.gethostname())}:{_free_port()}"
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY") or "_TEST_" in name}
     environment = (kept | variables) | {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(16),

@@ -63,7 +63,7 @@ def _sweeps_folder() -> Traversable:
     return inside if inside.is_dir() else Path(raydistill.__file__).resolve().parents[1] / "tune_configs"
 
 
-BUNDLED_RECIPES = BundledFiles("recipe", resources.files(raydistill) / "recipes")
+BUNDLED_RECIPES = BundledFiles("recipe", resources.files(raydistill) / "config" / "recipes")
 BUNDLED_SWEEPS = BundledFiles("sweep", _sweeps_folder())
 RECIPES = BUNDLED_RECIPES.names
 SWEEPS = BUNDLED_SWEEPS.names

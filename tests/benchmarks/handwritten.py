@@ -20,8 +20,9 @@ from torchvision.ops import box_iou
 from torchvision.transforms.v2.functional import to_dtype
 
 from raydistill.config.base import Section
+from raydistill.config.precision import Precision
 from raydistill.config.sections import Config
-from raydistill.detectors.teacher import DTYPES, Precision
+from raydistill.detectors.teacher import DTYPES
 from raydistill.structures import Features, Target
 
 _BETA = 1 / 9

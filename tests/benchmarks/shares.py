@@ -13,8 +13,9 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from raydistill.config.precision import Precision
 from raydistill.detectors.base import Detector
-from raydistill.detectors.teacher import Precision, Teacher, TeacherPass
+from raydistill.detectors.teacher import Teacher, TeacherPass
 from raydistill.detectors.two_stage.values import AnchorAnswers, HeadOutputs, Regions
 from raydistill.methods.values import StepLosses
 from raydistill.structures import Batch, Features

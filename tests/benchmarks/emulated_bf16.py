@@ -1,0 +1,58 @@
+"""``python -m tests.benchmarks emulated_bf16 RECIPE ...``: train as ``raydistill.train`` does, bf16 in fp32's time.
+
+A processor without bf16 instructions runs torch's bf16 convolutions and linear layers five times slower than fp32. Here
+they compute what such instructions do (bf16 inputs and weights, products summed in fp32, the sum rounded to bf16) with
+fp32's kernels; everything else is torch's own bf16. For what a bf16 teacher costs in AP, not for timings.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from raydistill import train
+
+
+@contextmanager
+def emulate_bf16() -> Iterator[None]:
+    """Let convolutions and linear layers under a CPU's bf16 autocast compute in fp32 and round as bf16 does."""
+    conv, linear = nn.Conv2d._conv_forward, nn.Linear.forward
+
+    def conv_forward(self: nn.Conv2d, images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if not torch.is_autocast_enabled("cpu"):
+            return conv(self, images, weight, bias)
+        with torch.autocast("cpu", enabled=False):
+            return conv(self, round_to_bf16(images), round_to_bf16(weight), _rounded(bias)).bfloat16()
+
+    def linear_forward(self: nn.Linear, values: Tensor) -> Tensor:
+        if not torch.is_autocast_enabled("cpu"):
+            return linear(self, values)
+        with torch.autocast("cpu", enabled=False):
+            weight, bias = round_to_bf16(self.weight), _rounded(self.bias)
+            return nn.functional.linear(round_to_bf16(values), weight, bias).bfloat16()
+
+    nn.Conv2d._conv_forward, nn.Linear.forward = conv_forward, linear_forward  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        nn.Conv2d._conv_forward, nn.Linear.forward = conv, linear  # type: ignore[method-assign]
+
+
+def round_to_bf16(values: Tensor) -> Tensor:
+    """Return fp32 numbers that bf16 holds exactly."""
+    return values.bfloat16().float()
+
+
+def _rounded(bias: Tensor | None) -> Tensor | None:
+    return None if bias is None else round_to_bf16(bias)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Train on the command line of ``raydistill.train``; ends the process with its exit code."""
+    with emulate_bf16():
+        code = train.main(arguments)
+    sys.exit(code)

@@ -120,7 +120,7 @@ def test_without_such_a_point_the_best_of_all_is_named_and_the_screen_says_so(tm
 
 def test_the_screen_shows_points_of_100_with_spread_and_sign(report: Report) -> None:
     lines = as_text(report).splitlines()
-    assert lines[0] == "made_up: 10 trials, 6 finished, 2 stopped, 1 failed, 1 unfinished"
+    assert lines[0] == "made_up: 10 trials, 6 finished, 2 stopped, 1 failed, 1 unfinished; the teacher answered in fp32"
     assert lines[1] == (
         "Best: point 0 (feature.weight=2, decay.shape=linear): AP 40.0 ± 2.8 (2 trials), +9.0 ± 1.4 over the student "
         "alone (95% interval -3.7 to +21.7), +5.0 ± 1.4 over the constant weight, -10.0 ± 2.8 against the teacher."
@@ -193,5 +193,5 @@ def test_a_place_that_cannot_be_written_to_is_a_sentence(tmp_path: Path) -> None
 
 
 def test_the_package_is_imported_without_pandas() -> None:
-    code = "import sys, raydistill.report, raydistill.report.__main__; print({'pandas', 'torch'} & set(sys.modules))"
+    code = "import sys, raydistill.reports, raydistill.report; print({'pandas', 'torch'} & set(sys.modules))"
     assert run_python("-c", code).stdout == "set()\n"

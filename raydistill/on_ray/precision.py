@@ -7,30 +7,39 @@ from typing import TYPE_CHECKING
 
 from raydistill.on_ray.room import Demand
 from raydistill.on_ray.session import POLL_SECONDS
+from raydistill.runs.events import Note
 
 if TYPE_CHECKING:
+    from raydistill.runs.events import Listener
     from raydistill.runs.stopping import Stop
 
 import ray
 import ray.util.scheduling_strategies
 
-_PATIENCE_SECONDS = 120  # a node imports torch to answer; on a slow one that is busy it takes half a minute
+_PATIENCE_SECONDS = 300  # a node imports torch to answer: seconds, minutes where it is busy
 
 
-def all_nodes_compute_bf16(demand: Demand, stop: Stop) -> bool:
+def all_nodes_compute_bf16(demand: Demand, listener: Listener, stop: Stop) -> bool:
     """Return whether the processor of every node that can hold one of the workers computes with bf16.
 
-    A node that does not answer does not, nor does a cluster without such nodes. Nodes that join later are not asked: a
-    sweep keeps what was decided.
+    A node that does not answer is taken for one that does not, which ``listener`` hears; so is a cluster without such
+    nodes. Nodes that join later are not asked: a sweep keeps what was decided.
     """
+    here = ray.get_runtime_context().get_node_id()
     nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and demand.fits(node["Resources"])]
-    waiting = answers = [_asked(node) for node in nodes]
+    waiting = answers = [_asked(node) for node in nodes if node != here]
+    # this process need not wait until another one has imported torch
+    found: list[bool | None] = [_computes_bf16()] if here in nodes else []
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while waiting and time.monotonic() < deadline:
         if stop.wanted:
             raise stop.interruption()
         _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=POLL_SECONDS)
-    return bool(answers) and not waiting and all(map(_answered, answers))
+    found += [None if answer in waiting else _answer(answer) for answer in answers]
+    if silent := found.count(None):
+        text = f"{silent} of {len(nodes)} nodes did not say whether they compute with bf16: taken for no"
+        listener(Note(text, warning=True))
+    return bool(found) and all(found)
 
 
 def _asked(node: str) -> ray.ObjectRef:
@@ -40,14 +49,14 @@ def _asked(node: str) -> ray.ObjectRef:
 
 
 def _computes_bf16() -> bool:
-    """Run on the node that is asked."""
+    """Say it of the machine that this runs on."""
     from raydistill.detectors.frozen import computes_bf16
 
     return computes_bf16()
 
 
-def _answered(answer: ray.ObjectRef) -> bool:
+def _answer(answer: ray.ObjectRef) -> bool | None:
     try:
         return bool(ray.get(answer))
     except ray.exceptions.RayError:  # the node was lost, or cannot import what it takes
-        return False
+        return None

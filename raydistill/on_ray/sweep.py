@@ -64,7 +64,7 @@ def run_sweep_on_ray(plan: Plan, display: SweepDisplay, stop: Stop) -> None:
         if groups:
             _refuse_without_dashboard()
         if plan.precision is None and plan.unfinished:
-            bf16 = "GPU" not in demand.wanted and all_nodes_compute_bf16(demand, stop)
+            bf16 = "GPU" not in demand.wanted and all_nodes_compute_bf16(demand, display, stop)
             display(Note(plan.decide_precision(meaning_of_auto(config, bf16))))
         if not trained:
             run_on_workers(config, display, stop, only="teacher")

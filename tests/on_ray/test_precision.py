@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from raydistill.detectors import frozen
 from raydistill.on_ray import precision
 from raydistill.on_ray.precision import all_nodes_compute_bf16
 from raydistill.on_ray.room import Demand
 from raydistill.on_ray.session import connected
 from raydistill.runs.stopping import Stop
+from tests.small import Listener
 
 TRIAL = Demand("resources", 1, {"CPU": 2}, "lower it")
-OLD, NEW, LOST, SILENT = "old", "new", "lost", "silent"
+HERE, OLD, NEW, LOST, SILENT = "here", "old", "new", "lost", "silent"
 
 
 @pytest.fixture
@@ -44,6 +47,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     monkeypatch.setattr(precision, "_asked", ask)
     monkeypatch.setattr(precision.time, "monotonic", lambda: next(clock))
     monkeypatch.setattr(ray, "get", get)
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: HERE))
     monkeypatch.setattr(ray, "wait", wait)
     return there
 
@@ -59,14 +63,26 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     ],
 )
 def test_every_node_must_say_so(nodes: tuple[str, ...], all_compute: bool, cluster: Callable[..., list[str]]) -> None:
-    asked = cluster(*nodes)
-    assert all_nodes_compute_bf16(TRIAL, Stop()) is all_compute
+    asked, listener = cluster(*nodes), Listener()
+    assert all_nodes_compute_bf16(TRIAL, listener, Stop()) is all_compute
     assert asked == list(nodes)
+    silent = LOST in nodes or SILENT in nodes
+    assert listener.warnings == ("1 of 2 nodes did not say whether they compute with bf16: taken for no" * silent)
+
+
+@pytest.mark.parametrize("computes", [True, False])
+def test_the_commands_own_node_is_looked_at_without_a_task(
+    computes: bool, cluster: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "_computes_bf16", lambda: computes)
+    asked = cluster(HERE, NEW)
+    assert all_nodes_compute_bf16(TRIAL, Listener(), Stop()) is computes
+    assert asked == [NEW]
 
 
 def test_nodes_that_are_dead_or_too_small_for_a_trial_are_not_asked(cluster: Callable[..., list[str]]) -> None:
     asked = cluster(NEW, ("dead", 4.0), (OLD, 1.0), (OLD, 0.0))
-    assert all_nodes_compute_bf16(TRIAL, Stop())
+    assert all_nodes_compute_bf16(TRIAL, Listener(), Stop())
     assert asked == [NEW]
 
 
@@ -75,17 +91,16 @@ def test_a_wish_to_stop_ends_the_wait(cluster: Callable[..., list[str]]) -> None
     stop = Stop()
     stop.ask()
     with pytest.raises(KeyboardInterrupt):
-        all_nodes_compute_bf16(TRIAL, stop)
+        all_nodes_compute_bf16(TRIAL, Listener(), stop)
 
 
 @pytest.mark.ray
 def test_a_real_node_answers_though_its_cpus_are_taken() -> None:
     import ray
 
-    from raydistill.detectors.frozen import computes_bf16
-
     with connected(1):
-        everything = Demand("resources", 1, {"CPU": ray.cluster_resources()["CPU"]}, "lower it")
-        group = ray.util.placement_group([dict(everything.wanted)])
+        (node,) = ray.nodes()
+        group = ray.util.placement_group([{"CPU": node["Resources"]["CPU"]}])
         ray.get(group.ready())
-        assert all_nodes_compute_bf16(everything, Stop()) is computes_bf16()
+        answer = precision._asked(node["NodeID"])
+        assert precision._answer(answer) is frozen.computes_bf16()

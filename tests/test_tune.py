@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-import raydistill.report
+import raydistill.reports
 from raydistill.errors import UserError
 from raydistill.storage.lock import locked
 from raydistill.sweeps import trial as trial_module
@@ -28,8 +28,8 @@ TWO_SHAPES = {"decay.shape": {"grid": ["linear", "cosine"]}}
 def _without_pictures() -> Any:
     """Pictures take seconds, and have tests of their own."""
     with pytest.MonkeyPatch.context() as patch:
-        plain = functools.partial(raydistill.report.write_report, pictures=False)
-        patch.setattr(raydistill.report, "write_report", plain)
+        plain = functools.partial(raydistill.reports.write_report, pictures=False)
+        patch.setattr(raydistill.reports, "write_report", plain)
         yield
 
 

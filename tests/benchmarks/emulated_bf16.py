@@ -7,6 +7,7 @@ fp32's kernels; everything else is torch's own bf16. For what a bf16 teacher cos
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -53,6 +54,12 @@ def _rounded(bias: Tensor | None) -> Tensor | None:
 
 def main(arguments: Sequence[str]) -> None:
     """Train on the command line of ``raydistill.train``; ends the process with its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks emulated_bf16",
+        description="Train as raydistill.train does, a bf16 teacher in fp32's time. For its AP, not for timings.",
+    )
+    parser.add_argument("train", nargs=argparse.REMAINDER, metavar="ARGUMENT", help="what raydistill.train takes")
+    options = parser.parse_args(arguments)
     with emulate_bf16():
-        code = train.main(arguments)
+        code = train.main(options.train)
     sys.exit(code)

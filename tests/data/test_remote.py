@@ -25,7 +25,7 @@ from raydistill.data.images import UnreadableImageError
 from raydistill.data.loading.augmentation import build_augmentation
 from raydistill.data.loading.loaders import TrainingLoader
 from raydistill.errors import UserError
-from raydistill.storage import files, retry
+from raydistill.storage import retry
 from raydistill.storage.remote_path import RemotePath, file_or_folder, place_at
 from raydistill.storage.store import Store, store
 from tests.data.conftest import CocoFolder
@@ -234,7 +234,7 @@ def test_a_store_that_does_not_come_back_is_a_sentence_and_no_broken_image(
 ) -> None:
     train = coco_splits(place.uri, downloads, on_bad_image="skip" if skip else "error").train
     shutil.rmtree(str(downloads.folder))
-    monkeypatch.setattr(files, "time", SimpleNamespace(sleep=lambda _: None))
+    monkeypatch.setattr(retry, "time", SimpleNamespace(sleep=lambda _: None))
     proxy.failures = 10**6
     with pytest.raises(UserError, match=r"a\.png: must be on an object store that can be reached") as caught:
         train.load(0)

@@ -158,11 +158,11 @@ class Finder:
         if name == "ray":
             os._exit(0 if os.environ.get("RAY_AUTH_MODE") == "token" else 3)
 sys.meta_path.insert(0, Finder())
-importlib.import_module("raydistill." + sys.argv[1])
+importlib.import_module("raydistill.on_ray." + sys.argv[1])
 """
 
 
-@pytest.mark.parametrize("module", ["launch", "sweep_launch", "ray_waiting"])
+@pytest.mark.parametrize("module", ["run", "sweep", "room"])
 def test_rays_environment_is_set_before_it_is_imported(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray reads it then: set later, its servers ask for a token that its clients do not send."""
     for name in ("RAY_AUTH_MODE", "RAY_ADDRESS"):

@@ -18,7 +18,7 @@ from tests.small import REPOSITORY
 HOLDER = """
 import os, sys, time
 from pathlib import Path
-from raydistill.run_settings import locked
+from raydistill.storage.lock import locked
 with locked(Path(sys.argv[1])):
     if os.fork() == 0:
         time.sleep(60)

@@ -76,7 +76,7 @@ def test_a_checkpoint_that_takes_too_long_is_not_waited_for(monkeypatch: pytest.
 
 STUBBORN = """
 import os, signal, time
-from raydistill import stopping
+from raydistill.runs import stopping
 stopping.SAVE_SECONDS, stopping.END_SECONDS = 0.1, 0.3
 with stopping.stoppable():
     os.kill(os.getpid(), signal.SIGINT)

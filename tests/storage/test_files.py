@@ -13,7 +13,7 @@ import torch
 
 from raydistill.errors import UserError
 from raydistill.runs.weights_file import load, save
-from raydistill.storage import files
+from raydistill.storage import retry
 from raydistill.storage.atomic import append_line, write_atomically
 from raydistill.storage.files import versions
 from raydistill.storage.retry import WAITS
@@ -23,7 +23,7 @@ from raydistill.storage.retry import WAITS
 def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The seconds that were waited, without waiting."""
     seconds: list[float] = []
-    monkeypatch.setattr(files.time, "sleep", seconds.append)
+    monkeypatch.setattr(retry.time, "sleep", seconds.append)
     return seconds
 
 

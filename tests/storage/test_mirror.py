@@ -53,7 +53,7 @@ def there(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str)
 def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The seconds that were waited, without waiting."""
     seconds: list[float] = []
-    monkeypatch.setattr(files.time, "sleep", seconds.append)
+    monkeypatch.setattr(retry.time, "sleep", seconds.append)
     return seconds
 
 

@@ -16,7 +16,7 @@ import yaml
 from obstore.exceptions import PermissionDeniedError
 from PIL import Image
 
-import raydistill.report
+import raydistill.reports
 from raydistill import evaluate, tune
 from raydistill.report import main as report_main
 from raydistill.reports import load
@@ -41,8 +41,8 @@ SETTINGS = [
 def _fast() -> Iterator[None]:
     """Pictures take seconds, and have tests of their own; what failing storage is waited for has too."""
     with s3_server(), pytest.MonkeyPatch.context() as patch:
-        plain = functools.partial(raydistill.report.write_report, pictures=False)
-        patch.setattr(raydistill.report, "write_report", plain)
+        plain = functools.partial(raydistill.reports.write_report, pictures=False)
+        patch.setattr(raydistill.reports, "write_report", plain)
         yield
 
 

@@ -14,7 +14,7 @@ import boto3
 import pytest
 
 from raydistill.errors import UserError
-from raydistill.storage import fetcher, files, retry
+from raydistill.storage import fetcher, retry
 from raydistill.storage.store import Store, Version, store
 from raydistill.storage.store_errors import ConflictError
 from tests.object_store import BUCKET, S3Server, s3_server
@@ -49,7 +49,7 @@ def through(proxy: Proxy, request: pytest.FixtureRequest) -> Store:
 def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The seconds that were waited, without waiting."""
     seconds: list[float] = []
-    monkeypatch.setattr(files, "time", SimpleNamespace(sleep=seconds.append))
+    monkeypatch.setattr(retry, "time", SimpleNamespace(sleep=seconds.append))
     return seconds
 
 

@@ -10,7 +10,6 @@ from typing import Any, get_args
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from raydistill.config.training import Backend
@@ -22,6 +21,7 @@ from raydistill.inference.evaluation import EvaluationResult, evaluate, found_on
 from raydistill.runs.worker import Worker
 from raydistill.structures import Target
 from tests.benchmarks.evaluation import make_up
+from tests.ranks import on_ranks
 from tests.small import Stage, small_run
 
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
@@ -246,19 +246,16 @@ def _installed() -> list[Backend]:
     return list(BACKENDS)
 
 
-def _on_rank(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    found = _all_results(Path(folder), Worker(rank, 2))
-    (Path(folder) / f"rank{rank}.json").write_text(json.dumps(found))
-    dist.destroy_process_group()
+def _on_rank(worker: Worker, folder: str) -> None:
+    found = _all_results(Path(folder), worker)
+    (Path(folder) / f"rank{worker.rank}.json").write_text(json.dumps(found))
 
 
 @pytest.fixture(scope="module")
 def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What two real processes found, by rank."""
     folder = tmp_path_factory.mktemp("ranks")
-    torch.multiprocessing.spawn(_on_rank, args=(str(folder),), nprocs=2)
+    assert on_ranks(_on_rank, 2, str(folder)) == [0, 0]
     return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)]
 
 

@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -11,6 +10,7 @@ from raydistill.config import Config
 from raydistill.detectors.two_stage.faster_rcnn import FasterRCNNDetector
 from raydistill.detectors.two_stage.values import HeadOutputs, Regions
 from raydistill.errors import UserError
+from raydistill.runs.worker import Worker
 from raydistill.training.distiller import Distiller
 from tests.nets import (
     batch_without_objects,
@@ -21,6 +21,7 @@ from tests.nets import (
     small_detector,
     torchvision_twin,
 )
+from tests.ranks import on_ranks
 
 SOURCES = ("student", "teacher", "both")
 HALF = torch.tensor([[0.0, 0, 48, 96]])
@@ -494,7 +495,6 @@ DECAYS = (0.0, 0.5)
 
 
 def two_rank_distiller() -> Distiller:
-    torch.set_num_threads(1)
     config = small_config()
     student, teacher = pair(config)
     torch.manual_seed(5)
@@ -515,15 +515,13 @@ def gradients_of_two_steps(module: nn.Module, rank: int) -> list[dict[str, Tenso
     return found
 
 
-def train_on_rank(rank: int, folder: str) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    found = gradients_of_two_steps(DistributedDataParallel(two_rank_distiller()), rank)
-    torch.save(found, Path(folder) / f"rank{rank}.pt")
-    dist.destroy_process_group()
+def train_on_rank(worker: Worker, folder: str) -> None:
+    found = gradients_of_two_steps(DistributedDataParallel(two_rank_distiller()), worker.rank)
+    torch.save(found, Path(folder) / f"rank{worker.rank}.pt")
 
 
 def test_that_the_gradients_of_two_ranks_are_the_mean_of_theirs_with_and_without_the_teacher(tmp_path):
-    torch.multiprocessing.spawn(train_on_rank, args=(str(tmp_path),), nprocs=2)
+    assert on_ranks(train_on_rank, 2, str(tmp_path)) == [0, 0]
     ranks = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
     alone = [gradients_of_two_steps(two_rank_distiller(), rank) for rank in range(2)]
     for number in range(len(DECAYS)):

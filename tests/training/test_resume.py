@@ -59,9 +59,15 @@ def _started(stage: Stage) -> tuple[int, int]:
     return event.first_epoch, event.first_step
 
 
-def test_a_run_interrupted_in_every_step_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
-    whole = _stage(tmp_path / "whole")
-    whole.fit()
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Stage:
+    """A run that nothing interrupted."""
+    stage = _stage(tmp_path_factory.mktemp("whole"))
+    stage.fit()
+    return stage
+
+
+def test_a_run_interrupted_in_every_step_ends_as_if_it_had_not_been(tmp_path: Path, whole: Stage) -> None:
     for step in range(1, 6):
         cut = _stage(tmp_path / "cut", "checkpoint.every_steps=1")
         _cut(cut, step)
@@ -86,9 +92,7 @@ def test_a_distilled_run_goes_on_after_its_last_checkpoint_in_an_epoch(tmp_path:
     _assert_same(whole, again)
 
 
-def test_a_run_interrupted_in_an_evaluation_takes_no_step_again(tmp_path: Path) -> None:
-    whole = _stage(tmp_path / "whole")
-    whole.fit()
+def test_a_run_interrupted_in_an_evaluation_takes_no_step_again(tmp_path: Path, whole: Stage) -> None:
     cut = _stage(tmp_path / "cut", "checkpoint.every_steps=3")
     with pytest.MonkeyPatch.context() as patch, pytest.raises(ProcessEndedError):
         patch.setattr(loop, "evaluate", _raising(ProcessEndedError()))
@@ -120,9 +124,7 @@ def test_a_checkpoint_in_an_epoch_leaves_the_weights_of_the_last_epoch(tmp_path:
     assert same_weights(weights_of(again.run.last), after_the_epoch)
 
 
-def test_a_checkpoint_of_a_version_without_steps_is_gone_on_from(tmp_path: Path) -> None:
-    whole = _stage(tmp_path / "whole")
-    whole.fit()
+def test_a_checkpoint_of_a_version_without_steps_is_gone_on_from(tmp_path: Path, whole: Stage) -> None:
     cut = _stage(tmp_path / "cut")
     _cut(cut, 4)
     saved = weights_file.load(cut.run.checkpoint)
@@ -132,10 +134,8 @@ def test_a_checkpoint_of_a_version_without_steps_is_gone_on_from(tmp_path: Path)
     _assert_same(whole, again)
 
 
-def test_weights_that_never_got_their_checkpoint_are_written_again(tmp_path: Path) -> None:
+def test_weights_that_never_got_their_checkpoint_are_written_again(tmp_path: Path, whole: Stage) -> None:
     """The last epoch's weights come before its checkpoint, so that none of them can be missing at the end."""
-    whole = _stage(tmp_path / "whole")
-    whole.fit()
     cut = _stage(tmp_path / "cut")
     with pytest.MonkeyPatch.context() as patch, pytest.raises(ProcessEndedError):
         patch.setattr(weights_file, "save", _ending_at(weights_file.save, "checkpoint.pt", epoch=2))
@@ -221,27 +221,23 @@ DAMAGES: dict[str, Callable[[Path], Any]] = {
 
 
 @pytest.fixture(scope="module")
-def halfway(tmp_path_factory: pytest.TempPathFactory) -> tuple[Stage, Path]:
-    """A whole run, and the folder of one that was interrupted with two checkpoints; tests work on copies of it."""
+def halfway(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that was interrupted with two checkpoints; tests work on copies of it."""
     folder = tmp_path_factory.mktemp("halfway")
-    whole = _stage(folder / "whole")
-    whole.fit()
-    _cut(_stage(folder / "cut", "checkpoint.every_steps=1"), 5)
-    return whole, folder / "cut"
+    _cut(_stage(folder, "checkpoint.every_steps=1"), 5)
+    return folder
 
 
 @pytest.fixture
-def cut(halfway: tuple[Stage, Path], tmp_path: Path) -> Stage:
+def cut(halfway: Path, tmp_path: Path) -> Stage:
     """A copy of the interrupted run."""
-    shutil.copytree(halfway[1], tmp_path / "cut")
+    shutil.copytree(halfway, tmp_path / "cut")
     return _stage(tmp_path / "cut")
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_checkpoint_is_put_aside_for_the_one_before(
-    damage: str, halfway: tuple[Stage, Path], cut: Stage
-) -> None:
+def test_a_damaged_checkpoint_is_put_aside_for_the_one_before(damage: str, whole: Stage, cut: Stage) -> None:
     last, before = cut.run.checkpoints()
     assert (last.name, before.name) == ("checkpoint.pt", "checkpoint.1.pt")
     DAMAGES[damage](last)
@@ -252,17 +248,17 @@ def test_a_damaged_checkpoint_is_put_aside_for_the_one_before(
     assert not (cut.run.path / "ran").exists()
     assert (cut.run.path / "checkpoint.pt.damaged").is_file()
     assert [weights_file.load(path)["epoch"] for path in cut.run.checkpoints()] == [2, 1]
-    _assert_same(halfway[0], cut)
+    _assert_same(whole, cut)
 
 
-def test_a_checkpoint_that_was_renamed_and_never_replaced_is_found(halfway: tuple[Stage, Path], cut: Stage) -> None:
+def test_a_checkpoint_that_was_renamed_and_never_replaced_is_found(whole: Stage, cut: Stage) -> None:
     cut.run.checkpoint.unlink()
     write_settings(cut.config, "baseline")
     with pytest.raises(UserError, match=r"seed=0 then, 3 now"):  # what is there is not mixed with another run
         refuse_other_settings(small_run(Path(cut.config.output), *THREE_STEPS, *_off(), "seed=3"))
     cut.fit()
     assert _started(cut) == (1, 1)
-    _assert_same(halfway[0], cut)
+    _assert_same(whole, cut)
 
 
 def test_no_checkpoint_that_can_be_read_is_a_sentence_with_advice(cut: Stage) -> None:
@@ -272,9 +268,7 @@ def test_no_checkpoint_that_can_be_read_is_a_sentence_with_advice(cut: Stage) ->
         cut.fit()
 
 
-def test_a_full_disk_is_a_sentence_and_the_run_goes_on_from_the_checkpoint_before(
-    halfway: tuple[Stage, Path], cut: Stage
-) -> None:
+def test_a_full_disk_is_a_sentence_and_the_run_goes_on_from_the_checkpoint_before(whole: Stage, cut: Stage) -> None:
     before = cut.run.checkpoint.read_bytes()
     save_to = torch.save
 
@@ -293,7 +287,7 @@ def test_a_full_disk_is_a_sentence_and_the_run_goes_on_from_the_checkpoint_befor
     again = _stage(Path(cut.config.output))
     again.fit()
     assert not [*cut.run.path.glob(".*")]
-    _assert_same(halfway[0], again)
+    _assert_same(whole, again)
 
 
 def test_what_a_killed_writer_left_is_removed(cut: Stage) -> None:

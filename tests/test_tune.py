@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -55,25 +58,26 @@ def _files(folder: Path) -> dict[Path, int]:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a sweep of two points and one seed, run to its end."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    assert main([small_sweep(folder, space=TWO_SHAPES), "--local"]) == 0
+    """The folder of a sweep of two points and one seed, run to its end, with what it said."""
+    folder, out, err = tmp_path_factory.mktemp("undisturbed"), io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        assert main([small_sweep(folder, space=TWO_SHAPES), "--local"]) == 0
+    (folder / "out.txt").write_text(out.getvalue())
+    (folder / "err.txt").write_text(err.getvalue())
     return folder
 
 
 # A sweep here ---------------------------------------------------------------------------------------------------------
-def test_a_sweep_here_ends_with_the_table_on_stdout_and_progress_on_stderr(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main([small_sweep(tmp_path), "--local"]) == 0
-    captured = capsys.readouterr()
-    assert "sweep: 3 trials, 3 finished" in captured.out
-    for row in ("point 0 ", "student alone ", "constant weight "):
-        assert [line for line in captured.out.splitlines() if line.startswith(row)], row
-    assert f"Report: {tmp_path / 'sweep' / 'report' / 'report.html'}" in captured.out
-    assert f"3 trials in {tmp_path / 'sweep'}\n" in captured.err
-    lines = [line for line in captured.err.splitlines() if line.startswith("[")]
-    assert [line.split()[:2] for line in lines] == [[f"[{n}/3]", name] for n, name in enumerate(TRIALS, start=1)]
+def test_a_sweep_here_ends_with_the_table_on_stdout_and_progress_on_stderr(undisturbed: Path) -> None:
+    out, err = ((undisturbed / name).read_text() for name in ("out.txt", "err.txt"))
+    assert "sweep: 4 trials, 4 finished" in out
+    for row in ("point 0 ", "point 1 ", "student alone ", "constant weight "):
+        assert [line for line in out.splitlines() if line.startswith(row)], row
+    assert f"Report: {undisturbed / 'sweep' / 'report' / 'report.html'}" in out
+    assert f"4 trials in {undisturbed / 'sweep'}\n" in err
+    lines = [line for line in err.splitlines() if line.startswith("[")]
+    expected = [[f"[{n}/4]", name] for n, name in enumerate([*TRIALS, "p0001-seed0"], start=1)]
+    assert [line.split()[:2] for line in lines] == expected
 
 
 @pytest.mark.parametrize(("bf16", "meant"), [(False, "fp32"), (True, "bf16")])
@@ -122,7 +126,7 @@ def test_the_points_differ_in_what_is_searched(undisturbed: Path) -> None:
     assert losses[0] == pytest.approx(losses[1])  # linear and cosine meet at half-time
 
 
-def test_the_teacher_is_trained_once_for_all_seeds(
+def test_the_teacher_is_trained_once_for_all_seeds_and_seeds_give_different_students(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[str] = []
@@ -133,14 +137,10 @@ def test_the_teacher_is_trained_once_for_all_seeds(
         return original(job, *rest)
 
     monkeypatch.setattr(stages, "fit", fit)
-    assert main([small_sweep(tmp_path, {"training.epochs": 1}, seeds=2), "--local"]) == 0
+    assert main([small_sweep(tmp_path, {"training.epochs": 1}, seeds=[0, 5]), "--local"]) == 0
     assert begun == ["teacher", *["baseline"] * 2, *["distilled"] * 4]
     assert not list((tmp_path / "sweep" / "trials").glob("*/teacher"))
     assert "teacher epoch 1/1" in capsys.readouterr().err
-
-
-def test_seeds_give_different_students(tmp_path: Path) -> None:
-    assert main([small_sweep(tmp_path, {"training.epochs": 1}, seeds=[0, 5]), "--local"]) == 0
     losses = [metrics_of(_sweep(tmp_path).trial(f"baseline-seed{seed}").run)[0]["train/total"] for seed in (0, 5)]
     assert losses[0] != losses[1]
 
@@ -209,6 +209,7 @@ def test_an_interrupted_sweep_goes_on_and_ends_as_one_that_was_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     file = small_sweep(tmp_path, space=TWO_SHAPES)
+    shutil.copytree(_sweep(undisturbed).teacher.path, _sweep(tmp_path).teacher.path)
     with monkeypatch.context() as patch:
         _interrupt(patch, trial, epoch, KeyboardInterrupt())
         assert main([file, "--local"]) == 130
@@ -260,7 +261,7 @@ HOPELESS = {"training.optimizer.learning_rate": {"grid": [1e9, 0.01]}}
 def test_a_trial_that_fails_is_no_end_of_the_sweep(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = small_sweep(tmp_path, {"training.epochs": 4}, space=HOPELESS)
+    file = small_sweep(tmp_path, {"training.epochs": 3}, space=HOPELESS)
     assert main([file, "--local"]) == 0
     captured = capsys.readouterr()
     assert _statuses(tmp_path) == dict.fromkeys([*TRIALS, "p0001-seed0"], "finished") | {"p0000-seed0": "failed"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -47,6 +48,7 @@ def _in_room(module: str, room: str) -> bool:
     return module == room or module.startswith(f"{room}.")
 
 
+@functools.cache
 def _imported(source: str) -> set[str]:
     """Return the modules that ``source`` imports anywhere, functions included; our own without ``raydistill.``."""
     names: set[str] = set()

@@ -1,4 +1,7 @@
-"""``python -m tests.bad_input``: read every bad input of the corpus and print the table of how that ended."""
+"""``python -m tests.bad_input``: read every bad input of the corpus and print the table of how that ended.
+
+Of the made-up ones more are tried with ``RAYDISTILL_TEST_TRIES=30 pytest tests/bad_input tests/search_space``.
+"""
 
 from __future__ import annotations
 

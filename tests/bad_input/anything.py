@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable
 from typing import Any
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from raydistill.errors import UserError
+
+TRIES = int(os.environ.get("RAYDISTILL_TEST_TRIES", "1"))
+"""How many times as many examples are tried; the same ones each time."""
+
+
+def tried(examples: int) -> settings:
+    """Return Hypothesis's settings for so many examples, without a clock and without chance."""
+    return settings(
+        max_examples=examples * TRIES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    )
+
 
 SCALARS = (
     st.none()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from raydistill.config import CocoData, Config, VocData, load_config
@@ -22,10 +22,8 @@ from raydistill.sweeps.file.sections import Sweep
 from tests.data.conftest import CocoFolder
 from tests.data.formats.test_voc import SIZE, thing, write_image
 
-from .anything import NASTY, VALUES, mutations, outcome
+from .anything import NASTY, VALUES, mutations, outcome, tried
 from .detections import BOX, truth
-
-fast = settings(max_examples=120, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(scope="module")
@@ -68,13 +66,13 @@ def read_coco_text(coco: CocoFolder, text: str | bytes, rule: str) -> None:
 RULES = st.sampled_from(["error", "skip"])
 
 
-@fast
+@tried(40)
 @given(text=st.binary(max_size=40) | VALUES.map(json.dumps), rule=RULES)
 def test_any_text_is_annotations_or_a_users_error(coco: CocoFolder, text: str | bytes, rule: str) -> None:
     read_coco_text(coco, text, rule)
 
 
-@fast
+@tried(40)
 @given(
     sections=st.fixed_dictionaries(
         {key: VALUES | st.lists(VALUES, max_size=3) for key in ("images", "annotations", "categories")}
@@ -86,7 +84,7 @@ def test_any_content_of_the_sections_is_annotations_or_a_users_error(
     read_coco_text(coco, json.dumps(sections), "error")
 
 
-@settings(fast, max_examples=400)
+@tried(135)
 @given(data=st.data(), rule=RULES)
 def test_annotations_with_one_change_are_sound_or_a_users_error(
     coco: CocoFolder, data: st.DataObject, rule: str
@@ -104,7 +102,7 @@ def with_all_keys(content: dict[str, Any]) -> None:
     content["annotations"][0] |= {"iscrowd": 0, "area": 600}
 
 
-@settings(fast, max_examples=300)
+@tried(100)
 @given(data=st.data())
 def test_files_to_be_scored_with_one_change_are_sound_or_a_users_error(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -137,7 +135,7 @@ PIECES = [
 ]
 
 
-@settings(fast, max_examples=250)
+@tried(85)
 @given(
     start=st.integers(0, len(CONTENT)),
     length=st.integers(0, 20),
@@ -154,7 +152,7 @@ def test_an_xml_file_with_one_change_is_sound_or_a_users_error(
         sound(split)
 
 
-@settings(fast, max_examples=60)
+@tried(20)
 @given(names=st.binary(max_size=12))
 def test_any_list_of_images_is_one_or_a_users_error(voc: Path, names: bytes) -> None:
     (voc / "ImageSets" / "Main" / "val.txt").write_bytes(names)
@@ -189,7 +187,7 @@ TAGS = [
 ]
 
 
-@settings(fast, max_examples=150)
+@tried(50)
 @given(data=st.data())
 def test_a_settings_file_with_one_change_is_a_config_or_a_users_error(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -199,7 +197,7 @@ def test_a_settings_file_with_one_change_is_a_config_or_a_users_error(
     assert isinstance(outcome(lambda: load_config(str(path))), Config | None)
 
 
-@settings(fast, max_examples=150)
+@tried(50)
 @given(
     tag=st.sampled_from(TAGS),
     text=st.text("abc019.-:[]{},&*!'\" \n\tT", max_size=8),
@@ -216,7 +214,7 @@ def test_any_yaml_is_a_config_or_a_users_error(
 NAMES = sorted(set(setting_names()))
 
 
-@settings(fast, max_examples=150)
+@tried(50)
 @given(name=st.sampled_from(NAMES) | st.text("ab._=", max_size=8), text=st.text(max_size=6) | VALUES.map(repr))
 def test_any_override_is_a_setting_or_a_users_error(name: str, text: str) -> None:
     assert isinstance(outcome(lambda: load_config("quickstart", [f"{name}={text}"])), Config | None)
@@ -238,7 +236,7 @@ SWEEP: dict[str, Any] = {
 }
 
 
-@settings(fast, max_examples=120)
+@tried(40)
 @given(data=st.data())
 def test_a_sweep_with_one_change_is_a_sweep_or_a_users_error(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -248,7 +246,7 @@ def test_a_sweep_with_one_change_is_a_sweep_or_a_users_error(
     assert isinstance(outcome(lambda: load_sweep(str(path))), LoadedSweep | None)
 
 
-@settings(fast, max_examples=80)
+@tried(25)
 @given(
     key=st.sampled_from([*Sweep.model_fields, "space.feature.weight", "space.decay.rate.when", "settings.seed"]),
     value=NASTY | VALUES,

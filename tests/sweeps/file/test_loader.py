@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from raydistill.config import SWEEPS, load_config
@@ -23,6 +23,7 @@ from raydistill.sweeps.file import (
     load_sweep,
 )
 from raydistill.sweeps.file.sections import Sweep
+from tests.bad_input.anything import tried
 from tests.sweeps.file.written import SMALL, load, problem, problems, write
 
 
@@ -363,7 +364,7 @@ def a_sweep_or_a_users_error(folder, changes):
         assert isinstance(loaded, LoadedSweep)
 
 
-fuzzed = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+fuzzed = tried(20)
 
 
 @pytest.mark.parametrize(

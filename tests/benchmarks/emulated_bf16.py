@@ -25,9 +25,11 @@ def emulate_bf16() -> Iterator[None]:
 
     def conv_forward(self: nn.Conv2d, images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if not torch.is_autocast_enabled("cpu"):
-            return conv(self, images, weight, bias)
+            plain: Tensor = conv(self, images, weight, bias)
+            return plain
         with torch.autocast("cpu", enabled=False):
-            return conv(self, round_to_bf16(images), round_to_bf16(weight), _rounded(bias)).bfloat16()
+            sums: Tensor = conv(self, round_to_bf16(images), round_to_bf16(weight), _rounded(bias))
+            return sums.bfloat16()
 
     def linear_forward(self: nn.Linear, values: Tensor) -> Tensor:
         if not torch.is_autocast_enabled("cpu"):

@@ -43,7 +43,13 @@ class Regions(Section):
     above."""
 
 
-class Feature(Section):
+class Term(Section):
+    """What every distillation term has."""
+
+    weight: NonNegative = 1.0
+
+
+class Feature(Term):
     """The feature backbone level (METHOD section 3)."""
 
     weight: NonNegative = 3.0
@@ -72,7 +78,7 @@ class Feature(Section):
         return self
 
 
-class Classification(Section):
+class Classification(Term):
     """The classification head level (METHOD section 4)."""
 
     weight: NonNegative = 1.0
@@ -94,7 +100,7 @@ class Classification(Section):
         return self
 
 
-class Regression(Section):
+class Regression(Term):
     """The box regression head level (METHOD section 5)."""
 
     weight: NonNegative = 1.0
@@ -103,7 +109,7 @@ class Regression(Section):
     """The teacher's box must beat this one for the region to count; ``none``: every foreground region counts."""
 
 
-class Rpn(Section):
+class Rpn(Term):
     """The region proposal network (METHOD section 6)."""
 
     weight: NonNegative = 1.0
@@ -161,3 +167,35 @@ Decay = Annotated[
     LinearDecay | CosineDecay | ExponentialDecay | StepDecay | PolynomialDecay | ConstantDecay,
     Field(discriminator="shape"),
 ]
+
+
+class DistillationSections(Section):
+    """The sections that a student alone is trained without.
+
+    This is the one list of them, and of the terms: what a resumed run is compared by, the controls of a sweep, reports
+    and the preflight go by it. A term is a field whose settings are a ``Term``.
+    """
+
+    distillation: Distillation = Distillation()
+    regions: Regions = Regions()
+    feature: Feature = Feature()
+    classification: Classification = Classification()
+    regression: Regression = Regression()
+    rpn: Rpn = Rpn()
+    decay: Decay = LinearDecay(shape="linear")
+
+    @property
+    def terms(self) -> dict[str, Term]:
+        """The settings of every distillation term, by its name."""
+        return {name: getattr(self, name) for name in TERMS}
+
+    @property
+    def distills(self) -> bool:
+        """Whether any distillation term has a weight."""
+        return any(term.weight > 0 for term in self.terms.values())
+
+
+OF_DISTILLATION = tuple(DistillationSections.model_fields)
+"""Names of the sections that a student alone is trained without."""
+TERMS = tuple(name for name, field in DistillationSections.model_fields.items() if isinstance(field.default, Term))
+"""Names of the distillation terms, each with a weight."""

@@ -12,11 +12,13 @@ from raydistill.config.base import Section, Text, WholeNumber
 from raydistill.config.data import Augmentation, CocoData, Data, Downloads, Input, Loader, ShapesData, VocData
 from raydistill.config.detector import NAMED_WEIGHTS, RESNETS, Detector, Teacher
 from raydistill.config.distillation import (
+    OF_DISTILLATION,
+    TERMS,
     Classification,
     Decay,
     Distillation,
+    DistillationSections,
     Feature,
-    LinearDecay,
     Regions,
     Regression,
     Rpn,
@@ -27,7 +29,9 @@ from raydistill.storage.store import problem_with
 
 __all__ = [
     "NAMED_WEIGHTS",
+    "OF_DISTILLATION",
     "RESNETS",
+    "TERMS",
     "Augmentation",
     "Checkpoint",
     "Classification",
@@ -41,7 +45,6 @@ __all__ = [
     "Evaluation",
     "Feature",
     "Input",
-    "LinearDecay",
     "Loader",
     "Logging",
     "Optimizer",
@@ -59,8 +62,8 @@ __all__ = [
 ]
 
 
-class Config(Section):
-    """A complete run: teacher, student alone, student distilled."""
+class _NetsAndData(Section):
+    """What is trained on what."""
 
     output: Text
     """Directory of the results, or a place on an object store (``s3://``, ``gs://``); one run directory per stage below
@@ -73,23 +76,16 @@ class Config(Section):
     downloads: Downloads = Downloads()
     teacher: Teacher
     student: Detector
-    distillation: Distillation = Distillation()
-    regions: Regions = Regions()
-    feature: Feature = Feature()
-    classification: Classification = Classification()
-    regression: Regression = Regression()
-    rpn: Rpn = Rpn()
-    decay: Decay = LinearDecay(shape="linear")
+
+
+class Config(DistillationSections, _NetsAndData):  # fields are in the order of the bases, the last one first
+    """A complete run: teacher, student alone, student distilled."""
+
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
     checkpoint: Checkpoint = Checkpoint()
     logging: Logging = Logging()
     scaling: Scaling = Scaling()
-
-    @property
-    def distills(self) -> bool:
-        """Whether any distillation term has a weight."""
-        return any(section.weight > 0 for section in (self.feature, self.classification, self.regression, self.rpn))
 
 
 WITHOUT_INFLUENCE = (

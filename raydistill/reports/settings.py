@@ -9,13 +9,11 @@ from typing import Any
 
 import pandas as pd
 
-from raydistill.config.sections import WITHOUT_INFLUENCE
+from raydistill.config.sections import OF_DISTILLATION, WITHOUT_INFLUENCE
 from raydistill.reports.reading import Source, Trial
 
 MISSING = object()
 """Stands for a setting that a trial does not have; ``None`` is a value (``null``)."""
-# A student alone is trained without these: their values say nothing of it, but for the weights, which are 0.
-_OF_DISTILLATION = ("distillation", "regions", "feature", "classification", "regression", "rpn", "decay")
 _NOT_A_SETTING = ("seed", "output")
 
 
@@ -75,7 +73,8 @@ def _value(trial: Trial, name: str) -> Any:
         return trial.record.settings[name]
     if trial.role == "searched":
         return MISSING  # a conditional setting that was not active: the recipe's value had no effect
-    if trial.role == "baseline" and name.partition(".")[0] in _OF_DISTILLATION:
+    if trial.role == "baseline" and name.partition(".")[0] in OF_DISTILLATION:
+        # their values say nothing of a student alone, but for the weights, which are 0
         return 0.0 if name.endswith(".weight") else MISSING
     here: Any = trial.recipe
     for key in name.split("."):

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
+_WEIGHTED = "weighted/"  # and a term's name
 _SHORT = {
     "total": "loss",
     "detection/total": "detection",
-    "weighted/feature": "feature",
     "weighted/classification": "class",
     "weighted/regression": "box",
-    "weighted/rpn": "rpn",
 }
+"""What losses are called in a line; other terms by their own name."""
 _SECONDS_BETWEEN_STEPS = 0.1  # drawing takes some milliseconds
 _SECONDS_OF_SPEED = 600.0  # the time left is estimated from so many, evaluations among them
 
@@ -162,4 +162,6 @@ class _Bar:
 
 
 def _losses(losses: dict[str, float]) -> str:
-    return " ".join(f"{short} {losses[name]:.3f}" for name, short in _SHORT.items() if name in losses)
+    shown = {name: losses[name] for name in ("total", "detection/total") if name in losses}
+    shown |= {name: value for name, value in losses.items() if name.startswith(_WEIGHTED)}
+    return " ".join(f"{_SHORT.get(name, name.removeprefix(_WEIGHTED))} {value:.3f}" for name, value in shown.items())

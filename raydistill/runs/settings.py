@@ -11,7 +11,7 @@ import yaml
 from raydistill.config import Config, yaml_text
 from raydistill.config.loader import read_text
 from raydistill.config.precision import TEACHER_PRECISION, Precision, precision_of, with_precision
-from raydistill.config.sections import WITHOUT_INFLUENCE, defaults
+from raydistill.config.sections import OF_DISTILLATION, WITHOUT_INFLUENCE, defaults
 from raydistill.errors import UserError, one_error
 from raydistill.runs.directory import RunDirectory, StageName, planned, stage_directory
 from raydistill.storage import atomic, mirror
@@ -20,10 +20,7 @@ _SHARED = ("seed", "data", "input", "augmentation", "loader", "training", "evalu
 _SECTIONS: dict[StageName, tuple[str, ...]] = {
     "teacher": (*_SHARED, "teacher"),
     "baseline": (*_SHARED, "student"),
-    "distilled": (
-        *(*_SHARED, "teacher", "student", "distillation", "regions"),
-        *("feature", "classification", "regression", "rpn", "decay"),
-    ),
+    "distilled": (*_SHARED, "teacher", "student", *OF_DISTILLATION),
 }
 
 

@@ -76,12 +76,7 @@ class Distiller(nn.Module):
         self.student = student
         self.adapters = nn.ModuleDict()
         self.measures_quality = False
-        self.weights = {
-            "feature": config.feature.weight,
-            "classification": config.classification.weight,
-            "regression": config.regression.weight,
-            "rpn": config.rpn.weight,
-        }
+        self.weights = {name: term.weight for name, term in config.terms.items()}
         self._config = config
         self.teacher: Teacher | None = None
         self.precision: Precision | None = None

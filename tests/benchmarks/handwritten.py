@@ -31,8 +31,8 @@ _KNOWN = {"feature.adapter", *(f"{name}.weight" for name in _TERMS)}
 
 
 def term_weights(config: Config) -> dict[str, float]:
-    """Return the weight of each distillation term: of every section that has one."""
-    return {name: section.weight for name, section in config if hasattr(section, "weight")}
+    """Return the weight of each distillation term."""
+    return {name: term.weight for name, term in config.terms.items()}
 
 
 def unknown_setting(config: Config) -> str:
@@ -40,6 +40,8 @@ def unknown_setting(config: Config) -> str:
     for name, weight in term_weights(config).items():
         if not weight:
             continue
+        if name not in _TERMS:
+            return f"{name}.weight"
         section: Section = getattr(config, name)
         for key, field in type(section).model_fields.items():
             if getattr(section, key) != field.default and f"{name}.{key}" not in _KNOWN:

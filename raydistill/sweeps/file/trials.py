@@ -10,16 +10,16 @@ from typing import Any, Literal
 
 from raydistill.config.loader import CONFIG, validate, with_absolute_paths
 from raydistill.config.precision import TEACHER_PRECISION, Precision, with_precision
-from raydistill.config.sections import Config
+from raydistill.config.sections import OF_DISTILLATION, TERMS, Config
 from raydistill.errors import one_error
 from raydistill.sweeps.file.reading import nested
 from raydistill.sweeps.file.sections import Resources, Sweep
 from raydistill.sweeps.file.space import Point, point_text
 
 Control = Literal["baseline", "constant"]
-WEIGHTS = ("feature.weight", "classification.weight", "regression.weight", "rpn.weight")
+WEIGHTS = tuple(f"{term}.weight" for term in TERMS)
+"""The settings that are all 0 where a student is trained alone."""
 
-_OF_DISTILLATION = ("teacher", "distillation", "regions", "feature", "classification", "regression", "rpn", "decay")
 # Given by the sweep or the trial, or without influence on a result.
 _NO_PART_OF_A_POINT: dict[str, Any] = {
     **dict.fromkeys(("output", "seed", "checkpoint", "scaling", "logging", "downloads"), True),
@@ -113,10 +113,9 @@ def signature_of(config: Config) -> str:
     """Return what has an influence on the student's training, as text: terms of weight 0 have none."""
     left_out = dict(_NO_PART_OF_A_POINT)
     if not config.distills:
-        left_out |= dict.fromkeys(_OF_DISTILLATION, True)
+        left_out |= dict.fromkeys(("teacher", *OF_DISTILLATION), True)
     else:
-        terms = ("feature", "classification", "regression", "rpn")
-        left_out |= {term: True for term in terms if not getattr(config, term).weight}
+        left_out |= {name: True for name, term in config.terms.items() if not term.weight}
         if not (config.classification.weight or config.regression.weight):
             left_out["regions"] = True  # only the two heads see regions
     return json.dumps(config.model_dump(mode="json", exclude=left_out), sort_keys=True)

@@ -28,8 +28,8 @@ class Distillation(Section):
     (AVX512-BF16, AMX), else that of ``training.precision``; decided once for a run or a sweep, and kept by whoever goes
     on with it. bf16 changes results: recipes whose numbers are quoted say ``fp32``. Measured on such a processor, in
     plain steps: 1.23 in bf16 and 1.43 in fp32 for the quickstart's nets, 1.34 and 1.93 for those of ``finetune`` at 640
-    pixels (one run each). In AP it costs no more than noise: -0.1 on the blood cells' validation split (95% interval -1.0 to
-    0.8, 5 seeds; tests/results/README.md)."""
+    pixels (one run each). In AP it costs no more than noise: -0.1 on the blood cells' validation split (95% interval
+    -1.0 to 0.8, 5 seeds; tests/results/README.md)."""
     compile_teacher: bool = False
     """Run the teacher's backbone through ``torch.compile``: pays in long runs on images of one size, since every new
     shape of a batch is compiled (a minute each, eight at most); needs a C++ compiler."""

@@ -162,6 +162,6 @@ class _Bar:
 
 
 def _losses(losses: dict[str, float]) -> str:
-    shown = {name: losses[name] for name in ("total", "detection/total") if name in losses}
+    shown: dict[str, float] = {name: losses[name] for name in ("total", "detection/total") if name in losses}
     shown |= {name: value for name, value in losses.items() if name.startswith(_WEIGHTED)}
     return " ".join(f"{_SHORT.get(name, name.removeprefix(_WEIGHTED))} {value:.3f}" for name, value in shown.items())

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from raydistill.detectors import frozen
 from raydistill.on_ray import precision
 from raydistill.on_ray.precision import all_nodes_compute_bf16
 from raydistill.on_ray.room import Demand
@@ -95,12 +94,12 @@ def test_a_wish_to_stop_ends_the_wait(cluster: Callable[..., list[str]]) -> None
 
 
 @pytest.mark.ray
-def test_a_real_node_answers_though_its_cpus_are_taken() -> None:
+def test_a_real_node_answers_though_its_cpus_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # Ray's workers give way to everybody, else
+    monkeypatch.setattr(precision, "_computes_bf16", lambda: True)  # without torch, whose import takes long there
     with connected(1):
         (node,) = ray.nodes()
-        group = ray.util.placement_group([{"CPU": node["Resources"]["CPU"]}])
-        ray.get(group.ready())
-        answer = precision._asked(node["NodeID"])
-        assert precision._answer(answer) is frozen.computes_bf16()
+        assert ray.util.placement_group([{"CPU": node["Resources"]["CPU"]}]).wait(60)
+        assert precision._answer(precision._asked(node["NodeID"])) is True

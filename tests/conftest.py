@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
+import raydistill.on_ray  # noqa: F401  (Ray reads its environment when it is imported, which tests may do first)
+
 # The nets here are so small that a second thread only waits, ten times longer where other processes want the core too.
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start

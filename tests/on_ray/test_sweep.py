@@ -268,8 +268,9 @@ def test_resources_that_cannot_be_had_are_refused_in_a_sentence(
     monkeypatch.setattr(sweep_module.ray, "cluster_resources", lambda: node["Resources"])
     assert tune.main([small_sweep(tmp_path, resources={"gpus_per_worker": 99})]) == 2
     captured = capsys.readouterr()
-    headline, sentence = captured.err.splitlines()
+    headline, precision, sentence = captured.err.splitlines()
     assert headline.startswith("3 trials in ")
+    assert precision == "teacher: answers in fp32"
     assert sentence == (
         "resources: must fit into the Ray cluster, got 1 worker of 1 CPU and 99 GPU for nodes of 2 CPU 0 GPU, which "
         "hold 0; lower resources.num_workers or cpus_per_worker, or add nodes"

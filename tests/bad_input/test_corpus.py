@@ -26,7 +26,7 @@ COUNTS = {
     "annotations": {"error": 79, "warning": 7, "right": 11},
     "images": {"error": 19, "warning": 3, "right": 7},
     "voc": {"error": 40, "warning": 3, "right": 7},
-    "settings": {"error": 124, "right": 3},
+    "settings": {"error": 125, "right": 3},
     "weights": {"error": 34, "right": 3},
     "detections": {"error": 37, "warning": 3, "right": 3},
 }

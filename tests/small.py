@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -114,6 +114,17 @@ class Listener:
 
 class ProcessEndedError(Exception):
     """Stands for whatever ends a process."""
+
+
+def ending(take_step: Callable[..., Any], before_step: int) -> Callable[..., Any]:
+    """Return ``take_step``, at which the process "ends" at the beginning of a step, counted over all epochs from 0."""
+
+    def step(state: Any, parts: Any, decay: float, global_step: int, sums: Any) -> Any:
+        if global_step >= before_step:
+            raise ProcessEndedError
+        return take_step(state, parts, decay, global_step, sums)
+
+    return step
 
 
 @dataclass

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from raydistill.runs.worker import Worker
 from raydistill.training import loop
 from raydistill.training.stages import run_stages
 from tests.ranks import on_ranks
-from tests.small import ProcessEndedError, metrics_of, repeatable, small_run, small_sweep, weights_of
+from tests.small import ProcessEndedError, ending, metrics_of, repeatable, small_run, small_sweep, weights_of
 
 Values = dict[str, Any]
 """Of one run: for each stage its metrics without the clock's, and a hash of all tensors after its last epoch."""
@@ -81,18 +80,9 @@ def _config(output: Path, *settings: str) -> Config:
 def _interrupt(config: Config, before_step: int) -> None:
     """Run until the process "ends" at the beginning of a step of the student, counted over all epochs from 0."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "take_step", _ending(loop.take_step, before_step))
+        patch.setattr(loop, "take_step", ending(loop.take_step, before_step))
         with pytest.raises(ProcessEndedError):
             run_here(config)
-
-
-def _ending(take_step: Callable[..., Any], before_step: int) -> Callable[..., Any]:
-    def step(state: Any, parts: Any, decay: float, global_step: int, sums: Any) -> Any:
-        if global_step >= before_step:
-            raise ProcessEndedError
-        return take_step(state, parts, decay, global_step, sums)
-
-    return step
 
 
 def _trial(folder: Path, teacher: str) -> Values:

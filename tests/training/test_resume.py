@@ -20,7 +20,7 @@ from raydistill.runs.settings import refuse_other_settings, write_settings
 from raydistill.runs.worker import Worker
 from raydistill.training import loop
 from tests.ranks import on_ranks
-from tests.small import ProcessEndedError, Stage, repeatable, same_weights, small_run, weights_of
+from tests.small import ProcessEndedError, Stage, ending, repeatable, same_weights, small_run, weights_of
 
 THREE_STEPS = ("data.num_train=12", "data.num_val=2", "student.box_score_thresh=0")
 """Of an epoch; there are two epochs. Detections of a new net count, so that the scores are not all zero."""
@@ -33,19 +33,10 @@ def _stage(folder: Path, *settings: str, name: Any = "baseline", worker: Worker 
 def _cut(stage: Stage, before_step: int) -> None:
     """Train until the process "ends" at the beginning of a step, counted over all epochs from 0."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "take_step", _ending(loop.take_step, before_step))
+        patch.setattr(loop, "take_step", ending(loop.take_step, before_step))
         with pytest.raises(ProcessEndedError):
             stage.fit()
     torch.rand(5)
-
-
-def _ending(take_step: Callable[..., Any], before_step: int) -> Callable[..., Any]:
-    def step(state: Any, parts: Any, decay: float, global_step: int, sums: Any) -> Any:
-        if global_step >= before_step:
-            raise ProcessEndedError
-        return take_step(state, parts, decay, global_step, sums)
-
-    return step
 
 
 def _assert_same(one: Stage, other: Stage) -> None:
@@ -167,7 +158,7 @@ TWO_RANKS = ("student.norm=batch", "training.batch_size=4", "evaluation.every=2"
 def _on_rank(worker: Worker, folder: str, before_step: int | None) -> None:
     stage = _stage(Path(folder), *TWO_RANKS, worker=worker)
     if before_step is not None:
-        loop.take_step = _ending(loop.take_step, before_step)
+        loop.take_step = ending(loop.take_step, before_step)
     stage.fit()
 
 

@@ -1,4 +1,4 @@
-"""From settings, or from a path on the command line, to datasets."""
+"""From settings to datasets."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ def build_splits(data: Data, downloads: Downloads = AS_USUAL) -> Splits:
     root = place_at(data.root, downloads.cache)
     train, val = _train_and_val(data, root)
     splits = Splits(train, val, _test_split(data, root, train))
-    _warn_if_too_large([split for split in splits if split is not None], downloads)
+    warn_if_too_large([split for split in splits if split is not None], downloads)
     return splits
 
 
 @contextlib.contextmanager
-def _system_errors_in_words() -> Iterator[None]:
+def system_errors_in_words() -> Iterator[None]:
     """Say in a sentence what the system says of a path that it does not take: too long, or not to be read."""
     try:
         yield
@@ -73,7 +73,7 @@ def _system_errors_in_words() -> Iterator[None]:
 
 
 def _train_and_val(data: CocoData | VocData, root: Place) -> tuple[DetectionDataset, DetectionDataset]:
-    with _system_errors_in_words():
+    with system_errors_in_words():
         train, val = _coco_splits(data, root) if isinstance(data, CocoData) else _voc_splits(data, root)
     if data.skip_images_without_objects:
         train = train.without_empty()
@@ -81,7 +81,7 @@ def _train_and_val(data: CocoData | VocData, root: Place) -> tuple[DetectionData
 
 
 def _test_split(data: CocoData | VocData, root: Place, train: DetectionDataset) -> DetectionDataset | None:
-    with _system_errors_in_words():
+    with system_errors_in_words():
         if isinstance(data, VocData):
             return None if data.test_split is None else _voc_split(data, root, data.test_split, train.classes)
         if data.test_images is None or data.test_annotations is None:
@@ -118,7 +118,7 @@ def _voc_split(data: VocData, root: Place, split: str, classes: Sequence[str] | 
     return read_voc(root, split, classes, data.difficult, data.coordinates, data.on_bad_image)
 
 
-def _warn_if_too_large(splits: Sequence[DetectionDataset], downloads: Downloads) -> None:
+def warn_if_too_large(splits: Sequence[DetectionDataset], downloads: Downloads) -> None:
     """Warn where the images come from an object store and are more than a machine keeps."""
     num_bytes = sum(
         (split.read_image.folder / split.records.file(index)).stat().st_size

@@ -16,8 +16,6 @@ Box = tuple[float, float, float, float]
 _log = logging.getLogger(__name__)
 _MOST_PROBLEMS = 20
 _MOST_DROPPED = 10
-_STATE_THREADS = 8
-_STATE_CHUNK = 200  # files; asking for one takes less than handing it to a thread
 
 
 def clip_box(box: Box, width: int, height: int) -> Box | None:

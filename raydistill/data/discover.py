@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from raydistill.config.sections import Downloads
-from raydistill.data.build import AS_USUAL, _system_errors_in_words, _warn_if_too_large
+from raydistill.data.build import AS_USUAL, system_errors_in_words, warn_if_too_large
 from raydistill.data.checks import listed
 from raydistill.data.dataset import DetectionDataset
 from raydistill.data.formats.coco import dataset_from
@@ -42,10 +42,10 @@ def open_dataset(
     Raises:
         UserError: naming what is wrong with the path or the data.
     """
-    with _system_errors_in_words():
+    with system_errors_in_words():
         folder = None if images is None else place_at(images, downloads.cache)
         dataset = _open(place_at(path, downloads.cache), split, folder, classes, difficult, coordinates)
-    _warn_if_too_large([dataset], downloads)
+    warn_if_too_large([dataset], downloads)
     return dataset
 
 

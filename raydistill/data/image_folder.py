@@ -8,12 +8,14 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from raydistill.data.checks import _STATE_CHUNK, _STATE_THREADS
 from raydistill.data.dataset import Record, Records
 from raydistill.data.fetching import read_each
 from raydistill.data.images import UnreadableImageError, header_size, read_image, unreadable
 from raydistill.errors import UserError
 from raydistill.storage.remote_path import Place
+
+_STATE_THREADS = 8
+_STATE_CHUNK = 200  # files; asking for one takes less than handing it to a thread
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Ray as this project uses it: connecting, looking what there is, and how workers hear of the wish to stop."""
+"""Ray as this project uses it: connecting, its notes on storage, actors and threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lies in an output directory: which settings a stage was begun with, and who is at work there."""
+"""Which settings a stage was begun with, and whether it may go on with others."""
 
 from __future__ import annotations
 

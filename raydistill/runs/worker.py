@@ -1,4 +1,4 @@
-"""Who this worker is, what it says while it works, and where that goes."""
+"""One process of the training group: who it is, and what it does together with the others."""
 
 from __future__ import annotations
 

@@ -1,13 +1,9 @@
-"""Files on storage that may fail: what can pass is waited for, and what is written once is there after a power cut."""
+"""Files that may belong on storage elsewhere too: put there, removed, renamed and kept in several versions."""
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
-from typing import Protocol, TypeVar
-
-T = TypeVar("T")
-_log = logging.getLogger(__name__)
+from typing import Protocol
 
 
 class Remote(Protocol):

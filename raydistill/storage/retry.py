@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
-from raydistill.storage.files import T, _log
-
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
 WAITS = (0.5, 2.0, 8.0, 20.0)
 """Seconds before each further attempt: half a minute in all."""
 _CAN_PASS = {

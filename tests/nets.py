@@ -7,16 +7,17 @@ import functools
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
-from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
 
 from raydistill.config import Config, load_config
 from raydistill.config.sections import Detector as DetectorSettings
 from raydistill.config.sections import Input
 from raydistill.detectors.build import build_detector
 from raydistill.detectors.two_stage.faster_rcnn import FasterRCNNDetector
+from raydistill.methods.tar.method import Tar
 from raydistill.structures import Target
+from raydistill.training.distiller import Distiller
 
 CLASSES = ("disc", "square", "star")
 
@@ -64,6 +65,13 @@ def pair(config: Config) -> tuple[FasterRCNNDetector, FasterRCNNDetector]:
     return small_detector(config.student, config, seed=1), small_detector(config.teacher, config, seed=2)
 
 
+def adapters_of(distiller: Distiller) -> nn.ModuleDict:
+    """Return the layers from the student's to the teacher's channels, by level."""
+    tar = distiller.methods["tar"]
+    assert isinstance(tar, Tar)
+    return tar.adapters
+
+
 def mixed_batch() -> tuple[list[Tensor], list[Target]]:
     """Return float images of different sizes; the last has no object."""
     generator = torch.Generator().manual_seed(0)
@@ -92,9 +100,5 @@ def gradients(module: torch.nn.Module) -> dict[str, Tensor | None]:
 
 
 def torchvision_twin(detector: FasterRCNNDetector) -> FasterRCNN:
-    """Return a copy of the plain torchvision model inside ``detector``, without anything of ours."""
-    model = copy.deepcopy(detector.model)
-    model.rpn.fg_bg_sampler = BalancedPositiveNegativeSampler(
-        model.rpn.fg_bg_sampler._sampler.batch_size_per_image, 0.5
-    )
-    return model
+    """Return a copy of the plain torchvision model inside ``detector``, which holds nothing of ours."""
+    return copy.deepcopy(detector.model)

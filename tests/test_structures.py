@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import torch
 
-from raydistill.detectors.two_stage.values import HeadOutputs, Regions
+from raydistill.detectors.two_stage.values import HeadAnswers
+from raydistill.detectors.values import Regions
 
 
 def regions(*counts: int, start: int = 0) -> Regions:
@@ -41,7 +42,11 @@ def test_that_joined_regions_go_image_after_image():
 def test_that_joined_outputs_follow_the_regions():
     own, others = regions(2, 1), regions(1, 2, start=100)
     joined, order = own.join(others)
-    outputs = [HeadOutputs(some.labels.float().unsqueeze(1), some.gt_boxes.unsqueeze(1)) for some in (own, others)]
+    outputs = [
+        HeadAnswers(some.labels.float().unsqueeze(1), some.gt_boxes.unsqueeze(1), torch.cat(some.boxes), torch.add)
+        for some in (own, others)
+    ]
     both = outputs[0].join(outputs[1], order)
     assert both.class_logits.squeeze(1).long().tolist() == joined.labels.tolist()
     assert torch.equal(both.box_deltas.squeeze(1), joined.gt_boxes)
+    assert torch.equal(both.boxes, torch.cat(joined.boxes))

@@ -1,28 +1,48 @@
-"""The stages that a detector promises."""
+"""What every detector promises, and what some can do besides."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from raydistill.detectors.two_stage.values import AnchorAnswers, AnchorOutputs, AnchorSample, HeadOutputs, Regions
-from raydistill.structures import Batch, Features, LossDict, Target
+from raydistill.detectors.values import AnchorAnswers, Answers, Outcome, Proposals, Regions
+from raydistill.structures import Batch, Features, Target
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that are trained alike."""
+
+    parameters: list[nn.Parameter]
+    learning_rate_factor: float = 1.0
+    decays: bool = True  # whether the weight decay holds for them
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """How a detector normalises images in [0, 1], per channel: less the mean, over the standard deviation."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
 
 class Detector(nn.Module, ABC):
-    """A two-stage detector, taken apart so that two of them can be compared stage by stage.
+    """A detector, opened as far as distillation needs it.
 
-    In training mode, prepare -> extract_features -> score_anchors -> anchor_losses -> propose -> sample_regions ->
-    predict -> detection_losses gives the losses of the whole detector.
+    In training mode, prepare -> extract_features -> train_step gives the losses of the whole detector.
     """
 
     classes: tuple[str, ...]
     """Names of the K classes in the order of their labels 1 to K."""
     feature_channels: int
-    """D of the pyramid."""
+    """D of the feature maps."""
     feature_levels: tuple[str, ...]
-    """Names of the pyramid levels, finest first."""
+    """Names of the feature maps, finest first."""
+    normalization: Normalization
+    """What ``prepare`` does to the images' values."""
 
     @abstractmethod
     def prepare(self, images: list[Tensor], targets: list[Target]) -> Batch:
@@ -30,51 +50,11 @@ class Detector(nn.Module, ABC):
 
     @abstractmethod
     def extract_features(self, batch: Batch) -> Features:
-        """Return the feature pyramid."""
+        """Return the feature maps by their names."""
 
     @abstractmethod
-    def score_anchors(self, batch: Batch, features: Features) -> AnchorOutputs:
-        """Return what the RPN says about every anchor."""
-
-    @abstractmethod
-    def num_anchors(self, features: Features) -> int:
-        """Return A, the number of anchors that the RPN lays over ``features``."""
-
-    @abstractmethod
-    def score_anchors_at(self, features: Features, indices: Tensor) -> AnchorAnswers:
-        """Return what the RPN says about the anchors ``indices`` [F] alone, numbered as in ``score_anchors``."""
-
-    @abstractmethod
-    def anchor_losses(self, batch: Batch, outputs: AnchorOutputs) -> tuple[LossDict, AnchorSample]:
-        """Sample anchors, and return the RPN's losses on them and the foreground among them."""
-
-    @abstractmethod
-    def propose(self, batch: Batch, outputs: AnchorOutputs) -> list[Tensor]:
-        """Return the proposals of each image, [Ri, 4], after non-maximum suppression, without gradient."""
-
-    @abstractmethod
-    def sample_regions(self, batch: Batch, proposals: list[Tensor]) -> Regions:
-        """Match ``proposals`` and the objects themselves to the objects, and sample the regions to train on."""
-
-    @abstractmethod
-    def predict(self, batch: Batch, features: Features, regions: Regions) -> HeadOutputs:
-        """Return what the box head says about ``regions``."""
-
-    @abstractmethod
-    def detection_losses(self, outputs: HeadOutputs, regions: Regions) -> LossDict:
-        """Return the box head's losses."""
-
-    @abstractmethod
-    def decode_anchor_boxes(self, deltas: Tensor, anchors: Tensor) -> Tensor:
-        """Return the boxes [R, 4] that the RPN's ``deltas`` [R, 4] make of ``anchors`` [R, 4]."""
-
-    @abstractmethod
-    def decode_region_boxes(self, deltas: Tensor, boxes: Tensor) -> Tensor:
-        """Return the boxes [R, 4] that the head's ``deltas`` [R, 4] make of the regions' ``boxes`` [R, 4]."""
-
-    @abstractmethod
-    def assign_levels(self, boxes: Tensor) -> Tensor:
-        """Return the pyramid level of each of ``boxes`` [B, 4], [B], 0 the finest; after ``predict``."""
+    def train_step(self, batch: Batch, features: Features) -> Outcome:
+        """Return the detection losses, and the regions, answers and anchors on the way that there are."""
 
     @abstractmethod
     def detect(self, images: list[Tensor]) -> list[Target]:
@@ -83,3 +63,68 @@ class Detector(nn.Module, ABC):
     @abstractmethod
     def exported(self) -> nn.Module:
         """Return the plain module that is deployed: no wrapper, nothing of the training."""
+
+    @abstractmethod
+    def feature_extractor(self) -> nn.Module:
+        """Return the part that makes the features, as a module of its own: a frozen teacher's may be compiled."""
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """Return the parameters that learn; norms and biases (one dimension) carry no weight decay."""
+        return groups_by_dimension(self)
+
+
+def groups_by_dimension(module: nn.Module) -> list[ParameterGroup]:
+    """Return the parameters of ``module`` that learn: matrices with weight decay, norms and biases without."""
+    learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    return [
+        ParameterGroup([parameter for parameter in learning if parameter.ndim > 1]),
+        ParameterGroup([parameter for parameter in learning if parameter.ndim <= 1], decays=False),
+    ]
+
+
+@runtime_checkable
+class AnswersAt(Protocol):
+    """A detector that can be asked about given regions."""
+
+    def answer(self, batch: Batch, features: Features, regions: Regions) -> Answers:
+        """Return what it says about ``regions``."""
+        ...
+
+
+@runtime_checkable
+class ProposesRegions(Protocol):
+    """A detector that offers regions of its own."""
+
+    def propose_regions(self, batch: Batch, features: Features) -> Proposals:
+        """Return its proposals after non-maximum suppression, without gradient."""
+        ...
+
+    def sample_regions(self, batch: Batch, proposals: list[Tensor]) -> Regions:
+        """Match ``proposals``, [Ri, 4] per image, and the objects themselves to the objects, and sample among them."""
+        ...
+
+
+@runtime_checkable
+class ScoresAnchors(Protocol):
+    """A detector whose anchors can be compared with those of another: an RPN's, or a dense head's."""
+
+    def num_anchors(self, features: Features) -> int:
+        """Return A, the number of anchors that are laid over ``features``."""
+        ...
+
+    def score_anchors_at(self, features: Features, indices: Tensor) -> AnchorAnswers:
+        """Return what is said about the anchors ``indices`` [F] alone, numbered as in ``AnchorOutputs``."""
+        ...
+
+    def decode_anchor_boxes(self, deltas: Tensor, anchors: Tensor) -> Tensor:
+        """Return the boxes [F, 4] that ``deltas`` [F, 4] make of ``anchors`` [F, 4]."""
+        ...
+
+
+@runtime_checkable
+class AssignsLevels(Protocol):
+    """A detector that says on which of its levels an object belongs."""
+
+    def assign_levels(self, boxes: Tensor) -> Tensor:
+        """Return the level of each of ``boxes`` [B, 4], [B], 0 the finest; after ``train_step``."""
+        ...

@@ -7,11 +7,11 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision.ops import FrozenBatchNorm2d
 
-from raydistill.detectors.two_stage.faster_rcnn import FasterRCNNDetector
+from raydistill.detectors.base import Detector
 from raydistill.errors import UserError
 
 
-def make_fast(detector: FasterRCNNDetector, dtype: torch.dtype = torch.float32, compiled: bool = False) -> None:
+def make_fast(detector: Detector, dtype: torch.dtype = torch.float32, compiled: bool = False) -> None:
     """Freeze ``detector`` in eval mode, in place: norms folded into convolutions, weights laid out for speed.
 
     Its answers stay the same up to rounding, in ``float32`` to about 1e-5 of a map's largest value. It can no longer be
@@ -20,18 +20,18 @@ def make_fast(detector: FasterRCNNDetector, dtype: torch.dtype = torch.float32, 
     Args:
         detector: on the device where it is asked.
         dtype: type of the convolutions' and linear layers' weights.
-        compiled: run the backbone through ``torch.compile``, once per shape of a batch; from the ninth shape on torch
-            runs it plainly.
+        compiled: run the feature extractor through ``torch.compile``, once per shape of a batch; from the ninth shape
+            on torch runs it plainly.
     """
     detector.eval().requires_grad_(False)
-    _fold_norms(detector.model.backbone)
+    _fold_norms(detector.feature_extractor())
     detector.to(memory_format=torch.channels_last)
     for module in detector.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             module.to(dtype)
     if compiled:
         torch.compiler.reset()  # shapes of a teacher before this one would count as shapes of this one
-        detector.model.backbone.compile(dynamic=False)
+        detector.feature_extractor().compile(dynamic=False)
 
 
 def computes_bf16() -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
-from typing import Any
+import functools
+from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -12,8 +13,8 @@ from torch import Tensor
 from raydistill.config.precision import Precision, meaning_of_auto, precision_of
 from raydistill.config.sections import Config
 from raydistill.detectors import frozen
-from raydistill.detectors.base import Detector
-from raydistill.detectors.two_stage.values import AnchorAnswers, AnchorOutputs, HeadOutputs, Regions
+from raydistill.detectors.base import AnswersAt, Detector, Normalization, ProposesRegions, ScoresAnchors
+from raydistill.detectors.values import AnchorAnswers, Answers, Proposals, Regions
 from raydistill.errors import UserError
 from raydistill.runs.worker import Worker
 from raydistill.structures import Batch, Features
@@ -35,61 +36,120 @@ def decide_precision(config: Config, worker: Worker) -> Precision:
     return meaning_of_auto(config, all(worker.gather(device == "cpu" and frozen.computes_bf16())))
 
 
-@dataclass(frozen=True)
-class TeacherPass:
-    """What the teacher makes of a batch, without gradient; several students can be compared with it."""
-
-    features: Features
-    anchor_outputs: AnchorOutputs | None  # only where the teacher's own proposals are wanted
-    proposals: list[Tensor] | None  # likewise, per image [Ri, 4]
-
-
 class Teacher:
     """A detector without gradient, in its own precision whatever the student's autocast is."""
 
-    def __init__(self, detector: Detector, precision: Precision = "fp32") -> None:
-        """Freeze ``detector``; ``detectors.frozen.make_fast`` makes it fast beforehand."""
+    def __init__(self, detector: Detector, precision: Precision = "fp32", given: Normalization | None = None) -> None:
+        """Freeze ``detector``; ``detectors.frozen.make_fast`` makes it fast beforehand.
+
+        Args:
+            detector: the teacher.
+            precision: type in which it answers.
+            given: how the student normalises the batches that it is shown; None: as the teacher does.
+        """
         self.detector = detector.eval().requires_grad_(False)
         self._precision = precision
+        self._given = detector.normalization if given is None else given
 
-    def look(self, batch: Batch, with_proposals: bool) -> TeacherPass:
-        """Run the teacher as far as it does not depend on the student."""
-        with self._asked(batch.images.device):
-            features = {name: level.contiguous() for name, level in self.detector.extract_features(batch).items()}
-            if not with_proposals:
-                return TeacherPass(features, None, None)
-            anchor_outputs = self.detector.score_anchors(batch, features)
-            return TeacherPass(features, anchor_outputs, self.detector.propose(batch, anchor_outputs))
-
-    @torch.no_grad()
-    def sample_regions(self, batch: Batch, proposals: list[Tensor]) -> Regions:
-        """Sample regions from the teacher's ``proposals`` as for its own training."""
-        return self.detector.sample_regions(batch, proposals)
-
-    def answer(self, batch: Batch, features: Features, regions: Regions) -> HeadOutputs:
-        """Return what the teacher's box head says about ``regions``."""
-        with self._asked(batch.images.device):
-            return self.detector.predict(batch, features, regions)
-
-    def answer_anchors(self, seen: TeacherPass, indices: Tensor) -> AnchorAnswers:
-        """Return what the teacher's RPN says about the anchors ``indices`` [F]."""
-        outputs = seen.anchor_outputs
-        if outputs is not None:
-            return AnchorAnswers(outputs.objectness[indices], outputs.deltas[indices])
-        with self._asked(indices.device):
-            return self.detector.score_anchors_at(seen.features, indices)
-
-    def num_anchors(self, seen: TeacherPass) -> int:
-        """Return how many anchors the teacher lays over the batch."""
-        return self.detector.num_anchors(seen.features)
+    def look(self, batch: Batch) -> TeacherPass:
+        """Return what the teacher makes of a batch, nothing of it computed yet."""
+        return TeacherPass(self, renormalized(batch, self._given, self.detector.normalization))
 
     @contextlib.contextmanager
-    def _asked(self, device: torch.device) -> Any:
-        half = self._precision != "fp32"
-        autocast = torch.autocast(device.type, DTYPES[self._precision], enabled=True) if half else _no_autocast(device)
-        with torch.no_grad(), autocast:
+    def asked(self, device: torch.device) -> Iterator[None]:
+        """Compute what is inside without gradient and in the teacher's precision."""
+        dtype = DTYPES[self._precision]
+        half = dtype != torch.float32
+        with torch.no_grad(), torch.autocast(device.type, dtype if half else None, enabled=half):
             yield
 
 
-def _no_autocast(device: torch.device) -> torch.autocast:
-    return torch.autocast(device.type, enabled=False)
+class TeacherPass:
+    """What the frozen teacher says about one batch, without gradient.
+
+    Each thing is computed when it is first asked for, and kept: several methods need the same, and several students can
+    be compared with one pass. What the teacher must be able to do stands in brackets; methods name it in their needs.
+    """
+
+    def __init__(self, teacher: Teacher, batch: Batch) -> None:
+        self._teacher, self._batch = teacher, batch
+        self._answers: list[tuple[Regions, Answers]] = []
+
+    @functools.cached_property
+    def features(self) -> Features:
+        """The feature maps."""
+        with self._asked():
+            found = self._teacher.detector.extract_features(self._batch)
+            return {name: level.contiguous() for name, level in found.items()}
+
+    @functools.cached_property
+    def proposals(self) -> Proposals:
+        """What the teacher itself proposes (``ProposesRegions``)."""
+        features, detector = self.features, self._teacher.detector
+        assert isinstance(detector, ProposesRegions)
+        with self._asked():
+            return detector.propose_regions(self._batch, features)
+
+    @functools.cached_property
+    def regions(self) -> Regions:
+        """Regions sampled from the teacher's proposals as for its own training (``ProposesRegions``)."""
+        proposals, detector = self.proposals, self._teacher.detector
+        assert isinstance(detector, ProposesRegions)
+        with torch.no_grad():
+            return detector.sample_regions(self._batch, proposals.boxes)
+
+    def answer(self, regions: Regions) -> Answers:
+        """Return what the teacher says about ``regions`` (``AnswersAt``)."""
+        for known, answers in self._answers:
+            if known is regions:
+                return answers
+        features, detector = self.features, self._teacher.detector
+        assert isinstance(detector, AnswersAt)
+        with self._asked():
+            answers = detector.answer(self._batch, features, regions)
+        self._answers.append((regions, answers))
+        return answers
+
+    def answer_anchors(self, indices: Tensor) -> AnchorAnswers:
+        """Return what the teacher says about the anchors ``indices`` [F] (``ScoresAnchors``)."""
+        outputs = self.proposals.anchor_outputs if "proposals" in self.__dict__ else None
+        if outputs is not None:
+            return AnchorAnswers(outputs.objectness[indices], outputs.deltas[indices])
+        features, detector = self.features, self._teacher.detector
+        assert isinstance(detector, ScoresAnchors)
+        with self._asked():
+            return detector.score_anchors_at(features, indices)
+
+    @property
+    def num_anchors(self) -> int:
+        """How many anchors the teacher lays over the batch (``ScoresAnchors``)."""
+        detector = self._teacher.detector
+        assert isinstance(detector, ScoresAnchors)
+        return detector.num_anchors(self.features)
+
+    def decode_anchor_boxes(self, deltas: Tensor, anchors: Tensor) -> Tensor:
+        """Return the boxes [F, 4] that the teacher's ``deltas`` [F, 4] make of ``anchors`` [F, 4]."""
+        detector = self._teacher.detector
+        assert isinstance(detector, ScoresAnchors)
+        return detector.decode_anchor_boxes(deltas, anchors)
+
+    def _asked(self) -> contextlib.AbstractContextManager[None]:
+        return self._teacher.asked(self._batch.images.device)
+
+
+def renormalized(batch: Batch, given: Normalization, wanted: Normalization) -> Batch:
+    """Return a batch that was normalised in a ``given`` way as if it had been in the one ``wanted``, padding still 0.
+
+    One affine map per channel; the batch itself where both ways are one.
+    """
+    if given == wanted:
+        return batch
+    images = batch.images
+    mean, std, other_mean, other_std = (
+        images.new_tensor(values).view(1, -1, 1, 1) for values in (given.mean, given.std, wanted.mean, wanted.std)
+    )
+    mapped = images * (std / other_std) + (mean - other_mean) / other_std
+    for image, (height, width) in zip(mapped, batch.image_sizes, strict=True):
+        image[:, height:] = 0
+        image[:, :, width:] = 0
+    return replace(batch, images=mapped)

@@ -142,7 +142,7 @@ def take_step(
         sums.add(losses)
     if training.clip_grad_norm is not None:
         state.scaler.unscale_(state.optimizer)
-        for module in (state.distiller.student, state.distiller.adapters):  # apart: adapters must not slow the student
+        for module in (state.distiller.student, state.distiller.methods):  # apart: adapters must not slow the student
             nn.utils.clip_grad_norm_(list(module.parameters()), training.clip_grad_norm)
     state.scaler.step(state.optimizer)
     state.scaler.update()

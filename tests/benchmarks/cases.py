@@ -32,6 +32,7 @@ from raydistill.training.state import TrainingState
 from tests.benchmarks.handwritten import Nets, handwritten_loss, term_weights, unknown_setting
 from tests.benchmarks.images import training_images
 from tests.benchmarks.nets import benchmark_net
+from tests.nets import adapters_of
 
 _NOWHERE = RunDirectory(Path("benchmark"))  # nothing is written there
 
@@ -49,10 +50,10 @@ class SharedPass(Teacher):
 
     _seen: TeacherPass | None = None
 
-    def look(self, batch: Batch, with_proposals: bool) -> TeacherPass:
+    def look(self, batch: Batch) -> TeacherPass:
         """Return what was seen before, or look."""
         if self._seen is None:
-            self._seen = super().look(batch, with_proposals)
+            self._seen = super().look(batch)
         return self._seen
 
     def forget(self) -> None:
@@ -189,7 +190,7 @@ class Bench:
 
     def _handwritten(self) -> None:
         state = self.states["all_levels"]
-        nets = Nets(self.student.model, self.slow_teacher.model, state.distiller.adapters, self.precision)
+        nets = Nets(self.student.model, self.slow_teacher.model, adapters_of(state.distiller), self.precision)
 
         def loss(images: list[Tensor], targets: list[Target]) -> Tensor:
             return handwritten_loss(nets, self.config, images, targets)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch.distributed as dist
 from torch import Tensor
@@ -16,9 +17,9 @@ from torch.nn.parallel import DistributedDataParallel
 from raydistill.config.precision import Precision
 from raydistill.detectors.base import Detector
 from raydistill.detectors.teacher import Teacher, TeacherPass
-from raydistill.detectors.two_stage.values import AnchorAnswers, HeadOutputs, Regions
+from raydistill.detectors.values import AnchorAnswers, Answers, Regions
 from raydistill.methods.values import StepLosses
-from raydistill.structures import Batch, Features
+from raydistill.structures import Batch
 from raydistill.training.distiller import Distiller
 from raydistill.training.loop import take_step
 from raydistill.training.metrics import FiniteWatch, MetricSums
@@ -45,20 +46,29 @@ def shares(bench: Bench, seconds: dict[str, list[float]], rounds: int, now: Call
     }
 
 
+_COMPUTED = {"features", "proposals", "regions"}  # of a ``TeacherPass``, when they are first asked for
+
+
 @dataclass
 class Stopwatch:
     """Adds up the seconds of parts of a step."""
 
     now: Callable[[], float]
     spent: dict[str, float] = field(default_factory=dict)
+    _running: set[str] = field(default_factory=set)
 
     @contextmanager
     def on(self, part: str) -> Iterator[None]:
-        """Count what happens inside as ``part``."""
+        """Count what happens inside as ``part``, once where it is in itself."""
+        if part in self._running:
+            yield
+            return
         started = self.now()
+        self._running.add(part)
         try:
             yield
         finally:
+            self._running.remove(part)
             self.spent[part] = self.spent.get(part, 0.0) + self.now() - started
 
 
@@ -69,25 +79,34 @@ class TimedTeacher(Teacher):
         super().__init__(detector, precision)
         self._watch = watch
 
-    def look(self, batch: Batch, with_proposals: bool) -> TeacherPass:
-        """Look, timed."""
-        with self._watch.on("teacher"):
-            return super().look(batch, with_proposals)
+    def look(self, batch: Batch) -> TeacherPass:
+        """Return what the teacher makes of a batch, each part timed when it is asked for."""
+        return TimedPass(self, batch, self._watch)
 
-    def sample_regions(self, batch: Batch, proposals: list[Tensor]) -> Regions:
-        """Sample, timed."""
-        with self._watch.on("teacher"):
-            return super().sample_regions(batch, proposals)
 
-    def answer(self, batch: Batch, features: Features, regions: Regions) -> HeadOutputs:
+class TimedPass(TeacherPass):
+    """What the teacher says about a batch, timed; what it asks itself on the way counts once."""
+
+    def __init__(self, teacher: Teacher, batch: Batch, watch: Stopwatch) -> None:
+        super().__init__(teacher, batch)
+        self._watch = watch
+
+    def __getattribute__(self, name: str) -> Any:
+        """Time the parts that compute something."""
+        if name in _COMPUTED and name not in vars(self):
+            with self._watch.on("teacher"):
+                return super().__getattribute__(name)
+        return super().__getattribute__(name)
+
+    def answer(self, regions: Regions) -> Answers:
         """Answer, timed."""
         with self._watch.on("teacher"):
-            return super().answer(batch, features, regions)
+            return super().answer(regions)
 
-    def answer_anchors(self, seen: TeacherPass, indices: Tensor) -> AnchorAnswers:
+    def answer_anchors(self, indices: Tensor) -> AnchorAnswers:
         """Answer, timed."""
         with self._watch.on("teacher"):
-            return super().answer_anchors(seen, indices)
+            return super().answer_anchors(indices)
 
 
 @dataclass

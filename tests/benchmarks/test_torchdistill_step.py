@@ -16,6 +16,7 @@ from raydistill.runs.worker import Worker
 from tests.benchmarks.__main__ import main
 from tests.benchmarks.cases import Bench, CaseOptions
 from tests.benchmarks.torchdistill_step import OURS, VARIANTS, VERSION, build_box, build_cases
+from tests.nets import adapters_of
 
 TINY = ["data.num_train=8", "data.num_val=2", "training.batch_size=2", "loader.num_workers=0", "scaling.num_workers=1"]
 
@@ -33,7 +34,7 @@ def distance_of_the_levels(bench: Bench) -> float:
     with torch.no_grad():
         batch = bench.student.train().prepare(*bench.batch)
         student, teacher = bench.student.extract_features(batch), bench.slow_teacher.extract_features(batch)
-        adapters = bench.states["feature"].distiller.adapters
+        adapters = adapters_of(bench.states["feature"].distiller)
         compared = [level for level in student if level != "pool"]
         losses = [nn.MSELoss()(adapters[level](student[level]), teacher[level]) for level in compared]
     return torch.stack(losses).mean().item()
@@ -65,7 +66,7 @@ def test_that_torchdistill_learns_with_the_parameters_of_our_step_alone_and_stan
     box = build_box(bench, VARIANTS[name])
     levels = len(box.student_model.connector_dict)
     ours = bench.states["feature"].optimizer.param_groups
-    pool = sum(parameter.numel() for parameter in bench.states["feature"].distiller.adapters["pool"].parameters())
+    pool = sum(parameter.numel() for parameter in adapters_of(bench.states["feature"].distiller)["pool"].parameters())
     assert levels == 3
     assert _size(box.optimizer.param_groups) + pool == _size(ours)
     assert [group["lr"] for group in box.optimizer.param_groups] == [0.0, 0.0]

@@ -43,6 +43,7 @@ from raydistill.training.optimizer import build_optimizer
 from tests.benchmarks.cases import Bench, CaseOptions
 from tests.benchmarks.commands import add_step, parser_of, recipe_of, show, worker_with
 from tests.benchmarks.timing import Clock, Spread, clock, in_turn, ratios
+from tests.nets import adapters_of
 
 VERSION = "1.1.5"
 OURS = ("plain", "feature", "all_levels")
@@ -175,7 +176,7 @@ def build_box(bench: Bench, variant: Variant) -> Any:
 
 def _adapters(bench: Bench, levels: int) -> list[nn.Conv2d]:
     """Return our adapters of the levels that torchdistill compares; none where they change nothing."""
-    adapters = [bench.states["feature"].distiller.adapters[str(number)] for number in range(levels)]
+    adapters = [adapters_of(bench.states["feature"].distiller)[str(number)] for number in range(levels)]
     return [adapter for adapter in adapters if isinstance(adapter, nn.Conv2d)]
 
 

@@ -63,17 +63,27 @@ def test_that_an_exact_teacher_stays_exact_beside_a_student_under_autocast():
     _, detector = pair(config)
     batch = detector.prepare(*mixed_batch())
     with torch.autocast("cpu", torch.bfloat16):
-        seen = Teacher(detector, "fp32").look(batch, with_proposals=True)
+        seen = Teacher(detector, "fp32").look(batch)
+        proposals = seen.proposals
     assert all(level.dtype == torch.float32 for level in seen.features.values())
-    assert seen.anchor_outputs is not None and seen.anchor_outputs.objectness.dtype == torch.float32
+    assert proposals.anchor_outputs is not None and proposals.anchor_outputs.objectness.dtype == torch.float32
 
 
-def test_that_looking_without_proposals_asks_for_features_only(monkeypatch):
+def test_that_nothing_is_computed_before_it_is_asked_for_and_then_once(monkeypatch):
     config = small_config()
     _, detector = pair(config)
-    monkeypatch.setattr(detector, "score_anchors", None)
-    seen = Teacher(detector).look(detector.prepare(*mixed_batch()), with_proposals=False)
-    assert seen.proposals is None
+    batch = detector.prepare(*mixed_batch())
+    asked = []
+    for name in ("extract_features", "score_anchors", "answer"):
+        stage = getattr(detector, name)
+        monkeypatch.setattr(detector, name, lambda *given, name=name, stage=stage: asked.append(name) or stage(*given))
+    seen = Teacher(detector).look(batch)
+    assert asked == []
+    assert seen.features is seen.features
+    assert asked == ["extract_features"]
+    assert seen.proposals is seen.proposals and seen.regions is seen.regions
+    assert seen.answer(seen.regions) is seen.answer(seen.regions)
+    assert asked == ["extract_features", "score_anchors", "answer"]
 
 
 def test_that_the_teacher_answers_for_anchors_alike_with_and_without_its_proposals():
@@ -82,8 +92,9 @@ def test_that_the_teacher_answers_for_anchors_alike_with_and_without_its_proposa
     teacher = Teacher(detector)
     batch = detector.prepare(*mixed_batch())
     indices = torch.tensor([5, 700, 3, 1100])
-    dense = teacher.answer_anchors(teacher.look(batch, with_proposals=True), indices)
-    sparse = teacher.answer_anchors(teacher.look(batch, with_proposals=False), indices)
+    looked = teacher.look(batch)
+    assert looked.proposals.anchor_outputs is not None
+    dense, sparse = looked.answer_anchors(indices), teacher.look(batch).answer_anchors(indices)
     torch.testing.assert_close(sparse.objectness, dense.objectness, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(sparse.deltas, dense.deltas, rtol=1e-4, atol=1e-5)
 

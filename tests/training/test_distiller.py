@@ -5,14 +5,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torchvision.models.detection._utils import BoxCoder
 
 from raydistill.config import Config
 from raydistill.detectors.two_stage.faster_rcnn import FasterRCNNDetector
-from raydistill.detectors.two_stage.values import HeadOutputs, Regions
+from raydistill.detectors.two_stage.values import HeadAnswers
+from raydistill.detectors.values import Regions
 from raydistill.errors import UserError
+from raydistill.methods.tar.feature import feature_term
+from raydistill.methods.tar.heads import compare_boxes, compare_classes
 from raydistill.runs.worker import Worker
 from raydistill.training.distiller import Distiller
 from tests.nets import (
+    adapters_of,
     batch_without_objects,
     gradients,
     mixed_batch,
@@ -47,11 +52,11 @@ class Calls:
         self.regions: list[Regions] = []
         self.features = 0
         self.anchors = 0
-        predict, extract, score = detector.predict, detector.extract_features, detector.score_anchors
+        answer, extract, score = detector.answer, detector.extract_features, detector.score_anchors
 
-        def recording_predict(batch, features, regions):
+        def recording_answer(batch, features, regions):
             self.regions.append(regions)
-            return predict(batch, features, regions)
+            return answer(batch, features, regions)
 
         def recording_extract(batch):
             self.features += 1
@@ -61,7 +66,7 @@ class Calls:
             self.anchors += 1
             return score(batch, features)
 
-        monkeypatch.setattr(detector, "predict", recording_predict)
+        monkeypatch.setattr(detector, "answer", recording_answer)
         monkeypatch.setattr(detector, "extract_features", recording_extract)
         monkeypatch.setattr(detector, "score_anchors", recording_score)
 
@@ -206,7 +211,7 @@ def test_that_the_teacher_is_not_part_of_the_distillers_state_or_parameters():
     config = small_config()
     student, teacher = pair(config)
     distiller = Distiller(student, teacher, config)
-    assert {name.split(".")[0] for name in distiller.state_dict()} == {"student", "adapters"}
+    assert {name.split(".")[0] for name in distiller.state_dict()} == {"student", "methods"}
     assert not {id(p) for p in teacher.parameters()} & {id(p) for p in distiller.parameters()}
 
 
@@ -318,6 +323,12 @@ def test_that_classification_gate_all_includes_the_background_but_does_not_count
     )
 
 
+def answers(logits, deltas, boxes=None):
+    """Return what a box head of torchvision's says of regions at ``boxes``."""
+    decode = BoxCoder((10.0, 10, 5, 5)).decode_single
+    return HeadAnswers(logits, deltas, torch.zeros(len(logits), 4) if boxes is None else boxes, decode)
+
+
 @pytest.mark.parametrize(
     ("gate", "expected"),
     [
@@ -329,47 +340,54 @@ def test_that_classification_gate_all_includes_the_background_but_does_not_count
 )
 def test_that_the_class_gate_compares_the_true_class_of_the_regions_it_may_open(gate, expected):
     config = heads_only("student", f"classification.gate={gate}")
-    student, teacher = pair(config)
     labels = torch.tensor([1, 1, 0, 0])
     regions = Regions([torch.zeros(4, 4)], labels, torch.zeros(4, 4))
     surer, less_sure = torch.tensor([3.0, 0, 0]), torch.tensor([-3.0, 0, 0])
     logits = torch.stack([surer.roll(1), less_sure.roll(1), surer, less_sure])
     same_boxes = torch.zeros(4, 3, 4)
-    compared = Distiller(student, teacher, config)._compare_heads(
-        regions, HeadOutputs(torch.zeros(4, 3), same_boxes), HeadOutputs(logits, same_boxes)
+    _, is_open = compare_classes(
+        config.classification, regions, answers(torch.zeros(4, 3), same_boxes), answers(logits, same_boxes)
     )
-    assert compared["class_open"].tolist() == expected
+    assert is_open.tolist() == expected
 
 
 @pytest.mark.parametrize(("reference", "expected"), [("student", [1, 0]), ("proposal", [0, 0]), ("none", [1, 1])])
 def test_that_the_box_gate_compares_with_its_reference(reference, expected):
     config = heads_only("student", f"regression.reference={reference}")
-    distiller = Distiller(*pair(config), config)
     box = torch.tensor([[0.0, 0, 40, 40]])
     regions = Regions([box.repeat(2, 1)], torch.tensor([1, 1]), box.repeat(2, 1))  # proposals that fit perfectly
     logits, moved = torch.zeros(2, 4), torch.zeros(2, 4, 4)
     moved[:, 1, 0] = torch.tensor([2.0, 0.0])  # the first region's box is moved off the object
     slightly = torch.zeros(2, 4, 4)
     slightly[:, 1, 0] = 0.5
-    compared = distiller._compare_heads(regions, HeadOutputs(logits, moved), HeadOutputs(logits, slightly))
+    boxes = box.repeat(2, 1)
+    _, is_open = compare_boxes(
+        config.regression, regions, answers(logits, moved, boxes), answers(logits, slightly, boxes)
+    )
     # first: the teacher moves less far than the student, yet off the perfect proposal; second: it alone moves
-    assert compared["box_open"].tolist() == [bool(value) for value in expected]
+    assert is_open.tolist() == [bool(value) for value in expected]
 
 
 def test_that_the_box_distance_is_that_of_the_true_class():
     config = heads_only("student", "regression.reference=none")
-    distiller = Distiller(*pair(config), config)
     box = torch.tensor([[0.0, 0, 40, 40]])
     regions = Regions([box], torch.tensor([2]), box)
     student, teacher = torch.zeros(1, 4, 4), torch.full((1, 4, 4), 9.0)
     teacher[0, 2] = torch.tensor([1.0, 0, 0, 0])
-    compared = distiller._compare_heads(
-        regions, HeadOutputs(torch.zeros(1, 4), student), HeadOutputs(torch.zeros(1, 4), teacher)
+    logits = torch.zeros(1, 4)
+    distance, _ = compare_boxes(
+        config.regression, regions, answers(logits, student, box), answers(logits, teacher, box)
     )
-    assert compared["regression"].item() == pytest.approx(1 - 1 / 18)
+    assert distance.item() == pytest.approx(1 - 1 / 18)
 
 
 # ------------------------------------------------------------------------------------------------------ feature masks
+def distance_of_maps(distiller: Distiller, batch, own, theirs):
+    """Return the feature term of a batch between two pyramids."""
+    tar = distiller.methods["tar"]
+    return feature_term(tar.settings.feature, tar.adapters, batch, distiller.student, own, theirs)
+
+
 def constant_maps(distiller: Distiller, difference: float = 1.0):
     """Return a batch and two pyramids that differ by ``difference`` on every cell."""
     batch = distiller.student.prepare(*mixed_batch())
@@ -381,7 +399,7 @@ def constant_maps(distiller: Distiller, difference: float = 1.0):
 def test_that_a_constant_difference_gives_half_its_square_whatever_the_mask(mask):
     config = only("feature", "feature.adapter=identity", f"feature.mask={mask}")
     distiller = Distiller(*pair(config), config)
-    assert distiller._feature_term(*constant_maps(distiller, 3.0)).item() == pytest.approx(4.5)
+    assert distance_of_maps(distiller, *constant_maps(distiller, 3.0)).item() == pytest.approx(4.5)
 
 
 def test_that_the_full_mask_leaves_out_the_padding():
@@ -395,7 +413,7 @@ def test_that_the_full_mask_leaves_out_the_padding():
         maps[0] = 0
         maps[1, :, rows] = 0
         maps[2] = 0
-    assert distiller._feature_term(batch, own, theirs).item() == 0
+    assert distance_of_maps(distiller, batch, own, theirs).item() == 0
 
 
 @pytest.mark.parametrize(("where", "expected"), [("inside", 0.5), ("outside", 0.25 * 0.5)])
@@ -406,7 +424,7 @@ def test_that_the_background_term_is_the_distance_outside_the_boxes(where, expec
     own = {"0": torch.zeros(1, 16, 24, 24)}  # the box covers the left half of the image: 12 columns of cells
     theirs = torch.zeros(1, 16, 24, 24)
     theirs[..., slice(0, 12) if where == "inside" else slice(12, 24)] = 1
-    assert distiller._feature_term(batch, own, {"0": theirs}).item() == pytest.approx(expected)
+    assert distance_of_maps(distiller, batch, own, {"0": theirs}).item() == pytest.approx(expected)
 
 
 def test_that_assigned_levels_carry_a_box_on_the_level_it_is_pooled_from_only():
@@ -415,7 +433,7 @@ def test_that_assigned_levels_carry_a_box_on_the_level_it_is_pooled_from_only():
     step(distiller)
     batch, own, theirs = constant_maps(distiller)
     # all three boxes are smaller than 112 pixels: the finest of five levels carries 1/2, the others nothing
-    assert distiller._feature_term(batch, own, theirs).item() == pytest.approx(0.5 / 5)
+    assert distance_of_maps(distiller, batch, own, theirs).item() == pytest.approx(0.5 / 5)
 
 
 # ----------------------------------------------------------------------------------------------- nets that do not match
@@ -457,9 +475,9 @@ def test_that_a_mobilenet_learns_from_a_resnet():
 def test_that_adapters_map_student_channels_to_teacher_channels():
     config = only("feature", "student.fpn_channels=8", "feature.adapter=conv3x3")
     distiller = Distiller(*pair(config), config)
-    assert {adapter.weight.shape for adapter in distiller.adapters.values()} == {(16, 8, 3, 3)}
+    assert {adapter.weight.shape for adapter in adapters_of(distiller).values()} == {(16, 8, 3, 3)}
     step(distiller)
-    assert all(adapter.weight.grad.any() for adapter in distiller.adapters.values())
+    assert all(adapter.weight.grad.any() for adapter in adapters_of(distiller).values())
 
 
 def test_that_adapters_are_not_part_of_the_exported_student():
@@ -467,13 +485,13 @@ def test_that_adapters_are_not_part_of_the_exported_student():
     student, teacher = pair(config)
     distiller = Distiller(student, teacher, config)
     before = set(small_detector(config.student, config).exported().state_dict())
-    assert len(distiller.adapters) == 5
+    assert len(adapters_of(distiller)) == 5
     assert set(distiller.student.exported().state_dict()) == before
 
 
 def test_that_there_are_no_adapters_where_features_are_not_distilled():
     config = small_config("feature.weight=0")
-    assert len(Distiller(*pair(config), config).adapters) == 0
+    assert len(adapters_of(Distiller(*pair(config), config))) == 0
 
 
 def test_that_open_gates_never_outnumber_the_foreground():
@@ -487,7 +505,7 @@ def test_that_unused_adapters_have_zero_gradients_when_the_decay_is_zero():
     config = small_config()
     distiller = Distiller(*pair(config), config)
     step(distiller, decay=0.0)
-    assert all(not parameter.grad.any() for parameter in distiller.adapters.parameters())
+    assert all(not parameter.grad.any() for parameter in adapters_of(distiller).parameters())
 
 
 # ------------------------------------------------------------------------------------------------------------ two ranks
@@ -529,4 +547,4 @@ def test_that_the_gradients_of_two_ranks_are_the_mean_of_theirs_with_and_without
             assert torch.equal(gradient, ranks[1][number][name]), name
             mean = (alone[0][number][name] + alone[1][number][name]) / 2
             torch.testing.assert_close(gradient, mean, rtol=1e-4, atol=1e-6, msg=name)
-    assert any(ranks[0][1][name].any() for name in ranks[0][1] if name.startswith("adapters"))
+    assert any(ranks[0][1][name].any() for name in ranks[0][1] if name.startswith("methods.tar.adapters"))

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import fastrcnn_loss
-from torchvision.models.detection.rpn import concat_box_prediction_layers
+from torchvision.models.detection.rpn import RegionProposalNetwork, concat_box_prediction_layers
 from torchvision.transforms.v2.functional import to_dtype
 
-from raydistill.detectors.base import Detector
+from raydistill.detectors.base import Detector, Normalization
 from raydistill.detectors.two_stage.sparse_rpn import answers_at
-from raydistill.detectors.two_stage.values import AnchorAnswers, AnchorOutputs, AnchorSample, HeadOutputs, Regions
+from raydistill.detectors.two_stage.values import HeadAnswers
+from raydistill.detectors.values import AnchorAnswers, AnchorOutputs, AnchorSample, Outcome, Proposals, Regions
 from raydistill.structures import Batch, Features, LossDict, Target
 
 
-class _RememberingSampler:
-    """torchvision's anchor sampler, which also remembers the foreground it picked last."""
+class _Remembering:
+    """torchvision's anchor sampler, which also keeps the foreground that it picked."""
 
     def __init__(self, sampler: BalancedPositiveNegativeSampler) -> None:
         self._sampler = sampler
@@ -28,6 +32,17 @@ class _RememberingSampler:
         foreground, background = self._sampler(labels)
         self.foreground = torch.cat(foreground).bool()
         return foreground, background
+
+
+@contextlib.contextmanager
+def _remembering(rpn: RegionProposalNetwork) -> Iterator[_Remembering]:
+    """Let the RPN's sampler tell what it picks, and leave the RPN as it was."""
+    sampler = rpn.fg_bg_sampler
+    rpn.fg_bg_sampler = remembering = _Remembering(sampler)
+    try:
+        yield remembering
+    finally:
+        rpn.fg_bg_sampler = sampler
 
 
 class FasterRCNNDetector(Detector):
@@ -40,8 +55,7 @@ class FasterRCNNDetector(Detector):
         self.feature_channels = model.backbone.out_channels
         num_pooled = len(model.backbone.fpn.inner_blocks)
         self.feature_levels = (*(str(level) for level in range(num_pooled)), "pool")
-        self._anchor_sampler = _RememberingSampler(model.rpn.fg_bg_sampler)
-        model.rpn.fg_bg_sampler = self._anchor_sampler
+        self.normalization = Normalization(tuple(model.transform.image_mean), tuple(model.transform.image_std))
 
     def prepare(self, images: list[Tensor], targets: list[Target]) -> Batch:
         """Resize, normalise and pad once, as torchvision's transform does."""
@@ -53,6 +67,19 @@ class FasterRCNNDetector(Detector):
         """Return the FPN's levels."""
         features: Features = self.model.backbone(batch.images)
         return features
+
+    def train_step(self, batch: Batch, features: Features) -> Outcome:
+        """Go through both stages: anchors, proposals, sampled regions, heads."""
+        anchor_outputs = self.score_anchors(batch, features)
+        anchor_losses, anchors = self.anchor_losses(batch, anchor_outputs)
+        regions = self.sample_regions(batch, self.propose(batch, anchor_outputs))
+        answers = self.answer(batch, features, regions)
+        return Outcome(self.head_losses(answers, regions) | anchor_losses, features, regions, answers, anchors)
+
+    def propose_regions(self, batch: Batch, features: Features) -> Proposals:
+        """Run the RPN."""
+        anchor_outputs = self.score_anchors(batch, features)
+        return Proposals(self.propose(batch, anchor_outputs), anchor_outputs)
 
     def score_anchors(self, batch: Batch, features: Features) -> AnchorOutputs:
         """Run the RPN's head."""
@@ -82,9 +109,10 @@ class FasterRCNNDetector(Detector):
         rpn = self.model.rpn
         labels, gt_boxes = rpn.assign_targets_to_anchors(outputs.anchors, batch.targets)
         targets = rpn.box_coder.encode(gt_boxes, outputs.anchors)
-        objectness, box_reg = rpn.compute_loss(outputs.objectness, outputs.deltas, labels, targets)
-        indices = self._anchor_sampler.foreground.nonzero().squeeze(1)
-        sample = AnchorSample(indices, torch.cat(outputs.anchors)[indices], torch.cat(gt_boxes)[indices])
+        with _remembering(rpn) as sampler:
+            objectness, box_reg = rpn.compute_loss(outputs.objectness, outputs.deltas, labels, targets)
+        indices = sampler.foreground.nonzero().squeeze(1)
+        sample = AnchorSample(outputs, indices, torch.cat(outputs.anchors)[indices], torch.cat(gt_boxes)[indices])
         return {"objectness": objectness, "rpn_box_reg": box_reg}, sample
 
     def propose(self, batch: Batch, outputs: AnchorOutputs) -> list[Tensor]:
@@ -105,20 +133,21 @@ class FasterRCNNDetector(Detector):
         ]
         return Regions(boxes, torch.cat(labels), torch.cat(gt_boxes))
 
-    def predict(self, batch: Batch, features: Features, regions: Regions) -> HeadOutputs:
+    def answer(self, batch: Batch, features: Features, regions: Regions) -> HeadAnswers:
         """Pool the regions and run the box head."""
         heads = self.model.roi_heads
         pooled = heads.box_roi_pool(features, regions.boxes, batch.image_sizes)
         class_logits, deltas = heads.box_predictor(heads.box_head(pooled))
-        return HeadOutputs(class_logits, deltas.unflatten(1, (-1, 4)))
+        decode = heads.box_coder.decode_single
+        return HeadAnswers(class_logits, deltas.unflatten(1, (-1, 4)), torch.cat(regions.boxes), decode)
 
-    def detection_losses(self, outputs: HeadOutputs, regions: Regions) -> LossDict:
+    def head_losses(self, answers: HeadAnswers, regions: Regions) -> LossDict:
         """Return torchvision's two box head losses."""
         targets = self.model.roi_heads.box_coder.encode(
             list(torch.split(regions.gt_boxes, regions.counts)), list(regions.boxes)
         )
         classifier, box_reg = fastrcnn_loss(
-            outputs.class_logits, outputs.box_deltas.flatten(1), [regions.labels], list(targets)
+            answers.class_logits, answers.box_deltas.flatten(1), [regions.labels], list(targets)
         )
         return {"classifier": classifier, "box_reg": box_reg}
 
@@ -126,11 +155,6 @@ class FasterRCNNDetector(Detector):
         """Decode with the RPN's box coder."""
         boxes: Tensor = self.model.rpn.box_coder.decode_single(deltas, anchors)
         return boxes
-
-    def decode_region_boxes(self, deltas: Tensor, boxes: Tensor) -> Tensor:
-        """Decode with the head's box coder."""
-        decoded: Tensor = self.model.roi_heads.box_coder.decode_single(deltas, boxes)
-        return decoded
 
     def assign_levels(self, boxes: Tensor) -> Tensor:
         """Ask the RoI pooling's own level mapper, which exists once something was pooled."""
@@ -146,4 +170,9 @@ class FasterRCNNDetector(Detector):
     def exported(self) -> nn.Module:
         """Return torchvision's module."""
         module: nn.Module = self.model
+        return module
+
+    def feature_extractor(self) -> nn.Module:
+        """Return body and FPN."""
+        module: nn.Module = self.model.backbone
         return module

@@ -7,7 +7,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from torchvision.models.detection.rpn import RPNHead
 
-from raydistill.detectors.two_stage.values import AnchorAnswers
+from raydistill.detectors.values import AnchorAnswers
 
 _REACH = 1  # cells around an anchor's own that a 3x3 convolution sees
 

@@ -13,7 +13,7 @@ from raydistill.structures import Batch
 
 
 def feature_masks(
-    batch: Batch, levels: list[Tensor], settings: Feature, assign_levels: Callable[[Tensor], Tensor]
+    batch: Batch, levels: list[Tensor], settings: Feature, assign_levels: Callable[[Tensor], Tensor] | None
 ) -> tuple[list[Tensor], list[Tensor] | None]:
     """Return the masks of the objects and, where it has a weight, of the background, [N, h, w] of each level.
 
@@ -21,14 +21,14 @@ def feature_masks(
         batch: boxes and image sizes.
         levels: the student's maps [N, D, h, w].
         settings: ``feature``.
-        assign_levels: the pyramid level of each of given boxes [B, 4].
+        assign_levels: the pyramid level of each of given boxes [B, 4]; for ``levels: assigned`` only.
     """
     height, width = batch.images.shape[2:]
     grid = Grid.of([(level.shape[2], level.shape[3]) for level in levels], (height, width), batch.images.device)
     if settings.mask == "full":
         return image_masks(batch.image_sizes, grid), None
     boxes = torch.cat([target["boxes"] for target in batch.targets])
-    box_levels = assign_levels(boxes) if settings.levels == "assigned" else None
+    box_levels = assign_levels(boxes) if settings.levels == "assigned" and assign_levels is not None else None
     place = (boxes, _image_indices(batch, boxes.device), len(batch.targets), grid)
     objects = box_masks(*place, settings.mask, settings.sigma_squared, box_levels)
     if not settings.background_weight:

@@ -8,7 +8,7 @@ from torchvision.models.resnet import resnet18
 from torchvision.ops import MultiScaleRoIAlign, box_iou
 
 from raydistill.detectors.build import build_detector
-from raydistill.detectors.two_stage.values import Regions
+from raydistill.detectors.values import Regions
 from tests.nets import (
     CLASSES,
     batch_without_objects,
@@ -29,11 +29,7 @@ def detector():
 
 def losses_by_stages(detector, images, targets):
     batch = detector.prepare(images, targets)
-    features = detector.extract_features(batch)
-    anchor_outputs = detector.score_anchors(batch, features)
-    anchor_losses, _ = detector.anchor_losses(batch, anchor_outputs)
-    regions = detector.sample_regions(batch, detector.propose(batch, anchor_outputs))
-    return detector.detection_losses(detector.predict(batch, features, regions), regions) | anchor_losses
+    return detector.train_step(batch, detector.extract_features(batch)).losses
 
 
 @pytest.mark.parametrize("batch", [mixed_batch, batch_without_objects])
@@ -119,7 +115,7 @@ def test_that_proposals_carry_no_gradient(detector):
 def test_that_the_head_answers_no_regions_with_no_rows(detector):
     batch = detector.prepare([torch.rand(3, 96, 96)], [nothing()])
     none = Regions([torch.zeros(0, 4)], torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4))
-    outputs = detector.predict(batch, detector.extract_features(batch), none)
+    outputs = detector.answer(batch, detector.extract_features(batch), none)
     assert outputs.class_logits.shape == (0, 4)
     assert outputs.box_deltas.shape == (0, 4, 4)
 
@@ -128,7 +124,7 @@ def test_that_levels_are_assigned_as_the_pooling_assigns_them(detector):
     batch = detector.prepare(*mixed_batch())
     features = detector.extract_features(batch)
     region = Regions([torch.tensor([[0.0, 0, 9, 9]])] + [torch.zeros(0, 4)] * 2, torch.ones(1).long(), torch.ones(1, 4))
-    detector.predict(batch, features, region)
+    detector.answer(batch, features, region)
     # floor(4 + log2(sqrt(area) / 224)), at least 2, where 2 is the finest
     boxes = torch.tensor([[0.0, 0, 30, 30], [0, 0, 113, 113], [0, 0, 225, 225], [0, 0, 500, 500]])
     assert detector.assign_levels(boxes).tolist() == [0, 1, 2, 3]

@@ -106,7 +106,7 @@ def _score_weights(options: argparse.Namespace) -> tuple[Scores, Detections]:
         _downloads(options),
     )
     _check_classes(dataset, detector.classes, weights)
-    resizing = detector.model.transform
+    resizing: Any = detector.exported().transform
     check_sides(dataset, Input(min_size=resizing.min_size[0], max_size=resizing.max_size))
     worker = Worker(device=torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu"))
     batches = evaluation_loader(dataset, options.batch_size, 0, 1, Loader(num_workers=options.num_workers))

@@ -13,7 +13,7 @@ from torchvision.models.detection import FasterRCNN
 from raydistill.config import Config, load_config
 from raydistill.config.sections import Detector as DetectorSettings
 from raydistill.config.sections import Input
-from raydistill.detectors.build import build_detector
+from raydistill.detectors.two_stage.build import build_faster_rcnn
 from raydistill.detectors.two_stage.faster_rcnn import FasterRCNNDetector
 from raydistill.methods.tar.method import Tar
 from raydistill.structures import Target
@@ -51,7 +51,7 @@ def small_detector(settings: DetectorSettings, config: Config, seed: int = 0) ->
 @functools.cache
 def _built(settings: DetectorSettings, image: Input, seed: int) -> FasterRCNNDetector:
     torch.manual_seed(seed)
-    detector = build_detector(settings, image, CLASSES)
+    detector = build_faster_rcnn(settings, image, CLASSES)
     with torch.no_grad():  # livelier heads than the initial ones, which say the same of everything
         detector.model.roi_heads.box_predictor.cls_score.weight.mul_(20)
         detector.model.roi_heads.box_predictor.bbox_pred.weight.mul_(20)

@@ -18,7 +18,7 @@ from raydistill.config import Config, load_config
 from raydistill.config.loader import split_overrides
 from raydistill.data.build import build_splits
 from raydistill.data.loading.loaders import TrainingLoader
-from raydistill.detectors.build import build_detector
+from raydistill.detectors.two_stage.build import build_faster_rcnn
 from raydistill.detectors.two_stage.faster_rcnn import FasterRCNNDetector
 from raydistill.runs.directory import RunDirectory, StageName
 from raydistill.runs.events import Event, Note
@@ -171,13 +171,13 @@ class Stage:
 
     def detector(self, seed: int = 0) -> FasterRCNNDetector:
         torch.manual_seed(seed)
-        return build_detector(self.job.settings, self.config.input, self.job.train.classes)
+        return build_faster_rcnn(self.job.settings, self.config.input, self.job.train.classes)
 
     def teacher(self) -> FasterRCNNDetector | None:
         if self.name != "distilled":
             return None
         torch.manual_seed(77)
-        teacher = build_detector(self.config.teacher, self.config.input, self.job.train.classes)
+        teacher = build_faster_rcnn(self.config.teacher, self.config.input, self.job.train.classes)
         with torch.no_grad():  # a new net says the same of everything: let this one have opinions
             teacher.model.roi_heads.box_predictor.cls_score.weight.mul_(50)
             teacher.model.roi_heads.box_predictor.bbox_pred.weight.mul_(50)

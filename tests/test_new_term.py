@@ -19,10 +19,10 @@ CLASS = '''class MadeUp(Term):
     """Nobody computes it."""
 
 
-class DistillationSections(Section):
+class Tar(MethodSettings):
 '''
 FIELD = """    made_up: MadeUp = MadeUp()
-    decay: Decay = LinearDecay(shape="linear")
+    rpn: Rpn = Rpn()
 """
 LOOK = """
 import io, json, sys
@@ -45,14 +45,14 @@ from tests.small import Stage, small_run, small_sweep
 
 folder = Path(sys.argv[1])
 config = small_run(folder / "run", "data.num_train=4", "distillation.preflight=warn")
-heavier = small_run(folder / "run", "data.num_train=4", "distillation.preflight=warn", "made_up.weight=2")
-others = ("feature.weight=0", "classification.weight=0", "regression.weight=0", "rpn.weight=0")
+heavier = small_run(folder / "run", "data.num_train=4", "distillation.preflight=warn", "methods.tar.made_up.weight=2")
+others = [f"methods.tar.{term}.weight=0" for term in ("feature", "classification", "regression", "rpn")]
 found = {"package": raydistill.__file__}
 
 found["student alone"] = controls_of(config)["baseline"]
 found["distils by it alone"] = small_run(folder / "run", *others).distills
 found["points differ"] = signature_of(config) != signature_of(heavier)
-found["bench"] = [term_weights(heavier)["made_up"], unknown_setting(config)]
+found["bench"] = [term_weights(heavier)["tar.made_up"], unknown_setting(config)]
 
 run = stage_directory(config, "distilled")
 run.path.mkdir(parents=True)
@@ -65,14 +65,14 @@ except UserError as error:
     found["resumed"] = str(error)
 
 stream = io.StringIO()
-Display(stream)(EpochDone("distilled", 1, 2, {"train/total": 1.5, "train/weighted/made_up": 0.25}, 3.0))
+Display(stream)(EpochDone("distilled", 1, 2, {"train/total": 1.5, "train/weighted/tar/made_up": 0.25}, 3.0))
 found["progress"] = stream.getvalue()
 
 stage = Stage(config, "distilled")
 preflight(stage.job, stage.distiller(), stage.loader(), stage.worker, stage.listener)
 found["preflight"] = stage.listener.text
 
-space = {"made_up.weight": {"uniform": [1, 2]}}
+space = {"methods.tar.made_up.weight": {"uniform": [1, 2]}}
 scheduler = {"name": "pbt", "interval": 1}
 file = small_sweep(folder, space=space, search={"method": "random"}, num_trials=2)
 loaded = load_sweep(file)
@@ -82,7 +82,9 @@ found["changes while a trial runs"] = [*load_sweep(population).sweep.space]
 
 trials = read(made_up.sweep(folder / "sweep")).trials
 found["reported"] = [
-    value for trial, value in zip(trials, column(trials, "made_up.weight"), strict=True) if trial.role == "baseline"
+    value
+    for trial, value in zip(trials, column(trials, "methods.tar.made_up.weight"), strict=True)
+    if trial.role == "baseline"
 ]
 print(json.dumps(found))
 """
@@ -93,7 +95,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Return what the parts of a package with one more term say of it."""
     folder = tmp_path_factory.mktemp("copy")
     shutil.copytree(REPOSITORY / "raydistill", folder / "raydistill", ignore=shutil.ignore_patterns("__pycache__"))
-    settings = folder / "raydistill" / "config" / "distillation.py"
+    settings = folder / "raydistill" / "config" / "methods.py"
     text = settings.read_text()
     for added in (CLASS, FIELD):
         anchor = added.rstrip("\n").rpartition("\n")[2]
@@ -110,7 +112,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def test_the_student_alone_is_trained_without_it(found: dict[str, Any]) -> None:
-    assert found["student alone"]["made_up.weight"] == 0
+    assert found["student alone"]["methods.tar.made_up.weight"] == 0
     assert len(found["student alone"]) == 5
 
 
@@ -119,7 +121,7 @@ def test_a_student_with_this_term_only_is_distilled(found: dict[str, Any]) -> No
 
 
 def test_a_run_does_not_go_on_with_another_weight_of_it(found: dict[str, Any]) -> None:
-    assert "made_up.weight=1.0 then, 2.0 now" in found["resumed"]
+    assert "methods.tar.made_up.weight=1.0 then, 2.0 now" in found["resumed"]
 
 
 def test_the_progress_line_shows_it(found: dict[str, Any]) -> None:
@@ -127,12 +129,12 @@ def test_the_progress_line_shows_it(found: dict[str, Any]) -> None:
 
 
 def test_the_preflight_says_that_nobody_computes_it(found: dict[str, Any]) -> None:
-    assert "'made_up' is zero on the first batch" in found["preflight"]
+    assert "'tar.made_up' is zero on the first batch" in found["preflight"]
 
 
 def test_sweeps_search_its_weight_and_tell_points_apart_by_it(found: dict[str, Any]) -> None:
-    assert found["searched"] == ["made_up.weight"]
-    assert found["changes while a trial runs"] == ["made_up.weight"]
+    assert found["searched"] == ["methods.tar.made_up.weight"]
+    assert found["changes while a trial runs"] == ["methods.tar.made_up.weight"]
     assert found["points differ"] is True
 
 
@@ -141,4 +143,4 @@ def test_a_report_gives_it_the_weight_0_in_a_student_alone(found: dict[str, Any]
 
 
 def test_the_benchmark_times_it_and_says_that_the_handwritten_loop_lacks_it(found: dict[str, Any]) -> None:
-    assert found["bench"] == [2, "made_up.weight"]
+    assert found["bench"] == [2, "methods.tar.made_up.weight"]

@@ -117,7 +117,7 @@ def test_that_the_sweep_file_of_the_readme_is_one(tmp_path):
     (tmp_path / "sweep.yaml").write_text(text)
     loaded = load_sweep(str(tmp_path / "sweep.yaml"), ["data.train_annotations=t.json", "data.val_annotations=v.json"])
     assert loaded.sweep.scheduler.name == "asha"
-    assert list(loaded.sweep.space) == ["decay.shape", "decay.rate", "feature.weight"]
+    assert list(loaded.sweep.space) == ["decay.shape", "decay.rate", "methods.tar.feature.weight"]
 
 
 @pytest.fixture

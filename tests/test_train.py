@@ -145,9 +145,9 @@ def test_a_mistyped_recipe_ends_with_a_hint(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_all_wrong_settings_are_told_at_once(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["quickstart", "training.epochs=0", "feature.weight=-1", "decay.shape=round"]) == 2
+    assert main(["quickstart", "training.epochs=0", "methods.tar.feature.weight=-1", "decay.shape=round"]) == 2
     error = capsys.readouterr().err
-    assert all(name in error for name in ("training.epochs", "feature.weight", "decay.shape"))
+    assert all(name in error for name in ("training.epochs", "methods.tar.feature.weight", "decay.shape"))
 
 
 def test_options_may_stand_between_settings(capsys: pytest.CaptureFixture[str]) -> None:

@@ -356,7 +356,8 @@ def test_the_plan_is_printed_and_nothing_is_written(tmp_path: Path, capsys: pyte
     assert main([small_sweep(tmp_path, space=space, seeds=2), "--print-plan"]) == 0
     captured = capsys.readouterr()
     assert captured.out.splitlines() == [
-        "baseline   feature.weight=0, classification.weight=0, regression.weight=0, rpn.weight=0",
+        "baseline   methods.tar.feature.weight=0, methods.tar.classification.weight=0, "
+        "methods.tar.regression.weight=0, methods.tar.rpn.weight=0",
         "constant   decay.shape=constant",
         "p0000      decay.shape=linear",
         "p0001      decay.shape=cosine",
@@ -370,7 +371,7 @@ def test_the_plan_is_printed_and_nothing_is_written(tmp_path: Path, capsys: pyte
 def test_the_plan_of_a_search_says_how_many_points_will_be_found(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    space = {"feature.weight": {"uniform": [1, 2]}}
+    space = {"methods.tar.feature.weight": {"uniform": [1, 2]}}
     assert main([small_sweep(tmp_path, space=space, search="optuna", num_trials=7), "--print-plan"]) == 0
     assert "\n7 points that Optuna will choose\n" in capsys.readouterr().out
 

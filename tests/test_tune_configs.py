@@ -84,26 +84,31 @@ def test_that_the_levels_are_tried_alone_and_in_every_combination_with_and_witho
     loaded = load("levels")
     kinds = ("feature", "classification", "regression", "rpn")
     configs = [trial_config(loaded, point, 0, Path("trial")) for point in loaded.points]
-    found = {(*(bool(getattr(config, kind).weight) for kind in kinds), config.decay.shape) for config in configs}
+    found = {
+        (*(bool(getattr(config.methods.tar, kind).weight) for kind in kinds), config.decay.shape) for config in configs
+    }
     assert len(found) == 29
     assert {combination[:4] for combination in found if sum(combination[:4]) == 1} == {
         tuple(index == number for index in range(4)) for number in range(4)
     }
     for config in configs:
-        assert all(getattr(config, kind).weight in (0, getattr(loaded.config, kind).weight) for kind in kinds)
+        assert all(
+            getattr(config.methods.tar, kind).weight in (0, getattr(loaded.config.methods.tar, kind).weight)
+            for kind in kinds
+        )
 
 
 def test_that_the_sharing_sweep_tries_every_direction():
-    assert [point["regions.source"] for point in load("sharing").points] == ["student", "teacher", "both"]
+    assert [point["methods.tar.regions.source"] for point in load("sharing").points] == ["student", "teacher", "both"]
 
 
 def test_that_the_gates_are_tried_on_and_off():
     points = load("gates").points
     for name, off in (
-        ("classification.gate", "foreground"),
-        ("regression.reference", "none"),
-        ("rpn.gate", "foreground"),
-        ("rpn.reference", "none"),
+        ("methods.tar.classification.gate", "foreground"),
+        ("methods.tar.regression.reference", "none"),
+        ("methods.tar.rpn.gate", "foreground"),
+        ("methods.tar.rpn.reference", "none"),
     ):
         values = {point[name] for point in points}
         assert off in values
@@ -112,7 +117,12 @@ def test_that_the_gates_are_tried_on_and_off():
 
 def test_that_the_weights_are_searched_on_a_log_scale():
     space = load("loss_weights").sweep.space
-    assert set(space) == {"feature.weight", "classification.weight", "regression.weight", "rpn.weight"}
+    assert set(space) == {
+        "methods.tar.feature.weight",
+        "methods.tar.classification.weight",
+        "methods.tar.regression.weight",
+        "methods.tar.rpn.weight",
+    }
     assert {dimension.kind for dimension in space.values()} == {"loguniform"}
 
 

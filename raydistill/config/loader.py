@@ -9,6 +9,7 @@ from typing import Any
 
 from raydistill.config import yaml_text
 from raydistill.config.bundled import BUNDLED_RECIPES, RECIPES
+from raydistill.config.renamed import current_name, current_tree, note_renamed
 from raydistill.config.sections import NAMED_WEIGHTS, Config, conflicts
 from raydistill.config.tree import Tree, nest
 from raydistill.errors import UserError, one_error
@@ -59,7 +60,8 @@ def split_overrides(overrides: Sequence[str]) -> tuple[list[tuple[str, Any]], li
             problems.append(f"'{text}': must have the form section.key=value")
             continue
         try:
-            parsed.append((dotted, yaml_text.read_value(value)))
+            note_renamed([dotted])
+            parsed.append((current_name(dotted), yaml_text.read_value(value)))
         except ValueError as error:
             problems.append(f"'{text}': the value is not YAML ({error})")
     return parsed, problems
@@ -84,6 +86,8 @@ def read_recipe(recipe: str) -> tuple[dict[str, Any], str]:
             raise BUNDLED_RECIPES.not_found(recipe)
         text, name = read_text(path, recipe), path.stem
     settings = yaml_text.read_mapping(text, recipe)
+    note_renamed(settings)
+    settings = current_tree(settings)
     base = settings.pop("base", None)
     if base is None:
         return settings, name

@@ -6,6 +6,7 @@ Each section is a frozen pydantic model that forbids unknown keys. Sections that
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from raydistill.config.base import Section, Text, WholeNumber
@@ -13,17 +14,12 @@ from raydistill.config.data import Augmentation, CocoData, Data, Downloads, Inpu
 from raydistill.config.detector import NAMED_WEIGHTS, RESNETS, Detector, Teacher
 from raydistill.config.distillation import (
     OF_DISTILLATION,
-    TERMS,
-    Classification,
     Decay,
     Distillation,
     DistillationSections,
-    Feature,
-    Regions,
-    Regression,
-    Rpn,
 )
 from raydistill.config.logging import Logging
+from raydistill.config.methods import Methods, settings_of_method
 from raydistill.config.training import Checkpoint, Evaluation, Optimizer, Scaling, Schedule, Training
 from raydistill.storage.store import problem_with
 
@@ -31,10 +27,8 @@ __all__ = [
     "NAMED_WEIGHTS",
     "OF_DISTILLATION",
     "RESNETS",
-    "TERMS",
     "Augmentation",
     "Checkpoint",
-    "Classification",
     "CocoData",
     "Config",
     "Data",
@@ -43,14 +37,11 @@ __all__ = [
     "Distillation",
     "Downloads",
     "Evaluation",
-    "Feature",
     "Input",
     "Loader",
     "Logging",
+    "Methods",
     "Optimizer",
-    "Regions",
-    "Regression",
-    "Rpn",
     "Scaling",
     "Schedule",
     "ShapesData",
@@ -95,8 +86,12 @@ WITHOUT_INFLUENCE = (
 """Settings that change how a result is reached, not the result."""
 
 
-def defaults() -> dict[str, Any]:
-    """Return what a setting was before it existed: its default, also in ``data``, which must be given itself."""
+def defaults(methods: Collection[str] = ("tar",)) -> dict[str, Any]:
+    """Return what a setting was before it existed: its default, also in ``data``, which must be given itself.
+
+    Args:
+        methods: those that ran; their settings have defaults too.
+    """
     fields = Config.model_fields.items()
     known = {
         name: field.default.model_dump(mode="json") for name, field in fields if isinstance(field.default, Section)
@@ -107,7 +102,15 @@ def defaults() -> dict[str, Any]:
         for name, field in kind.model_fields.items()
         if not field.is_required()
     }
-    return known | {"data": of_data}
+    of_methods = {
+        name: {
+            key: field.default.model_dump(mode="json") if isinstance(field.default, Section) else field.default
+            for key, field in settings.model_fields.items()
+            if not field.is_required()
+        }
+        for name, settings in ((name, settings_of_method(name)) for name in methods)
+    }
+    return known | {"data": of_data, "methods": of_methods}
 
 
 def conflicts(config: Config) -> list[str]:
@@ -135,24 +138,6 @@ def conflicts(config: Config) -> list[str]:
         problems.append("training.precision: fp16 needs a GPU and scaling.use_gpu is false; use bf16 or fp32")
     if config.distillation.teacher_precision == "fp16" and config.scaling.use_gpu is False:
         problems.append("distillation.teacher_precision: fp16 needs a GPU and scaling.use_gpu is false; use bf16")
-    same_anchors = (teacher.anchor_sizes, teacher.anchor_aspect_ratios) == (
-        student.anchor_sizes,
-        student.anchor_aspect_ratios,
-    )
-    if config.rpn.weight and not same_anchors:
-        problems.append(
-            "rpn.weight: teacher and student must have the same anchors where the RPN is distilled, got "
-            f"teacher.anchor_sizes {_plain(teacher.anchor_sizes)} and student.anchor_sizes "
-            f"{_plain(student.anchor_sizes)} (ratios {_plain(teacher.anchor_aspect_ratios)} and "
-            f"{_plain(student.anchor_aspect_ratios)}); give both the same or set rpn.weight=0"
-        )
-    if config.feature.weight and config.feature.adapter == "identity" and teacher.fpn_channels != student.fpn_channels:
-        problems.append(
-            "feature.adapter: 'identity' needs equal channels, got teacher.fpn_channels "
-            f"{teacher.fpn_channels} and student.fpn_channels {student.fpn_channels}; use conv1x1"
-        )
+    for name, settings in config.methods.named().items():
+        problems += [f"methods.{name}.{problem}" for problem in settings.conflicts(teacher, student)]
     return problems
-
-
-def _plain(values: Any) -> Any:
-    return [_plain(value) for value in values] if isinstance(values, tuple) else values

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -43,6 +43,8 @@ class Detector(nn.Module, ABC):
     """Names of the feature maps, finest first."""
     normalization: Normalization
     """What ``prepare`` does to the images' values."""
+    body: str
+    """Start of the names of those tensors of ``exported`` that a classifier's weights go into."""
 
     @abstractmethod
     def prepare(self, images: list[Tensor], targets: list[Target]) -> Batch:
@@ -67,6 +69,10 @@ class Detector(nn.Module, ABC):
     @abstractmethod
     def feature_extractor(self) -> nn.Module:
         """Return the part that makes the features, as a module of its own: a frozen teacher's may be compiled."""
+
+    def untold_settings(self) -> dict[str, Any]:
+        """Return settings, as a weights file has them, that ``exported`` depends on but its tensors do not show."""
+        return {}
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """Return the parameters that learn; norms and biases (one dimension) carry no weight decay."""

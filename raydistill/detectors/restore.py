@@ -6,15 +6,16 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from raydistill.config.sections import Detector, Input
+from raydistill.config.sections import Detector as DetectorSettings
+from raydistill.config.sections import Input
+from raydistill.detectors.base import Detector
 from raydistill.detectors.build import build_detector
-from raydistill.detectors.two_stage.faster_rcnn import FasterRCNNDetector
 from raydistill.detectors.weights import check_content, fill
 from raydistill.errors import UserError, first_line
 from raydistill.runs.weights_file import load_weights
 
 
-def restore_detector(path: Path) -> FasterRCNNDetector:
+def restore_detector(path: Path) -> Detector:
     """Build the net that a weights file or run directory of ours describes, and fill it."""
     weights = load_weights(path)
     if weights.detector is None or weights.image is None or weights.classes is None:
@@ -23,7 +24,7 @@ def restore_detector(path: Path) -> FasterRCNNDetector:
         )
     check_content(weights, path)
     try:
-        settings, image = Detector.model_validate(weights.detector), Input.model_validate(weights.image)
+        settings, image = DetectorSettings.model_validate(weights.detector), Input.model_validate(weights.image)
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Self
 
-from torch import nn
+from torch import Tensor, nn
 
 from raydistill.detectors.base import Detector
 from raydistill.detectors.teacher import TeacherPass
@@ -34,6 +35,16 @@ class Compared:
     terms: LossDict = field(default_factory=dict)  # raw: without weight and decay
     gates: dict[str, Gate] = field(default_factory=dict)
     quality: dict[str, Gate] = field(default_factory=dict)  # of both nets' answers, where it is asked for
+
+    @classmethod
+    def one(cls, term: Tensor) -> Self:
+        """Return what a method gives that has one term."""
+        return cls({"": term})
+
+    def of_method(self, name: str) -> Compared:
+        """Return the same with the terms' full names: the method's, and its own where it has several."""
+        terms = {f"{name}.{term}" if term else name: loss for term, loss in self.terms.items()}
+        return Compared(terms, self.gates, self.quality)
 
     def add(self, other: Compared) -> None:
         """Take over what ``other`` has."""

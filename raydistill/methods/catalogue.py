@@ -2,19 +2,46 @@
 
 from __future__ import annotations
 
+import importlib
+
+from raydistill.config.methods import MethodSettings, OwnMethod
 from raydistill.config.sections import Config
 from raydistill.detectors.base import Detector
+from raydistill.errors import UserError, first_line
 from raydistill.methods.base import Method, check_needs
-from raydistill.methods.tar.method import Tar
 
 
 def build_methods(config: Config, student: Detector, teacher: Detector) -> dict[str, Method]:
     """Build the methods that ``config`` names, by name.
 
     Raises:
-        UserError: where teacher or student cannot do what one of them needs.
+        UserError: where one of the user's own cannot be found, or teacher or student cannot do what a method needs.
     """
-    methods: dict[str, Method] = {"tar": Tar(config, student, teacher)}
+    methods = {name: _build(name, settings, student, teacher) for name, settings in config.methods.named().items()}
     for method in methods.values():
         check_needs(method, student, teacher)
     return methods
+
+
+def _build(name: str, settings: MethodSettings, student: Detector, teacher: Detector) -> Method:
+    if isinstance(settings, OwnMethod):
+        return _build_own(f"methods.{name}", settings, student, teacher)
+    module, _, attribute = settings.implementation.partition(":")
+    method: Method = getattr(importlib.import_module(module), attribute)(settings, student, teacher)
+    return method
+
+
+def _build_own(where: str, settings: OwnMethod, student: Detector, teacher: Detector) -> Method:
+    module, colon, attribute = settings.method.partition(":")
+    if not colon:
+        raise UserError(f"{where}.method: must be module:class, got {settings.method!r}")
+    try:
+        made = getattr(importlib.import_module(module), attribute)(settings.settings, student, teacher)
+    except (ImportError, AttributeError) as error:
+        raise UserError(
+            f"{where}.method: must be a class that can be imported where the training runs, got {settings.method} "
+            f"({first_line(error)})"
+        ) from error
+    if not isinstance(made, Method):
+        raise UserError(f"{where}.method: must be a raydistill Method, got {settings.method}, a {type(made).__name__}")
+    return made

@@ -17,6 +17,15 @@ class Gate:
     total: Tensor  # scalar
 
 
+def metric_path(kind: str, term: str) -> str:
+    """Return where a term's number stands among the metrics.
+
+    >>> metric_path("weighted", "tar.feature")
+    'weighted/tar/feature'
+    """
+    return f"{kind}/{term.replace('.', '/')}"
+
+
 @dataclass(frozen=True)
 class StepLosses:
     """What one forward pass of the ``Distiller`` gives."""

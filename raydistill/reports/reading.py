@@ -14,10 +14,12 @@ import pandas as pd
 import yaml
 
 from raydistill.config.precision import Precision
+from raydistill.config.renamed import current_metrics, current_tree
 from raydistill.errors import UserError
 from raydistill.runs.comparison import STAGES
 from raydistill.runs.directory import RunDirectory
 from raydistill.sweeps.directory import Role, Status, SweepDirectory, TrialDirectory, TrialRecord
+from raydistill.sweeps.file.reading import current_space
 
 Kind = Literal["run", "sweep"]
 # libyaml where PyYAML was built with it: a thousand recipes take seconds instead of half a minute.
@@ -103,7 +105,7 @@ def curves(text: str) -> pd.DataFrame:
         except ValueError:
             continue
         if isinstance(row, dict) and isinstance(row.get("epoch"), int):
-            rows[row["epoch"]] = row
+            rows[row["epoch"]] = current_metrics(row)
     epochs = sorted(rows)
     names = list(dict.fromkeys(name for row in rows.values() for name in row if name != "epoch"))
     values = _numbers([[rows[epoch].get(name, math.nan) for name in names] for epoch in epochs], len(names))
@@ -144,6 +146,10 @@ def _read_sweep(directory: SweepDirectory, name: str) -> Source:
     notes: list[str] = []
     settings = _mapping(directory.settings, notes)
     sweep, base = settings.get("sweep"), settings.get("config")
+    if isinstance(sweep, dict) and isinstance(sweep.get("space"), dict):
+        sweep["space"] = current_space(sweep["space"])
+    if isinstance(base, dict):
+        base = current_tree(base)
     if not isinstance(sweep, dict) or not isinstance(base, dict):
         why = "; ".join(notes) or "was it written by raydistill.tune?"
         raise UserError(f"{directory.settings}: must hold 'sweep' and 'config'; {why}")
@@ -209,7 +215,7 @@ def _mapping(path: Path, notes: list[str]) -> dict[str, Any]:
     if not isinstance(value, dict):
         notes.append(f"{path}: must hold settings, got {type(value).__name__}")
         return {}
-    return value
+    return current_tree(value)
 
 
 def _result(run: RunDirectory, notes: list[str]) -> dict[str, Any] | None:

@@ -13,14 +13,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-_WEIGHTED = "weighted/"  # and a term's name
-_SHORT = {
-    "total": "loss",
-    "detection/total": "detection",
-    "weighted/classification": "class",
-    "weighted/regression": "box",
-}
-"""What losses are called in a line; other terms by their own name."""
+_WEIGHTED = "weighted/"  # and a term's name, its method's before it
+_SHORT = {"classification": "class", "regression": "box"}
+"""What terms are called in a line; others by their own name."""
 _SECONDS_BETWEEN_STEPS = 0.1  # drawing takes some milliseconds
 _SECONDS_OF_SPEED = 600.0  # the time left is estimated from so many, evaluations among them
 
@@ -162,6 +157,12 @@ class _Bar:
 
 
 def _losses(losses: dict[str, float]) -> str:
-    shown: dict[str, float] = {name: losses[name] for name in ("total", "detection/total") if name in losses}
-    shown |= {name: value for name, value in losses.items() if name.startswith(_WEIGHTED)}
-    return " ".join(f"{_SHORT.get(name, name.removeprefix(_WEIGHTED))} {value:.3f}" for name, value in shown.items())
+    shown = {
+        label: losses[name] for name, label in (("total", "loss"), ("detection/total", "detection")) if name in losses
+    }
+    terms = {name.removeprefix(_WEIGHTED): value for name, value in losses.items() if name.startswith(_WEIGHTED)}
+    own = [name.rpartition("/")[2] for name in terms]
+    for name, term in zip(terms, own, strict=True):
+        label = _SHORT.get(term, term) if own.count(term) == 1 else name  # two methods may call theirs the same
+        shown[label] = terms[name]
+    return " ".join(f"{label} {value:.3f}" for label, value in shown.items())

@@ -11,11 +11,13 @@ import yaml
 from raydistill.config import Config, yaml_text
 from raydistill.config.loader import read_text
 from raydistill.config.precision import TEACHER_PRECISION, Precision, precision_of, with_precision
+from raydistill.config.renamed import current_tree
 from raydistill.config.sections import OF_DISTILLATION, WITHOUT_INFLUENCE, defaults
 from raydistill.errors import UserError, one_error
 from raydistill.runs.directory import RunDirectory, StageName, planned, stage_directory
 from raydistill.storage import atomic, mirror
 
+_FIRST = ("tar",)  # the method of runs from before there were several
 _SHARED = ("seed", "data", "input", "augmentation", "loader", "training", "evaluation")
 _SECTIONS: dict[StageName, tuple[str, ...]] = {
     "teacher": (*_SHARED, "teacher"),
@@ -31,16 +33,18 @@ def refuse_other_settings(config: Config) -> None:
         run = stage_directory(config, stage)
         if not _begun(run):
             continue  # nothing trained that could be lost or mixed
-        before = _flat(defaults()) | _flat(_settings_then(run.config))
+        settings_then = _settings_then(run.config)
+        before = _flat(defaults(settings_then.get("methods", _FIRST))) | _flat(settings_then)
         then = stored_precision(run)
         known = config if then is None or precision_of(config) is not None else with_precision(config, then)
         now = _flat(_settings_of(known, stage))
+        distils = any(name.startswith("methods.") for name in now)
         if then is None and TEACHER_PRECISION in now:
             before[TEACHER_PRECISION] = now[TEACHER_PRECISION]  # nobody wrote down what it meant
         differences = [
-            f"{key}={_shown(before.get(key))} then, {_shown(now[key])} now"
-            for key in sorted(now)
-            if before.get(key) != now[key]
+            f"{key}={_shown(before.get(key))} then, {_shown(now.get(key))} now"
+            for key in sorted({*now, *(name for name in before if name.startswith("methods.") and distils)})
+            if before.get(key) != now.get(key)
         ]
         if differences:
             problems.append(f"{run.path}: was begun with other settings: {'; '.join(differences)}")
@@ -91,7 +95,7 @@ def _shown(value: Any) -> Any:
 
 def _settings_then(file: Path) -> dict[str, Any]:
     try:
-        return yaml_text.read_mapping(read_text(file, str(file)), str(file))
+        return current_tree(yaml_text.read_mapping(read_text(file, str(file)), str(file)))
     except UserError as error:
         raise UserError(f"{error}; the stage's settings are lost: remove {file.parent}") from error
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from raydistill.config.renamed import current_names
 from raydistill.errors import UserError
 from raydistill.runs.directory import RunDirectory
 from raydistill.storage import atomic
@@ -81,7 +82,10 @@ class TrialDirectory:
             UserError: when there is none, or it is not ours.
         """
         try:
-            return TrialRecord(**json.loads(self.record_file.read_text(encoding="utf-8")))
+            record = TrialRecord(**json.loads(self.record_file.read_text(encoding="utf-8")))
+            if isinstance(record.settings, dict):
+                record = dataclasses.replace(record, settings=current_names(record.settings))
+            return record
         except (OSError, ValueError, TypeError) as error:
             raise UserError(f"{self.record_file}: must be the record of a trial, cannot be read ({error})") from error
 

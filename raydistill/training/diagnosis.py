@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from raydistill.data.loading.loaders import MicroBatch, TrainingLoader
-from raydistill.methods.values import StepLosses
+from raydistill.methods.values import StepLosses, metric_path
 from raydistill.runs.worker import Worker
 from raydistill.training.distiller import Distiller
 from raydistill.training.job import Job
@@ -37,7 +37,10 @@ class Diagnosis:
         of_pulls = {
             path: value
             for name, pull in self.pulls.items()
-            for path, value in ((f"gradient/{name}", pull.ratio), (f"cosine/{name}", pull.cosine))
+            for path, value in (
+                (metric_path("gradient", name), pull.ratio),
+                (metric_path("cosine", name), pull.cosine),
+            )
         }
         return of_pulls | {f"quality/{name}": value for name, value in self.quality.items()}
 

@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 from raydistill.config.precision import Precision
 from raydistill.config.sections import Config
-from raydistill.detectors.base import Detector
+from raydistill.detectors.base import Detector, ParameterGroup, groups_by_dimension
 from raydistill.detectors.teacher import Teacher
 from raydistill.methods.base import Compared, Method
 from raydistill.methods.catalogue import build_methods
-from raydistill.methods.values import StepLosses
+from raydistill.methods.values import StepLosses, metric_path
 from raydistill.structures import LossDict, Target
 
 
@@ -54,6 +54,10 @@ class Distiller(nn.Module):
         for method in self._all_methods():
             method.measures_quality = wanted
 
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """Return what learns: the student's parameters, and the methods' own."""
+        return [*self.student.parameter_groups(), *groups_by_dimension(self.methods)]
+
     def _all_methods(self) -> list[Method]:
         return [method for method in self.methods.values() if isinstance(method, Method)]
 
@@ -70,8 +74,9 @@ class Distiller(nn.Module):
         compared = Compared()
         if self.teacher is not None and decay:
             seen = self.teacher.look(batch)
-            for method in self._all_methods():
-                compared.add(method.compare(batch, self.student, outcome, seen))
+            for name, method in self.methods.items():
+                assert isinstance(method, Method)
+                compared.add(method.compare(batch, self.student, outcome, seen).of_method(name))
         return self._combine(outcome.losses, compared, decay)
 
     def _combine(self, detection: LossDict, compared: Compared, decay: float) -> StepLosses:
@@ -87,7 +92,7 @@ class Distiller(nn.Module):
                 total = total + 0.0 * parameter.sum()
         metrics = {"total": total, "detection/total": detection_total}
         metrics |= {f"detection/{name}": loss for name, loss in detection.items()}
-        metrics |= {f"distillation/{name}": loss for name, loss in terms.items()}
-        metrics |= {f"weighted/{name}": loss for name, loss in weighted.items()}
+        metrics |= {metric_path("distillation", name): loss for name, loss in terms.items()}
+        metrics |= {metric_path("weighted", name): loss for name, loss in weighted.items()}
         detached = {name: loss.detach() for name, loss in metrics.items()}
         return StepLosses(total, detection_total, weighted, detached, compared.gates, compared.quality)

@@ -170,7 +170,7 @@ def _set_learning_rate(state: TrainingState, global_step: int) -> None:
     training = state.job.config.training
     factor = learning_rate_factor(training.schedule, global_step, state.total_steps)
     for group in state.optimizer.param_groups:
-        group["lr"] = training.optimizer.learning_rate * factor
+        group["lr"] = training.optimizer.learning_rate * factor * group.get("factor", 1.0)
 
 
 def _decay(state: TrainingState, global_step: int) -> float:

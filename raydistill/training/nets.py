@@ -11,9 +11,10 @@ import torch
 from raydistill.config import Config
 from raydistill.config.sections import Detector as DetectorSettings
 from raydistill.data.build import Splits
+from raydistill.detectors.base import Detector
 from raydistill.detectors.build import build_detector
-from raydistill.detectors.two_stage.faster_rcnn import FasterRCNNDetector
-from raydistill.detectors.weights import LoadReport, load_file, load_into
+from raydistill.detectors.state_dicts import LoadReport
+from raydistill.detectors.weights import load_file, load_into
 from raydistill.runs.directory import RunDirectory, StageName
 from raydistill.runs.events import Note
 from raydistill.runs.reporter import Reporter
@@ -55,7 +56,7 @@ class Stages:
         """Return the settings of the net that a stage trains."""
         return self.config.teacher if stage == "teacher" else self.config.student
 
-    def detector(self, stage: StageName) -> tuple[FasterRCNNDetector, LoadReport]:
+    def detector(self, stage: StageName) -> tuple[Detector, LoadReport]:
         """Build a stage's net with its starting weights; the student begins with the same ones in every stage."""
         torch.manual_seed(self.config.seed)
         settings = self.settings(stage)
@@ -72,7 +73,7 @@ def with_teacher_learning_rate(config: Config) -> Config:
     return config.model_copy(update={"training": config.training.model_copy(update={"optimizer": optimizer})})
 
 
-def load_teacher(stages: Stages, reporter: Reporter) -> FasterRCNNDetector:
+def load_teacher(stages: Stages, reporter: Reporter) -> Detector:
     """Build the teacher with the weights that its stage left, on the worker's device; every worker calls it."""
     stages.worker.wait()  # the main worker has written the teacher's file
     teacher = build_detector(stages.config.teacher, stages.config.input, stages.data.train.classes)
@@ -80,12 +81,3 @@ def load_teacher(stages: Stages, reporter: Reporter) -> FasterRCNNDetector:
     reporter.event(Note(f"preflight: teacher: {report}; classes as in the data, in the same order"))
     teacher.to(stages.worker.device)
     return teacher
-
-
-def inherit_weights(student: FasterRCNNDetector, teacher: FasterRCNNDetector) -> Note:
-    """Start the student's neck and heads from the teacher's where names and shapes agree."""
-    own, theirs = student.model.state_dict(), teacher.model.state_dict()
-    candidates = [key for key in own if not key.startswith("backbone.body.")]
-    taken = {key: theirs[key] for key in candidates if key in theirs and own[key].shape == theirs[key].shape}
-    student.model.load_state_dict({**own, **taken})
-    return Note(f"distilled: {len(taken)} of {len(candidates)} tensors of neck and heads start from the teacher's")

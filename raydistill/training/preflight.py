@@ -8,6 +8,7 @@ from collections.abc import Callable
 from raydistill.data.loading.loaders import TrainingLoader
 from raydistill.errors import UserError
 from raydistill.methods.schedules import decay_at
+from raydistill.methods.values import metric_path
 from raydistill.runs.events import Note
 from raydistill.runs.worker import Worker
 from raydistill.training.diagnosis import Pull, first_batch_diagnosis
@@ -46,8 +47,8 @@ def preflight(
     problems = []
     # a term is absent where the decay begins with 0
     for name in [name for name, weight in distiller.weights.items() if weight]:
-        raw = {rank: values.get(f"distillation/{name}", 0.0) for rank, values in losses.items()}
-        weighted = _mean([values.get(f"weighted/{name}", 0.0) for values in losses.values()])
+        raw = {rank: values.get(metric_path("distillation", name), 0.0) for rank, values in losses.items()}
+        weighted = _mean([values.get(metric_path("weighted", name), 0.0) for values in losses.values()])
         pulls = [diagnosis.pulls[name] for diagnosis in found.values() if name in diagnosis.pulls]
         notify(_proportion(name, _mean(list(raw.values())), weighted, detection, pulls))
         problems += _problems(name, raw, notify)
@@ -68,7 +69,7 @@ def _problems(name: str, raw: dict[int, float], notify: Callable[[Note], None]) 
     if len(zeros) == len(raw):
         return [
             f"the distillation term '{name}' is zero on the first batch: this level is silently off; the teacher is "
-            f"nowhere better, or {name}.weight should be 0"
+            f"nowhere better, or methods.{name}.weight should be 0"
         ]
     if zeros:
         notify(Note(f"preflight: the term '{name}' is zero on the first batch of workers {zeros}", True))
@@ -77,11 +78,11 @@ def _problems(name: str, raw: dict[int, float], notify: Callable[[Note], None]) 
 
 def _proportion(name: str, raw: float, weighted: float, detection: float, pulls: list[Pull]) -> Note:
     ratio = weighted / detection if detection else math.inf
-    text = f"preflight: {name:<14} {raw:9.4f} raw, {weighted:9.4f} weighted = {ratio:6.1%} of the detection loss"
+    text = f"preflight: {name:<18} {raw:9.4f} raw, {weighted:9.4f} weighted = {ratio:6.1%} of the detection loss"
     if pulls:
         text += f", {_mean([pull.ratio for pull in pulls]):.2f} of its gradient"
     if ratio > _DROWNING:
-        return Note(f"{text}; it drowns the detection loss: lower {name}.weight", True)
+        return Note(f"{text}; it drowns the detection loss: lower methods.{name}.weight", True)
     return Note(text)
 
 

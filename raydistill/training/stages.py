@@ -11,10 +11,11 @@ from raydistill.config.precision import TEACHER_PRECISION, Precision, precision_
 from raydistill.data.build import Splits, build_splits
 from raydistill.data.checks import check_sides
 from raydistill.data.dataset import DetectionDataset
+from raydistill.detectors.base import Detector
 from raydistill.detectors.frozen import check_compiler, make_fast
+from raydistill.detectors.state_dicts import LoadReport
 from raydistill.detectors.teacher import DTYPES, decide_precision
-from raydistill.detectors.two_stage.faster_rcnn import FasterRCNNDetector
-from raydistill.detectors.weights import LoadReport
+from raydistill.detectors.weights import inherit_weights
 from raydistill.errors import UserError, counted
 from raydistill.runs.comparison import comparison
 from raydistill.runs.directory import RunDirectory, StageName, planned, unfinished
@@ -29,7 +30,7 @@ from raydistill.storage.parcels import NOTHING, Shipped
 from raydistill.training.distiller import Distiller
 from raydistill.training.job import Job
 from raydistill.training.loop import evaluate_on_val, finish, fit, make_loader
-from raydistill.training.nets import ReporterFactory, Stages, inherit_weights, load_teacher
+from raydistill.training.nets import ReporterFactory, Stages, load_teacher
 from raydistill.training.out_of_memory import memory_explained
 from raydistill.training.preflight import preflight, rehearse
 from raydistill.training.state import export
@@ -153,7 +154,8 @@ def _run_stage(stages: Stages, stage: StageName) -> None:
         return
     teacher = load_teacher(stages, reporter) if stage == "distilled" else None
     if teacher is not None and config.distillation.initialize_from_teacher:
-        reporter.event(inherit_weights(detector, teacher))
+        taken, candidates = inherit_weights(detector, teacher)
+        reporter.event(Note(f"distilled: {taken} of {candidates} tensors of neck and heads start from the teacher's"))
     precision: Precision = "fp32"
     if teacher is not None:
         precision = decide_precision(config, worker)
@@ -179,7 +181,7 @@ def _rehearse(stages: Stages) -> None:
     rehearse(job, Distiller(student, teacher, stages.config), make_loader(job, stages.worker), stages.worker)
 
 
-def _score_only(job: Job, detector: FasterRCNNDetector, report: LoadReport, worker: Worker) -> None:
+def _score_only(job: Job, detector: Detector, report: LoadReport, worker: Worker) -> None:
     """Take the teacher as it is: score it, so that the comparison can show it."""
     if report.fresh:
         raise UserError(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from raydistill.config.renamed import current_metrics, current_tensors
 from raydistill.config.sections import Detector as DetectorSettings
 from raydistill.data.loading.loaders import TrainingLoader
 from raydistill.detectors.base import Detector
@@ -106,7 +107,7 @@ def start(job: Job, distiller: Distiller, loader: TrainingLoader, worker: Worker
         device_ids = [worker.device.index] if worker.device.type == "cuda" else None
         wrapped = DistributedDataParallel(distiller, device_ids=device_ids, broadcast_buffers=False)
     scaler = torch.amp.GradScaler(worker.device.type, enabled=job.config.training.precision == "fp16")
-    optimizer = build_optimizer(job.config.training.optimizer, distiller)
+    optimizer = build_optimizer(job.config.training.optimizer, distiller.parameter_groups())
     state = TrainingState(job, worker, reporter, distiller, wrapped, optimizer, scaler, loader)
     torch.manual_seed(job.config.seed + 1 + worker.rank)  # sampling of anchors and regions differs between workers
     saved, damaged = _newest(job, reporter.resume_from())
@@ -195,9 +196,12 @@ def _newest(job: Job, paths: list[Path]) -> tuple[dict[str, Any] | None, dict[Pa
 def _resume(state: TrainingState, saved: dict[str, Any]) -> None:
     state.epoch, state.step, state.best = saved["epoch"], saved.get("step", 0), saved["best"]
     if state.step:
-        state.sums = MetricSums.restored(saved["sums"], state.worker)
-        state.diagnosis = saved.get("diagnosis", {})
-    state.distiller.load_state_dict(saved["distiller"])
+        sums: list[SavedSums] = [
+            {"terms": current_metrics(of_rank["terms"]), "gates": of_rank["gates"]} for of_rank in saved["sums"]
+        ]
+        state.sums = MetricSums.restored(sums, state.worker)
+        state.diagnosis = current_metrics(saved.get("diagnosis", {}))
+    state.distiller.load_state_dict(current_tensors(saved["distiller"]))
     state.optimizer.load_state_dict(saved["optimizer"])
     state.scaler.load_state_dict(saved["scaler"])
     if saved["world_size"] == state.worker.world_size:

@@ -116,9 +116,19 @@ CONFIGS = [
     Case("a seed beyond 64 bits", given(f"seed={2**70}"), "seed: must be less than or equal to 9223372036854775807"),
     Case("a negative seed", given("seed=-1"), "seed: must be greater than or equal to 0, got -1"),
     Case("no epochs", given("training.epochs=0"), "training.epochs: must be greater than or equal to 1, got 0"),
-    Case("true for a number", given("feature.weight=true"), "feature.weight: must be a valid number, got True"),
-    Case("a text for a number", given("feature.weight='1'"), "feature.weight: must be a valid number, got '1'"),
-    Case("NaN", given("feature.weight=.nan"), "feature.weight: must be a finite number, got nan"),
+    Case(
+        "true for a number",
+        given("methods.tar.feature.weight=true"),
+        "methods.tar.feature.weight: must be a valid number, got True",
+    ),
+    Case(
+        "a text for a number",
+        given("methods.tar.feature.weight='1'"),
+        "methods.tar.feature.weight: must be a valid number, got '1'",
+    ),
+    Case(
+        "NaN", given("methods.tar.feature.weight=.nan"), "methods.tar.feature.weight: must be a finite number, got nan"
+    ),
     Case("infinity", given("training.optimizer.learning_rate=.inf"), "learning_rate: must be a finite number, got inf"),
     Case("a share above 1", given("augmentation.horizontal_flip=1.1"), "must be less than or equal to 1, got 1.1"),
     Case("a true share", given("augmentation.horizontal_flip=true"), "must be a valid number, got True"),
@@ -162,7 +172,9 @@ CONFIGS = [
     ),
     Case("a batch that cannot be divided", given("training.batch_size=5"), "must be a multiple of scaling.num_workers"),
     Case(
-        "channels that do not fit", given("feature.adapter=identity", "student.fpn_channels=8"), "needs equal channels"
+        "channels that do not fit",
+        given("methods.tar.feature.adapter=identity", "student.fpn_channels=8"),
+        "needs equal channels",
     ),
     Case("anchors that do not fit", given("student.anchor_aspect_ratios=[1]"), "must have the same anchors"),
     Case("prefetch without processes", given("loader.prefetch=2"), "loader.prefetch: has no effect with num_workers 0"),
@@ -192,7 +204,11 @@ SWEEPS = [
     Case("no space", sweep(space=None), "space: must hold at least one setting to search, got None"),
     Case("an empty space", sweep(space={}), "space: must hold at least one setting to search, got {}"),
     Case("a space that is a list", sweep(space=[1]), "space: must hold at least one setting to search"),
-    Case("an unknown setting", space(feature__wieght={"grid": [1]}), "feature.wieght: no such setting; did you mean"),
+    Case(
+        "an unknown setting",
+        space(feature__wieght={"grid": [1]}),
+        "methods.tar.feature.wieght: no such setting; did you mean",
+    ),
     Case("a number as setting", sweep(space={5: {"grid": [1]}}), "space.5: must be the dotted name of a setting"),
     Case("an endless setting", sweep(space={DEEP: {"grid": [1]}}), "must be the dotted name of a setting"),
     Case("a dimension that is a number", space(feature__weight=5), "must be a mapping such as .* got 5"),
@@ -202,8 +218,16 @@ SWEEPS = [
     Case(
         "a kind that is none", space(feature__weight={"normal": [0, 1]}), "must hold one of choice, grid, .* got normal"
     ),
-    Case("a true value", space(feature__weight={"grid": [True]}), "feature.weight: must be a valid number, got True"),
-    Case("NaN", space(feature__weight={"grid": [float("nan")]}), "feature.weight: must be a finite number, got nan"),
+    Case(
+        "a true value",
+        space(feature__weight={"grid": [True]}),
+        "methods.tar.feature.weight: must be a valid number, got True",
+    ),
+    Case(
+        "NaN",
+        space(feature__weight={"grid": [float("nan")]}),
+        "methods.tar.feature.weight: must be a finite number, got nan",
+    ),
     Case(
         "a date", space(feature__weight={"grid": [datetime.date(2020, 1, 1)]}), "must be a valid number, got datetime"
     ),
@@ -216,9 +240,15 @@ SWEEPS = [
     Case("ends exchanged", space(feature__weight={"uniform": [2, 1]}), "low < high, got"),
     Case("a logarithm of 0", space(feature__weight={"loguniform": [0, 1]}), "loguniform must lie above 0"),
     Case("a range in a grid", space(feature__weight={"uniform": [1, 2]}), "must be grid or choice with search grid"),
-    Case("a condition on itself", space(feature__weight={"grid": [1], "when": {"feature.weight": 1}}), "in a circle"),
     Case(
-        "a condition on nothing", space(feature__weight={"grid": [1], "when": {"rpn.gate": 1}}), "must be searched too"
+        "a condition on itself",
+        space(feature__weight={"grid": [1], "when": {"methods.tar.feature.weight": 1}}),
+        "in a circle",
+    ),
+    Case(
+        "a condition on nothing",
+        space(feature__weight={"grid": [1], "when": {"methods.tar.rpn.gate": 1}}),
+        "must be searched too",
     ),
     Case(
         "a condition that is a list", space(feature__weight={"grid": [1], "when": [1]}), "when must be a mapping such"

@@ -28,7 +28,7 @@ def _files(folder: Path) -> None:
     (folder / "truth.json").write_text(json.dumps(truth()))
     (folder / "found.json").write_text(json.dumps([{**BOX, "score": True}]))
     (folder / "bomb.yaml").write_text("a: &a [*a]")
-    (folder / "sweep.yaml").write_text("base: quickstart\nspace: {feature.weight: {grid: [true]}}")
+    (folder / "sweep.yaml").write_text("base: quickstart\nspace: {methods.tar.feature.weight: {grid: [true]}}")
     (folder / "text.pt").write_text("no weights")
     torch.save(sound(), folder / "net.pt")
 
@@ -43,7 +43,7 @@ BROKEN: list[tuple[Main, str, str]] = [
     ),
     (train.main, "finetune data.root=coco --local --output out", r"train\.json: the annotations file must exist"),
     (tune.main, "gone.yaml", "gone.yaml: must be a sweep or a YAML file"),
-    (tune.main, "sweep.yaml --print-plan", "feature.weight: must be a valid number, got True"),
+    (tune.main, "sweep.yaml --print-plan", "methods.tar.feature.weight: must be a valid number, got True"),
     (evaluate.main, "--annotations gone.json --detections found.json", "gone.json: the annotations file must exist"),
     (evaluate.main, "--annotations truth.json --detections found.json", "score must be a number, got True"),
     (

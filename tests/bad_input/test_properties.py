@@ -231,7 +231,7 @@ SWEEP: dict[str, Any] = {
     "space": {
         "decay.shape": {"choice": ["linear", "exponential"]},
         "decay.rate": {"loguniform": [1, 10], "when": {"decay.shape": "exponential"}},
-        "feature.weight": {"uniform": [0.1, 3]},
+        "methods.tar.feature.weight": {"uniform": [0.1, 3]},
     },
 }
 
@@ -248,7 +248,9 @@ def test_a_sweep_with_one_change_is_a_sweep_or_a_users_error(
 
 @tried(25)
 @given(
-    key=st.sampled_from([*Sweep.model_fields, "space.feature.weight", "space.decay.rate.when", "settings.seed"]),
+    key=st.sampled_from(
+        [*Sweep.model_fields, "space.methods.tar.feature.weight", "space.decay.rate.when", "settings.seed"]
+    ),
     value=NASTY | VALUES,
 )
 def test_any_override_of_a_sweep_is_one_or_a_users_error(

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from raydistill.config import Config, load_config
-from raydistill.detectors.build import build_detector
 from raydistill.detectors.restore import restore_detector
+from raydistill.detectors.two_stage.build import build_faster_rcnn
 from raydistill.detectors.two_stage.faster_rcnn import FasterRCNNDetector
 from raydistill.detectors.weights import load_file
 from tests.small import SMALL_RUN
@@ -34,7 +34,7 @@ def _config() -> Config:
 
 @functools.cache
 def _detector() -> FasterRCNNDetector:
-    return build_detector(_config().student, _config().input, CLASSES)
+    return build_faster_rcnn(_config().student, _config().input, CLASSES)
 
 
 def sound() -> Content:
@@ -48,7 +48,7 @@ def sound() -> Content:
 
 def read(path: Path) -> Any:
     """Read a file in both ways; their errors must be the same where the first lets it pass."""
-    load_file(build_detector(_config().student, _config().input, CLASSES), path, "student.weights")
+    load_file(build_faster_rcnn(_config().student, _config().input, CLASSES), path, "student.weights")
     return restore_detector(path).classes
 
 

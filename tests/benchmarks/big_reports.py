@@ -15,8 +15,8 @@ from tests.benchmarks.processes import own
 from tests.reports import made_up
 
 SPACE = {
-    "feature.weight": {"loguniform": [0.1, 10]},
-    "classification.weight": {"loguniform": [0.1, 10]},
+    "methods.tar.feature.weight": {"loguniform": [0.1, 10]},
+    "methods.tar.classification.weight": {"loguniform": [0.1, 10]},
     "decay.shape": {"choice": ["linear", "exponential"]},
 }
 
@@ -32,8 +32,8 @@ def big_sweep(folder: Path, trials: int, epochs: int) -> None:
     for number in range(trials - 2):
         feature_weight = round(10 ** chance.uniform(-1, 1), 4)
         settings = {
-            "feature.weight": feature_weight,
-            "classification.weight": round(10 ** chance.uniform(-1, 1), 4),
+            "methods.tar.feature.weight": feature_weight,
+            "methods.tar.classification.weight": round(10 ** chance.uniform(-1, 1), 4),
             "decay.shape": chance.choice(["linear", "exponential"]),
         }
         directory = SweepDirectory(folder).trial(f"p{number:04d}-seed0")

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torchvision.transforms.v2.functional import to_dtype
 
 from raydistill.config import Config
+from raydistill.config.loader import CONFIG
+from raydistill.config.tree import nest
 from raydistill.data.loading.loaders import MicroBatch
 from raydistill.detectors.frozen import make_fast
 from raydistill.detectors.teacher import DTYPES, Teacher, TeacherPass, decide_precision
@@ -103,9 +105,10 @@ class Bench:
         }
         for name, weight in weights.items():
             alone = _with_weights(self.config, dict.fromkeys(weights, 0.0) | {name: on[name]})
-            case = self._distilling(name, alone)
-            if weight or self._possible(name, case):
-                cases[name] = case
+            short = name.rpartition(".")[2]
+            case = self._distilling(short, alone)
+            if weight or self._possible(short, case):
+                cases[short] = case
         cases["all_levels"] = self._distilling("all_levels", self.config)
         if unknown := unknown_setting(self.config):
             self.notes.append(f"handwritten is left out: the loop does not know {unknown}")
@@ -126,7 +129,7 @@ class Bench:
     def begin(self, distiller: Distiller) -> TrainingState:
         """Return the state in which ``distiller`` takes steps, at learning rate 0."""
         distiller.to(self.worker.device)
-        optimizer = build_optimizer(self.config.training.optimizer, distiller)
+        optimizer = build_optimizer(self.config.training.optimizer, distiller.parameter_groups())
         for group in optimizer.param_groups:
             group["lr"] = 0.0
         scaler = torch.amp.GradScaler(self.worker.device.type, enabled=self.config.training.precision == "fp16")
@@ -216,7 +219,7 @@ class Bench:
 
 def _with_weights(config: Config, weights: dict[str, float]) -> Config:
     """Return ``config`` with other weights of its terms."""
-    sections = {name: getattr(config, name) for name in weights}
-    return config.model_copy(
-        update={name: section.model_copy(update={"weight": weights[name]}) for name, section in sections.items()}
-    )
+    raw = config.model_dump(mode="json")
+    for name, weight in weights.items():
+        raw = CONFIG.merge(raw, nest(f"methods.{name}.weight", weight))
+    return Config.model_validate(raw)

@@ -19,15 +19,14 @@ from torchvision.models.detection.rpn import concat_box_prediction_layers
 from torchvision.ops import box_iou
 from torchvision.transforms.v2.functional import to_dtype
 
-from raydistill.config.base import Section
+from raydistill.config.methods import Tar
 from raydistill.config.precision import Precision
 from raydistill.config.sections import Config
 from raydistill.detectors.teacher import DTYPES
 from raydistill.structures import Features, Target
 
 _BETA = 1 / 9
-_TERMS = ("feature", "classification", "regression", "rpn")
-_KNOWN = {"feature.adapter", *(f"{name}.weight" for name in _TERMS)}
+_KNOWN = {"feature.adapter", "feature.weight", "classification.weight", "regression.weight", "rpn.weight"}
 
 
 def term_weights(config: Config) -> dict[str, float]:
@@ -35,17 +34,23 @@ def term_weights(config: Config) -> dict[str, float]:
     return {name: term.weight for name, term in config.terms.items()}
 
 
+def tar_settings(config: Config) -> Tar:
+    """Return the settings of the method that is written by hand below; its defaults where it does not run."""
+    return config.methods.tar or Tar()
+
+
 def unknown_setting(config: Config) -> str:
     """Name a setting that asks for more than the loop below does, or return nothing."""
     for name, weight in term_weights(config).items():
         if not weight:
             continue
-        if name not in _TERMS:
-            return f"{name}.weight"
-        section: Section = getattr(config, name)
+        method, _, term = name.partition(".")
+        if method != "tar" or f"{term}.weight" not in _KNOWN:
+            return f"methods.{name}.weight"
+        section = config.terms[name]
         for key, field in type(section).model_fields.items():
-            if getattr(section, key) != field.default and f"{name}.{key}" not in _KNOWN:
-                return f"{name}.{key}"
+            if getattr(section, key) != field.default and f"{term}.{key}" not in _KNOWN:
+                return f"methods.{name}.{key}"
     return ""
 
 
@@ -86,13 +91,14 @@ def handwritten_loss(nets: Nets, config: Config, images: list[Tensor], targets: 
 
     Args:
         nets: both nets and the adapters.
-        config: for the weights and ``regions.source``.
+        config: for the weights and ``methods.tar.regions.source``.
         images: uint8 [3, H, W] each.
         targets: their objects.
     """
     student, teacher = nets.student, nets.teacher
     batch, targets = student.transform([to_dtype(image, torch.float32, scale=True) for image in images], targets)
     features = student.backbone(batch.tensors)
+    tar = tar_settings(config)
     own = _propose(student, batch, features)
     positive, gt_boxes, total = _rpn_losses(student, own, targets)
     samples, detection = _roi_losses(student, batch, features, own.proposals, targets)
@@ -100,17 +106,17 @@ def handwritten_loss(nets: Nets, config: Config, images: list[Tensor], targets: 
     with torch.no_grad(), nets.asking(batch.tensors.device):
         teacher_features = teacher.backbone(batch.tensors)
         theirs = _propose(teacher, batch, teacher_features)
-    if config.feature.weight:
+    if tar.feature.weight:
         feature_term = _feature_term(features, teacher_features, nets.adapters, batch, targets)
-        total = total + config.feature.weight * feature_term
-    if config.classification.weight or config.regression.weight:
-        shared = [samples] if config.regions.source != "teacher" else []
-        if config.regions.source != "student":
+        total = total + tar.feature.weight * feature_term
+    if tar.classification.weight or tar.regression.weight:
+        shared = [samples] if tar.regions.source != "teacher" else []
+        if tar.regions.source != "student":
             shared.append(_teachers_samples(nets, batch, features, theirs.proposals, targets))
         class_term, box_term = _head_terms(nets, batch, teacher_features, shared)
-        total = total + config.classification.weight * class_term + config.regression.weight * box_term
-    if config.rpn.weight:
-        total = total + config.rpn.weight * _rpn_term(student, own, theirs, positive, gt_boxes)
+        total = total + tar.classification.weight * class_term + tar.regression.weight * box_term
+    if tar.rpn.weight:
+        total = total + tar.rpn.weight * _rpn_term(student, own, theirs, positive, gt_boxes)
     return total
 
 

@@ -19,8 +19,8 @@ from tests.small import small_sweep
 
 TIMED = 100
 SPACE = {
-    "feature.weight": {"loguniform": [0.01, 100]},
-    "classification.weight": {"loguniform": [0.01, 100]},
+    "methods.tar.feature.weight": {"loguniform": [0.01, 100]},
+    "methods.tar.classification.weight": {"loguniform": [0.01, 100]},
     "decay.shape": {"choice": ["linear", "exponential"]},
     "decay.rate": {"loguniform": [1, 10], "when": {"decay.shape": "exponential"}},
 }

@@ -7,7 +7,7 @@ from torch import nn
 
 from raydistill.config.sections import NAMED_WEIGHTS, Detector, Input
 from raydistill.data.loading.loaders import MicroBatch
-from raydistill.detectors.build import build_detector
+from raydistill.detectors.two_stage.build import build_faster_rcnn
 from raydistill.detectors.two_stage.faster_rcnn import FasterRCNNDetector
 from raydistill.detectors.weights import load_into
 
@@ -21,14 +21,14 @@ def benchmark_net(
     all bounds, and a student of NaN loses its proposals and only looks fast.
     """
     if settings.weights not in NAMED_WEIGHTS:
-        detector = build_detector(settings, image, classes)
+        detector = build_faster_rcnn(settings, image, classes)
         load_into(detector, settings, role)
         return detector
-    source = build_detector(settings.model_copy(update={"norm": _countable(settings.norm)}), image, classes)
+    source = build_faster_rcnn(settings.model_copy(update={"norm": _countable(settings.norm)}), image, classes)
     _calibrate(source, batch)
     if settings.norm != "frozen":
         return source
-    detector = build_detector(settings, image, classes)
+    detector = build_faster_rcnn(settings, image, classes)
     detector.load_state_dict(
         {key: value for key, value in source.state_dict().items() if not key.endswith("num_batches_tracked")}
     )

@@ -91,7 +91,7 @@ def _prepare(folder: Path, number: int, epochs: int, train: bool) -> None:
     else:
         teacher.mkdir(parents=True)
         (teacher / "result.json").write_text("{}")
-    space = {"feature.weight": {"loguniform": [0.01, 100]}, "decay.rate": {"loguniform": [1, 10]}}
+    space = {"methods.tar.feature.weight": {"loguniform": [0.01, 100]}, "decay.rate": {"loguniform": [1, 10]}}
     small_sweep(folder, settings, search="random", num_trials=max(1, number - 2), space=space)
 
 

@@ -13,6 +13,7 @@ from raydistill.config import Config
 from raydistill.runs.worker import Worker
 from tests.benchmarks.cases import Bench, CaseOptions
 from tests.benchmarks.commands import add_step, count, parser_of, recipe_of, show, worker_with
+from tests.benchmarks.handwritten import tar_settings
 from tests.benchmarks.memory import peak_memory
 from tests.benchmarks.shares import shares
 from tests.benchmarks.timing import Clock, Spread, clock, in_turn, ratios
@@ -63,7 +64,7 @@ def measure_step(config: Config, worker: Worker, options: StepOptions) -> dict[s
         "image_size": [config.input.min_size, config.input.max_size],
         "teacher": config.teacher.backbone,
         "student": config.student.backbone,
-        "regions_source": config.regions.source,
+        "regions_source": tar_settings(config).regions.source,
         "data": bench.data_name,
         "teacher_precision": bench.precision,
         "notes": bench.notes,

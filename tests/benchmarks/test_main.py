@@ -26,8 +26,8 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_a_wrong_setting_ends_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["step", "quickstart", "feature.weight=-1"]) == 2
-    assert "  - feature.weight: must be greater" in capsys.readouterr().err
+    assert main(["step", "quickstart", "methods.tar.feature.weight=-1"]) == 2
+    assert "  - methods.tar.feature.weight: must be greater" in capsys.readouterr().err
 
 
 def _imports_the_tests(source: Path) -> bool:

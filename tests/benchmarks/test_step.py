@@ -21,10 +21,10 @@ from tests.benchmarks.step import StepOptions, measure_step
 
 TINY = ["data.num_train=8", "data.num_val=2", "training.batch_size=2", "loader.num_workers=0", "scaling.num_workers=1"]
 RATIOS = {"feature", "classification", "regression", "rpn", "all_levels", "terms_off", "handwritten"}
-TWO_LEVELS = ["student.returned_layers=[2, 3]", "student.anchor_sizes=[[16], [32], [64]]", "rpn.weight=0"]
+TWO_LEVELS = ["student.returned_layers=[2, 3]", "student.anchor_sizes=[[16], [32], [64]]", "methods.tar.rpn.weight=0"]
 LIKE_FINETUNE = [  # two levels of the student have the teacher's third one's size, and none its name
     *("teacher.returned_layers=[1, 2, 4]", "student.backbone=mobilenet_v3_large", "student.returned_layers=[4, 5]"),
-    *("student.anchor_sizes=[[16], [32], [64]]", "rpn.weight=0"),
+    *("student.anchor_sizes=[[16], [32], [64]]", "methods.tar.rpn.weight=0"),
 ]
 SMALL_HEADS = ("box_batch_size_per_image=16", "rpn_post_nms_top_n_train=50")
 SMALL_NETS = [*SMALL_HEADS, "backbone=resnet18", "box_head_size=64"]
@@ -45,26 +45,26 @@ def both_losses(*overrides: str) -> tuple[float, float]:
 
 @pytest.mark.parametrize("source", ["student", "teacher", "both"])
 def test_that_the_handwritten_loop_has_the_same_loss(source):
-    ours, handwritten = both_losses(f"regions.source={source}")
+    ours, handwritten = both_losses(f"methods.tar.regions.source={source}")
     assert handwritten == pytest.approx(ours, rel=1e-4)
 
 
 @pytest.mark.parametrize("source", ["student", "both"])
 @pytest.mark.parametrize("nets", [TWO_LEVELS, LIKE_FINETUNE], ids=["two of three levels", "levels of equal size"])
 def test_that_the_handwritten_loop_has_the_same_loss_where_the_pyramids_differ(nets, source):
-    ours, handwritten = both_losses(*nets, f"regions.source={source}")
+    ours, handwritten = both_losses(*nets, f"methods.tar.regions.source={source}")
     assert handwritten == pytest.approx(ours, rel=1e-4)
 
 
-@pytest.mark.parametrize("off", ["feature.weight=0", "classification.weight=0"])
+@pytest.mark.parametrize("off", ["methods.tar.feature.weight=0", "methods.tar.classification.weight=0"])
 def test_that_the_handwritten_loop_leaves_out_what_the_recipe_leaves_out(off):
-    ours, handwritten = both_losses(off, "regions.source=student")
+    ours, handwritten = both_losses(off, "methods.tar.regions.source=student")
     assert handwritten == pytest.approx(ours, rel=1e-4)
 
 
 @pytest.mark.parametrize("source", ["student", "both"])
 def test_that_the_handwritten_loop_has_nearly_the_same_loss_with_a_teacher_in_bf16(source):
-    ours, handwritten = both_losses("distillation.teacher_precision=bf16", f"regions.source={source}")
+    ours, handwritten = both_losses("distillation.teacher_precision=bf16", f"methods.tar.regions.source={source}")
     assert handwritten == pytest.approx(ours, rel=5e-3)  # folded norms are rounded otherwise
 
 
@@ -97,9 +97,9 @@ def test_that_nothing_is_learnt():
 
 
 def test_that_settings_the_handwritten_loop_does_not_know_leave_it_out():
-    bench = Bench(tiny_config("feature.mask=box"), Worker(), CaseOptions())
+    bench = Bench(tiny_config("methods.tar.feature.mask=box"), Worker(), CaseOptions())
     assert "handwritten" not in bench.cases()
-    assert bench.notes == ["handwritten is left out: the loop does not know feature.mask"]
+    assert bench.notes == ["handwritten is left out: the loop does not know methods.tar.feature.mask"]
 
 
 @pytest.mark.parametrize("name", ["regression", "rpn"])
@@ -114,11 +114,15 @@ def test_that_a_term_of_weight_zero_is_measured_alone_all_the_same(name):
 def test_that_a_term_which_the_nets_do_not_allow_is_left_out_with_the_reason():
     bench = Bench(tiny_config(*TWO_LEVELS), Worker(), CaseOptions())
     assert "rpn" not in bench.cases()
-    assert [note for note in bench.notes if note.startswith("rpn is not measured alone: rpn.weight: teacher and")]
+    assert [
+        note
+        for note in bench.notes
+        if note.startswith("rpn is not measured alone: methods.tar.rpn.weight: teacher and")
+    ]
 
 
 def test_that_the_terms_are_those_of_the_distiller():
-    config = tiny_config("feature.weight=0.25", "rpn.weight=0.5")
+    config = tiny_config("methods.tar.feature.weight=0.25", "methods.tar.rpn.weight=0.5")
     bench = Bench(config, Worker(), CaseOptions())
     assert term_weights(config) == Distiller(bench.student, bench.teacher, config).weights
 
@@ -171,7 +175,9 @@ def test_that_every_recipe_can_be_measured_without_its_data_and_its_weights(reci
     small = SMALL_NETS if "r101" in recipe else SMALL_HEADS
     settings = [f"{role}.{setting}" for role in ("teacher", "student") for setting in small]
     settings += ["input.min_size=64", "input.max_size=96", "distillation.teacher_precision=fp32"]
-    settings += ["regions.source=student"]  # the teacher's scores are nearly equal: its folded norms choose others
+    settings += [
+        "methods.tar.regions.source=student"
+    ]  # the teacher's scores are nearly equal: its folded norms choose others
     config = load_config(recipe, [*TINY[2:], *settings])
     bench = Bench(config, Worker(), CaseOptions())
     cases = bench.cases()

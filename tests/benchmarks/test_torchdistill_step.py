@@ -49,7 +49,7 @@ def test_that_a_missing_package_is_named_with_its_command(monkeypatch, capsys) -
 @needs_torchdistill
 @pytest.mark.parametrize("adapter", ["conv1x1", "conv3x3", "identity"])
 def test_that_torchdistill_adds_the_distance_of_the_levels_to_the_plain_loss(adapter):
-    bench = tiny_bench(f"feature.adapter={adapter}")
+    bench = tiny_bench(f"methods.tar.feature.adapter={adapter}")
     cases = build_cases(bench)
     for name in ("plain", "td_backbone", "td_detector"):
         cases[name]()
@@ -92,7 +92,9 @@ def test_that_only_one_variant_asks_a_teacher_in_training_mode():
 
 @needs_torchdistill
 def test_that_fpns_of_different_depths_are_refused():
-    bench = tiny_bench("student.returned_layers=[2, 3]", "student.anchor_sizes=[[16], [32], [64]]", "rpn.weight=0")
+    bench = tiny_bench(
+        "student.returned_layers=[2, 3]", "student.anchor_sizes=[[16], [32], [64]]", "methods.tar.rpn.weight=0"
+    )
     with pytest.raises(Exception, match="as many levels, got 2 and 3"):
         build_cases(bench)
 

@@ -37,11 +37,13 @@ from torchvision.transforms.v2.functional import to_dtype
 
 from raydistill.config import Config
 from raydistill.config.sections import Optimizer
+from raydistill.detectors.base import groups_by_dimension
 from raydistill.errors import UserError
 from raydistill.structures import Target
 from raydistill.training.optimizer import build_optimizer
 from tests.benchmarks.cases import Bench, CaseOptions
 from tests.benchmarks.commands import add_step, parser_of, recipe_of, show, worker_with
+from tests.benchmarks.handwritten import tar_settings
 from tests.benchmarks.timing import Clock, Spread, clock, in_turn, ratios
 from tests.nets import adapters_of
 
@@ -99,9 +101,9 @@ def measure(bench: Bench, rounds: int, kind: Clock) -> dict[str, Any]:
         "image_size": [config.input.min_size, config.input.max_size],
         "teacher": config.teacher.backbone,
         "student": config.student.backbone,
-        "adapter": config.feature.adapter,
+        "adapter": tar_settings(config).feature.adapter,
         "our_teacher_precision": bench.precision,
-        "regions_source": config.regions.source,
+        "regions_source": tar_settings(config).regions.source,
         "data": bench.data_name,
         "notes": bench.notes,
         "rounds": rounds,
@@ -266,7 +268,7 @@ def _past_the_connectors(model: Any, images: list[Tensor], targets: list[Target]
 
 def _optimizer_at_rest(module: nn.Module, settings: Optimizer) -> torch.optim.Optimizer:
     """Return the optimizer of our steps, at learning rate 0."""
-    optimizer = build_optimizer(settings, module)
+    optimizer = build_optimizer(settings, groups_by_dimension(module))
     for group in optimizer.param_groups:
         group["lr"] = 0.0
     return optimizer

@@ -19,7 +19,6 @@ from raydistill.runs.directory import RunDirectory
 from raydistill.runs.reporter import FileReporter
 from raydistill.runs.worker import Worker
 from raydistill.sweeps.directory import SweepDirectory
-from raydistill.sweeps.file.trials import WEIGHTS
 from raydistill.training.stages import run_stages
 from tests.cluster.nodes import TIMEOUT, Cluster, Command, Node, started, until
 from tests.ranks import start_ranks
@@ -30,7 +29,12 @@ pytestmark = pytest.mark.ray
 EPOCHS = 8
 # The student alone; batch norm's statistics differ between workers.
 ALONE = [
-    *(*SMALL_RUN, *(f"{weight}=0" for weight in WEIGHTS), "student.norm=batch", "scaling.cpus_per_worker=1"),
+    *(
+        *SMALL_RUN,
+        *(f"methods.tar.{term}.weight=0" for term in ("feature", "classification", "regression", "rpn")),
+        "student.norm=batch",
+        "scaling.cpus_per_worker=1",
+    ),
     *(f"training.epochs={EPOCHS}", "data.num_train=16", "evaluation.every=4", "student.box_score_thresh=0"),
 ]
 

@@ -40,8 +40,8 @@ def written(tmp_path):
 
 # ------------------------------------------------------------------------------------------------------------ overrides
 def test_that_overrides_change_settings_in_order():
-    config = load("training.epochs=2", "feature.weight=0.3", "training.epochs=7")
-    assert (config.training.epochs, config.feature.weight) == (7, 0.3)
+    config = load("training.epochs=2", "methods.tar.feature.weight=0.3", "training.epochs=7")
+    assert (config.training.epochs, config.methods.tar.feature.weight) == (7, 0.3)
     assert config.training.batch_size == load().training.batch_size
 
 
@@ -102,19 +102,19 @@ def test_that_a_missing_setting_is_named():
 def test_that_everything_wrong_is_named_at_once_conflicts_between_sections_included():
     found = problems(
         "training.epochs=0",
-        "feature.wieght=1",
+        "methods.tar.feature.wieght=1",
         "decay.shape=wave",
-        "classification.temperature=2",
+        "methods.tar.classification.temperature=2",
         "training.batch_size=5",
         "scaling.num_workers=2",
         "teacher.anchor_aspect_ratios=[1]",
     )
     starts = [problem.partition(":")[0] for problem in found]
     assert sorted(starts) == [
-        "classification.temperature",
         "decay.shape",
-        "feature.wieght",
-        "rpn.weight",
+        "methods.tar.classification.temperature",
+        "methods.tar.feature.wieght",
+        "methods.tar.rpn.weight",
         "training.batch_size",
         "training.epochs",
     ]
@@ -133,10 +133,19 @@ def test_that_a_recipe_that_does_not_exist_names_those_that_do():
 @pytest.mark.parametrize(
     ("overrides", "start"),
     [
-        (["classification.temperature=2"], "classification.temperature: has no effect"),
-        (["feature.mask=box", "feature.sigma_squared=1"], "feature.sigma_squared: has no effect"),
-        (["feature.mask=full", "feature.levels=assigned"], "feature.levels: 'assigned' has no effect"),
-        (["feature.mask=full", "feature.background_weight=1"], "feature.background_weight: has no effect"),
+        (["methods.tar.classification.temperature=2"], "methods.tar.classification.temperature: has no effect"),
+        (
+            ["methods.tar.feature.mask=box", "methods.tar.feature.sigma_squared=1"],
+            "methods.tar.feature.sigma_squared: has no effect",
+        ),
+        (
+            ["methods.tar.feature.mask=full", "methods.tar.feature.levels=assigned"],
+            "methods.tar.feature.levels: 'assigned' has no effect",
+        ),
+        (
+            ["methods.tar.feature.mask=full", "methods.tar.feature.background_weight=1"],
+            "methods.tar.feature.background_weight: has no effect",
+        ),
         (["training.optimizer.name=adamw", "training.optimizer.momentum=0.5"], "training.optimizer.momentum: has no"),
         (["scaling.use_gpu=false", "scaling.gpus_per_worker=2"], "scaling.gpus_per_worker: has no effect"),
         (["decay.shape=linear", "decay.power=2"], "decay.power: no such setting"),
@@ -151,10 +160,16 @@ def test_that_a_setting_without_effect_is_an_error(overrides, start):
 @pytest.mark.parametrize(
     ("overrides", "start"),
     [
-        (["feature.adapter=identity", "student.fpn_channels=16"], "feature.adapter: 'identity' needs equal channels"),
+        (
+            ["methods.tar.feature.adapter=identity", "student.fpn_channels=16"],
+            "methods.tar.feature.adapter: 'identity' needs equal channels",
+        ),
         (["training.batch_size=6", "training.accumulation=4"], "training.batch_size: must be a multiple of"),
         (["training.precision=fp16", "scaling.use_gpu=false"], "training.precision: fp16 needs a GPU"),
-        (["student.anchor_aspect_ratios=[1]"], "rpn.weight: teacher and student must have the same anchors"),
+        (
+            ["student.anchor_aspect_ratios=[1]"],
+            "methods.tar.rpn.weight: teacher and student must have the same anchors",
+        ),
         (["student.weights=coco"], "student.weights: 'coco' exist in torchvision for resnet50 and mobilenet_v3_large"),
         (["student.norm=frozen"], "student.norm: must be 'batch' or 'group' with random weights"),
         (["student.trainable_layers=3"], "student.trainable_layers: must be 6 with random weights"),
@@ -171,7 +186,7 @@ def test_that_settings_that_do_not_fit_together_are_an_error(overrides, start):
 
 
 def test_that_other_anchors_are_allowed_where_the_rpn_is_not_distilled():
-    assert load("student.anchor_aspect_ratios=[1]", "rpn.weight=0").student.anchor_aspect_ratios == (1.0,)
+    assert load("student.anchor_aspect_ratios=[1]", "methods.tar.rpn.weight=0").student.anchor_aspect_ratios == (1.0,)
 
 
 # ---------------------------------------------------------------------------------------------------------------- kinds
@@ -321,7 +336,7 @@ def test_that_every_changed_setting_survives_the_round_trip(written):
     config = load(
         "decay.shape=step",
         "decay.milestones=[0.25]",
-        "feature.weight=1e-05",
+        "methods.tar.feature.weight=1e-05",
         "training.clip_grad_norm=10",
         "teacher.weights=runs/best.pt",
         "scaling.use_gpu=true",
@@ -378,7 +393,7 @@ def test_that_only_whole_numbers_are_whole_numbers(name, value):
 
 
 @pytest.mark.parametrize("value", ["true", "'0.5'", "[0.5]"])
-@pytest.mark.parametrize("name", ["feature.weight", "training.optimizer.learning_rate", "data.difficulty"])
+@pytest.mark.parametrize("name", ["methods.tar.feature.weight", "training.optimizer.learning_rate", "data.difficulty"])
 def test_that_only_numbers_are_numbers(name, value):
     (problem,) = problems(f"{name}={value}")
     assert problem.startswith(f"{name}: must be a valid number, got ")

@@ -9,8 +9,8 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from raydistill.config import load_config
 from raydistill.detectors import frozen
-from raydistill.detectors.build import build_detector
 from raydistill.detectors.frozen import check_compiler, make_fast
+from raydistill.detectors.two_stage.build import build_faster_rcnn
 from raydistill.detectors.two_stage.faster_rcnn import FasterRCNNDetector
 from raydistill.errors import UserError
 from tests.nets import mixed_batch, small_config, small_detector
@@ -22,10 +22,10 @@ def teacher_with_statistics(backbone: str = "resnet18", norm: str = "batch") -> 
     """Return a detector in eval mode whose norms do something."""
     weights = "imagenet" if norm == "frozen" else "random"
     overrides = [f"teacher.{setting}" for setting in (f"backbone={backbone}", f"norm={norm}", f"weights={weights}")]
-    returned = ["teacher.returned_layers=null", "teacher.anchor_sizes=null", "rpn.weight=0"]
+    returned = ["teacher.returned_layers=null", "teacher.anchor_sizes=null", "methods.tar.rpn.weight=0"]
     config = load_config("quickstart", [*overrides, *returned])
     torch.manual_seed(0)
-    detector = build_detector(config.teacher, config.input, ("disc", "square")).eval()
+    detector = build_faster_rcnn(config.teacher, config.input, ("disc", "square")).eval()
     generator = torch.Generator().manual_seed(1)
     for module in detector.modules():
         if isinstance(module, NORMS):

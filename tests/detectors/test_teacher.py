@@ -7,8 +7,9 @@ import torch
 
 from raydistill.config import precision
 from raydistill.detectors import frozen
+from raydistill.detectors.base import Normalization
 from raydistill.detectors.frozen import make_fast
-from raydistill.detectors.teacher import DTYPES, Teacher, decide_precision
+from raydistill.detectors.teacher import DTYPES, Teacher, decide_precision, renormalized
 from raydistill.errors import UserError
 from raydistill.runs.worker import Worker
 from raydistill.training.distiller import Distiller
@@ -31,12 +32,12 @@ def losses_and_gradients(config, fast=None, training="fp32"):
 
 
 # Weights like those of a run: the terms together are of the size of the detection loss.
-CONFIG = small_config("feature.weight=0.1")
+CONFIG = small_config("methods.tar.feature.weight=0.1")
 
 
 @pytest.mark.parametrize("source", ["student", "teacher", "both"])
 def test_that_the_fast_teacher_gives_the_losses_and_gradients_of_the_plain_one(source):
-    config = small_config("feature.weight=0.1", f"regions.source={source}")
+    config = small_config("methods.tar.feature.weight=0.1", f"methods.tar.regions.source={source}")
     plain, plain_gradients = losses_and_gradients(config)
     fast, fast_gradients = losses_and_gradients(config, "fp32")
     assert fast == pytest.approx(plain, rel=1e-4, abs=1e-6)
@@ -140,3 +141,26 @@ def test_that_auto_is_trainings_precision_where_bf16_costs_too_much(monkeypatch)
 def test_that_fp16_needs_a_gpu():
     with pytest.raises(UserError, match="teacher_precision: fp16 needs a GPU, got none"):
         decide_precision(small_config("distillation.teacher_precision=fp16"), Worker())
+
+
+def test_that_a_teacher_that_normalises_otherwise_sees_its_own_batch():
+    config = small_config()
+    student, teacher = pair(config)
+    other = Normalization((0.1, 0.5, 0.9), (0.5, 1.0, 0.25))
+    teacher.normalization = other
+    teacher.model.transform.image_mean, teacher.model.transform.image_std = list(other.mean), list(other.std)
+    own, theirs = student.prepare(*mixed_batch()), teacher.prepare(*mixed_batch())
+    assert own.image_sizes == [(96, 96), (64, 96), (96, 80)]  # with padding, which is 0 for both
+    seen = renormalized(own, student.normalization, other)
+    torch.testing.assert_close(seen.images, theirs.images, rtol=1e-5, atol=1e-5)
+    looked = Teacher(teacher, "fp32", student.normalization).look(own)
+    with torch.no_grad():
+        expected = teacher.extract_features(theirs)
+    torch.testing.assert_close(looked.features["0"], expected["0"], rtol=1e-3, atol=1e-4)
+
+
+def test_that_a_batch_normalised_as_the_teacher_wants_it_is_handed_on_as_it_is():
+    config = small_config()
+    student, teacher = pair(config)
+    batch = student.prepare(*mixed_batch())
+    assert renormalized(batch, student.normalization, teacher.normalization) is batch

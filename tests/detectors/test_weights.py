@@ -15,7 +15,7 @@ from torchvision.models.detection import (
 )
 
 from raydistill.config import Config, load_config
-from raydistill.detectors.build import build_detector
+from raydistill.detectors.two_stage.build import build_faster_rcnn
 from raydistill.detectors.weights import load_file, load_into
 from raydistill.errors import UserError
 from raydistill.runs.weights_file import save_weights
@@ -52,7 +52,7 @@ def frozen(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def detector_for(config: Config, classes=CLASSES):
-    return build_detector(config.student, config.input, classes)
+    return build_faster_rcnn(config.student, config.input, classes)
 
 
 # -------------------------------------------------------------------------------------------------- random and imagenet
@@ -85,7 +85,7 @@ def test_that_imagenet_weights_fill_the_body_of_a_resnet(hub, norm):
 def test_that_imagenet_weights_fill_the_body_of_a_mobilenet(hub):
     state = put(hub, "mobilenet_v3_large", mobilenet_v3_large(weights=None))
     config = small_config(
-        "rpn.weight=0",
+        "methods.tar.rpn.weight=0",
         "student.backbone=mobilenet_v3_large",
         "student.weights=imagenet",
         "student.norm=frozen",
@@ -202,7 +202,7 @@ def test_that_the_coco_mobilenet_gives_torchvisions_features(hub):
     theirs = fasterrcnn_mobilenet_v3_large_fpn(weights=None, weights_backbone=None)
     put(hub, "coco mobilenet_v3_large", theirs)
     own = fasterrcnn_mobilenet_v3_large_fpn(weights=FasterRCNN_MobileNet_V3_Large_FPN_Weights.COCO_V1).eval()
-    config = coco_config("student.backbone=mobilenet_v3_large", "rpn.weight=0")
+    config = coco_config("student.backbone=mobilenet_v3_large", "methods.tar.rpn.weight=0")
     detector = detector_for(config, ("dog", "cat")).eval()
     load_into(detector, config.student, "student")
     images = torch.rand(1, 3, 64, 64)
@@ -321,7 +321,9 @@ def test_that_tensors_of_other_shapes_are_a_users_error_that_names_some(tmp_path
 
 def test_that_other_anchors_than_those_of_training_are_a_users_error(tmp_path, config, trained):
     path = save_ours(tmp_path / "best.pt", trained, config)
-    other = small_config("student.norm=batch", "student.anchor_sizes=[[16],[32],[64],[128],[256]]", "rpn.weight=0")
+    other = small_config(
+        "student.norm=batch", "student.anchor_sizes=[[16],[32],[64],[128],[256]]", "methods.tar.rpn.weight=0"
+    )
     with pytest.raises(UserError, match=r"was trained with anchor_sizes \[\[8\.0\], .* got \[\[16\.0\], "):
         load_file(small_detector(other.student, other), path, "student.weights")
 

@@ -42,6 +42,15 @@ def machine() -> dict[str, str]:
     }
 
 
+def in_names_of_today(kept: Any) -> Any:
+    """Return what was kept with the metrics called as they are today."""
+    from raydistill.config.renamed import current_metrics
+
+    if isinstance(kept, dict):
+        return current_metrics({key: in_names_of_today(value) for key, value in kept.items()})
+    return [in_names_of_today(value) for value in kept] if isinstance(kept, list) else kept
+
+
 def differences(kept: Any, now: Any, exact: bool, where: str = "") -> list[str]:
     """Return where ``now`` is not what was kept; unless ``exact`` only the first epoch's losses are compared."""
     if isinstance(kept, dict) and isinstance(now, dict):
@@ -81,7 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.what == "write":
         KEPT.write_text(json.dumps(now, indent=1) + "\n")
         return 0
-    kept = json.loads(KEPT.read_text(encoding="utf-8"))
+    kept = in_names_of_today(json.loads(KEPT.read_text(encoding="utf-8")))
     exact = kept["machine"] == now["machine"]
     found = differences(kept["runs"], now["runs"], exact)
     how = "to the bit" if exact else f"losses of the first epochs within {_ROUNDING:.0%}, as this machine is another"

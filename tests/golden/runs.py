@@ -35,9 +35,18 @@ _SETTINGS = (
     *("logging.tensorboard=false", "student.box_score_thresh=0"),
 )
 _OTHER_TERMS = (
-    *("regions.source=student", "classification.gate=foreground", "regression.reference=proposal"),
-    *("classification.divergence=kl", "classification.temperature=2", "feature.mask=box", "feature.levels=assigned"),
-    *("feature.background_weight=0.1", "decay={shape: polynomial, power: 2}"),
+    *(
+        "methods.tar.regions.source=student",
+        "methods.tar.classification.gate=foreground",
+        "methods.tar.regression.reference=proposal",
+    ),
+    *(
+        "methods.tar.classification.divergence=kl",
+        "methods.tar.classification.temperature=2",
+        "methods.tar.feature.mask=box",
+        "methods.tar.feature.levels=assigned",
+    ),
+    *("methods.tar.feature.background_weight=0.1", "decay={shape: polynomial, power: 2}"),
 )
 
 

@@ -47,7 +47,10 @@ def _counted() -> Iterator[Counter[str]]:
 
 
 def _plan(folder: Path, search: str, trials: int) -> Plan:
-    space = {"feature.weight": {"uniform": [0.5, 2]}, "classification.weight": {"uniform": [0.5, 2]}}
+    space = {
+        "methods.tar.feature.weight": {"uniform": [0.5, 2]},
+        "methods.tar.classification.weight": {"uniform": [0.5, 2]},
+    }
     return Plan(load_sweep(small_sweep(folder, search=search, num_trials=trials, space=space)))
 
 

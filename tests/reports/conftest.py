@@ -30,7 +30,12 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
         directory = made_up.trial(sweep, name, "searched", 3, seed, {}, [0.2])
         directory.write(
             made_up.TrialRecord(
-                name, "searched", 3, seed, {"feature.weight": 1.0, "student.weights": made_up.NASTY}, "finished"
+                name,
+                "searched",
+                3,
+                seed,
+                {"methods.tar.feature.weight": 1.0, "student.weights": made_up.NASTY},
+                "finished",
             )
         )
     write_report(sweep)

@@ -26,7 +26,7 @@ from raydistill.config import dump, load_config
 from raydistill.sweeps.directory import Role, Status, SweepDirectory, TrialDirectory, TrialRecord
 
 SPACE = {
-    "feature.weight": {"choice": [2.0, 4.0, 8.0]},
+    "methods.tar.feature.weight": {"choice": [2.0, 4.0, 8.0]},
     "decay.shape": {"choice": ["linear", "polynomial"]},
     "decay.power": {"uniform": [1.0, 4.0], "when": {"decay.shape": "polynomial"}},
 }
@@ -51,9 +51,9 @@ def sweep(output: Path, reason: str = "RuntimeError: out of memory") -> Path:
     for seed, (baseline, constant) in enumerate([(0.30, 0.34), (0.32, 0.36)]):
         trial(output, f"baseline_{seed}", "baseline", -1, seed, {}, epochs_to(baseline))
         trial(output, f"constant_{seed}", "constant", -2, seed, {"decay": {"shape": "constant"}}, epochs_to(constant))
-    first = {"feature.weight": 2.0, "decay.shape": "linear"}
-    second = {"feature.weight": 4.0, "decay.shape": "polynomial", "decay.power": 3.0}
-    third = {"feature.weight": 8.0, "decay.shape": "linear"}
+    first = {"methods.tar.feature.weight": 2.0, "decay.shape": "linear"}
+    second = {"methods.tar.feature.weight": 4.0, "decay.shape": "polynomial", "decay.power": 3.0}
+    third = {"methods.tar.feature.weight": 8.0, "decay.shape": "linear"}
     trial(output, "p000_s0", "searched", 0, 0, first, epochs_to(0.38))
     trial(output, "p000_s1", "searched", 0, 1, first, epochs_to(0.42))
     trial(output, "p001_s0", "searched", 1, 0, second, epochs_to(0.20)[:2], status="stopped")

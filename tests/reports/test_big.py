@@ -27,7 +27,7 @@ def big(tmp_path_factory: pytest.TempPathFactory) -> Report:
     folder = tmp_path_factory.mktemp("big") / "sweep"
     made_up.begin(folder, seeds=[0])
     made_up.trial(folder, "baseline_0", "baseline", -1, 0, {}, made_up.epochs_to(0.30))
-    made_up.trial(folder, "p0000-seed0", "searched", 0, 0, {"feature.weight": 2.0}, made_up.epochs_to(0.4))
+    made_up.trial(folder, "p0000-seed0", "searched", 0, 0, {"methods.tar.feature.weight": 2.0}, made_up.epochs_to(0.4))
     report = load(folder)
     return dataclasses.replace(
         report,

@@ -82,7 +82,7 @@ def test_later_reports_remove_what_they_do_not_write(tmp_path: Path) -> None:
 def test_the_best_recipe_can_be_trained_as_it_is(written: Path) -> None:
     sweep = written.parent
     config = load_config(str(written / "best.yaml"))
-    assert (config.feature.weight, config.decay.shape, config.seed) == (2.0, "linear", 0)
+    assert (config.methods.tar.feature.weight, config.decay.shape, config.seed) == (2.0, "linear", 0)
     assert config.distillation.baseline
     assert (config.teacher.weights, config.teacher.train) == (str(sweep / "teacher"), False)
     assert (config.teacher.epochs, config.teacher.learning_rate) == (None, None)
@@ -103,7 +103,7 @@ def test_the_best_recipe_trains_its_own_teacher_when_the_sweeps_is_not_finished(
 
 def test_a_point_that_finished_on_every_seed_is_preferred_to_a_better_one_that_did_not(tmp_path: Path) -> None:
     sweep = made_up.sweep(tmp_path / "s")
-    made_up.trial(sweep, "p9_s0", "searched", 9, 0, {"feature.weight": 1.0}, [0.6])  # seed 1 was not begun
+    made_up.trial(sweep, "p9_s0", "searched", 9, 0, {"methods.tar.feature.weight": 1.0}, [0.6])  # seed 1 was not begun
     report = load(sweep)
     assert report.summary["point"][0] == 9
     assert report.best is not None and report.best.row["point"] == 0 and report.best.complete
@@ -111,7 +111,7 @@ def test_a_point_that_finished_on_every_seed_is_preferred_to_a_better_one_that_d
 
 def test_without_such_a_point_the_best_of_all_is_named_and_the_screen_says_so(tmp_path: Path) -> None:
     made_up.begin(tmp_path / "s")
-    made_up.trial(tmp_path / "s", "p0", "searched", 0, 0, {"feature.weight": 2.0}, [0.3], "stopped")
+    made_up.trial(tmp_path / "s", "p0", "searched", 0, 0, {"methods.tar.feature.weight": 2.0}, [0.3], "stopped")
     report = write_report(tmp_path / "s", pictures=False)
     assert report.best is not None and not report.best.complete
     assert "No point has finished on every seed yet" in as_text(report)
@@ -122,13 +122,14 @@ def test_the_screen_shows_points_of_100_with_spread_and_sign(report: Report) -> 
     lines = as_text(report).splitlines()
     assert lines[0] == "made_up: 10 trials, 6 finished, 2 stopped, 1 failed, 1 unfinished; the teacher answered in fp32"
     assert lines[1] == (
-        "Best: point 0 (feature.weight=2, decay.shape=linear): AP 40.0 ± 2.8 (2 trials), +9.0 ± 1.4 over the student "
-        "alone (95% interval -3.7 to +21.7), +5.0 ± 1.4 over the constant weight, -10.0 ± 2.8 against the teacher."
+        "Best: point 0 (methods.tar.feature.weight=2, decay.shape=linear): AP 40.0 ± 2.8 (2 trials), +9.0 ± 1.4 over "
+        "the student alone (95% interval -3.7 to +21.7), +5.0 ± 1.4 over the constant weight, -10.0 ± 2.8 against the "
+        "teacher."
     )
     rows = [re.split(r"\s{2,}", line) for line in lines[4:9]]
     assert [row[0] for row in rows] == ["point 0", "point 2", "point 1", "constant weight", "student alone"]
     assert rows[0][1:5] == ["40.0 ± 2.8 (2)", "+9.0 ± 1.4", "+5.0 ± 1.4", "-10.0 ± 2.8"]
-    assert rows[1][-2:] == ["1 failed, 1 unfinished", "feature.weight=8, decay.shape=linear"]
+    assert rows[1][-2:] == ["1 failed, 1 unfinished", "methods.tar.feature.weight=8, decay.shape=linear"]
     assert "  p002_s0: RuntimeError: out of memory" in lines
 
 

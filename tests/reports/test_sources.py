@@ -60,7 +60,9 @@ def test_a_sweep_without_trials_has_a_report_that_says_so(tmp_path: Path) -> Non
 
 def test_a_sweep_of_failures_only_has_a_report_that_says_why(tmp_path: Path) -> None:
     made_up.begin(tmp_path / "s")
-    made_up.trial(tmp_path / "s", "p0", "searched", 0, 0, {"feature.weight": 2.0}, [], "failed", "no memory")
+    made_up.trial(
+        tmp_path / "s", "p0", "searched", 0, 0, {"methods.tar.feature.weight": 2.0}, [], "failed", "no memory"
+    )
     report = write_report(tmp_path / "s")
     assert "p0: no memory" in as_text(report)
     assert "No searched trial has a score yet" in as_text(report)
@@ -69,7 +71,7 @@ def test_a_sweep_of_failures_only_has_a_report_that_says_why(tmp_path: Path) -> 
 
 def test_a_sweep_of_one_trial_without_controls_has_no_gains(tmp_path: Path) -> None:
     made_up.begin(tmp_path / "s", seeds=[0])
-    made_up.trial(tmp_path / "s", "p0", "searched", 0, 0, {"feature.weight": 2.0}, [0.1, 0.3])
+    made_up.trial(tmp_path / "s", "p0", "searched", 0, 0, {"methods.tar.feature.weight": 2.0}, [0.1, 0.3])
     report = write_report(tmp_path / "s")
     assert report.trials["gain_over_baseline"].isna().all()
     assert report.trials["gain_over_teacher"].tolist() == pytest.approx([-0.2])
@@ -115,11 +117,11 @@ def test_an_unfinished_run_shows_what_there_is(tmp_path: Path) -> None:
 def test_runs_are_joined_by_what_differs_between_them_and_averaged_over_seeds(tmp_path: Path) -> None:
     for seed, (weight, gain) in enumerate([(1.0, 0.10), (1.0, 0.12), (3.0, 0.05)]):
         scores = {"baseline": 0.3, "distilled": 0.3 + gain}
-        made_up.run(tmp_path / f"run{seed}", scores, f"feature.weight={weight}", f"seed={seed}")
+        made_up.run(tmp_path / f"run{seed}", scores, f"methods.tar.feature.weight={weight}", f"seed={seed}")
     report = load(*(tmp_path / f"run{seed}" for seed in range(3)))
-    assert report.settings == ("feature.weight",)
+    assert report.settings == ("methods.tar.feature.weight",)
     assert list(report.trials["trial"][:2]) == ["run0/baseline", "run0/distilled"]
-    rows = report.summary[report.summary["stage"] == "distilled"].set_index("feature.weight")
+    rows = report.summary[report.summary["stage"] == "distilled"].set_index("methods.tar.feature.weight")
     assert list(rows["n"]) == [2, 1]
     assert rows["gain_over_baseline"][1.0] == pytest.approx(0.11)
     assert rows["gain_over_baseline"][3.0] == pytest.approx(0.05)

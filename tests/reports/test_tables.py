@@ -89,10 +89,10 @@ def test_a_trial_that_failed_before_its_first_epoch_has_a_row_without_scores(rep
 
 
 def test_settings_are_those_that_had_an_effect(report: Report) -> None:
-    assert report.settings == ("feature.weight", "decay.shape", "decay.power")
-    assert _trial(report, "baseline_0")["feature.weight"] == 0
+    assert report.settings == ("methods.tar.feature.weight", "decay.shape", "decay.power")
+    assert _trial(report, "baseline_0")["methods.tar.feature.weight"] == 0
     assert pd.isna(_trial(report, "baseline_0")["decay.shape"])
-    assert _trial(report, "constant_0")["feature.weight"] == 3  # the base's
+    assert _trial(report, "constant_0")["methods.tar.feature.weight"] == 3  # the base's
     assert _trial(report, "constant_0")["decay.shape"] == "constant"
     assert math.isnan(_trial(report, "p000_s0")["decay.power"])  # linear has none
     assert _trial(report, "p001_s0")["decay.power"] == 3
@@ -124,7 +124,9 @@ def test_the_interval_of_a_gain_is_students(report: Report, tmp_path: Path) -> N
     made_up.begin(sweep, seeds=[0, 1, 2, 3, 4])
     for seed, gain in enumerate([0.01, 0.02, 0.03, 0.04, 0.05]):
         made_up.trial(sweep, f"baseline{seed}", "baseline", -1, seed, {}, [0.3 + seed / 10])
-        made_up.trial(sweep, f"p0_{seed}", "searched", 0, seed, {"feature.weight": 2.0}, [0.3 + seed / 10 + gain])
+        made_up.trial(
+            sweep, f"p0_{seed}", "searched", 0, seed, {"methods.tar.feature.weight": 2.0}, [0.3 + seed / 10 + gain]
+        )
     five = _point(load(sweep), 0)
     half = 2.77645 * math.sqrt(0.00025) / math.sqrt(5)  # t of 4 degrees of freedom, deviation of the gains
     ends = [five["gain_over_baseline_low"], five["gain_over_baseline_high"]]
@@ -208,7 +210,7 @@ def test_another_metric_is_what_is_ranked_and_gained(tmp_path: Path) -> None:
 
 def test_effects_compare_finished_trials_and_count_those_that_were_stopped(report: Report) -> None:
     table = report.effects.set_index(["setting", "value"])
-    weight = table.loc[("feature.weight", "2")]
+    weight = table.loc[("methods.tar.feature.weight", "2")]
     assert (weight["n"], weight["best"], weight["stopped"]) == (2, 0.42, 0)
     assert weight["mean"] == pytest.approx(0.40)
     assert weight["gain_over_baseline"] == pytest.approx(0.09)
@@ -219,17 +221,21 @@ def test_effects_compare_finished_trials_and_count_those_that_were_stopped(repor
 
 def _wide_sweep(output: Path, points: int = 20) -> Path:
     """Write a sweep in which the weight decides everything and the seed of the data nothing."""
-    space = {"feature.weight": {"uniform": [0, 20]}, "data.seed": {"choice": [0, 1]}, "decay.power": {"when": {}}}
+    space = {
+        "methods.tar.feature.weight": {"uniform": [0, 20]},
+        "data.seed": {"choice": [0, 1]},
+        "decay.power": {"when": {}},
+    }
     made_up.begin(output, space=space, seeds=[0])
     for number in range(points):
-        settings = {"feature.weight": float(number), "data.seed": number % 2}
+        settings = {"methods.tar.feature.weight": float(number), "data.seed": number % 2}
         settings |= {"decay.shape": "polynomial", "decay.power": 1.0 + number % 3} if number % 4 == 0 else {}
         made_up.trial(output, f"p{number}", "searched", number, 0, settings, [0.3 + number / 100])
     return output
 
 
 def test_many_numbers_are_put_into_four_ranges(tmp_path: Path) -> None:
-    rows = load(_wide_sweep(tmp_path / "s")).effects.query("setting == 'feature.weight'")
+    rows = load(_wide_sweep(tmp_path / "s")).effects.query("setting == 'methods.tar.feature.weight'")
     assert list(rows["value"]) == ["0 to 4", "5 to 9", "10 to 14", "15 to 19"]
     assert list(rows["n"]) == [5, 5, 5, 5]
     assert list(rows["mean"]) == pytest.approx([0.32, 0.37, 0.42, 0.47])
@@ -241,7 +247,7 @@ def test_importance_finds_the_setting_that_decides_and_survives_conditional_ones
 ) -> None:
     shares = load(_wide_sweep(tmp_path / "s")).effects.drop_duplicates("setting").set_index("setting")["importance"]
     assert shares.sum() == pytest.approx(1)
-    assert shares.idxmax() == "feature.weight"
+    assert shares.idxmax() == "methods.tar.feature.weight"
     assert capfd.readouterr() == ("", "")
 
 

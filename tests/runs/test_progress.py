@@ -15,7 +15,7 @@ from raydistill.runs.progress import Display
 METRICS = {
     "train/total": 1.5,
     "train/detection/total": 1.25,
-    "train/weighted/feature": 0.25,
+    "train/weighted/tar/feature": 0.25,
     "train/images_per_second": 12.34,
     "val/AP": 0.1234,
     "val/AP50": 0.3,

@@ -24,14 +24,17 @@ from raydistill.runs.directory import RunDirectory
 from raydistill.storage.mirror import folder, pull
 from raydistill.storage.store import Store, store
 from raydistill.sweeps.directory import SweepDirectory
-from raydistill.sweeps.file.trials import WEIGHTS
 from raydistill.train import main
 from raydistill.training import loop
 from tests.object_store import BUCKET, s3_server, unsteady
 from tests.small import SMALL_RUN, metrics_of, repeatable, same_weights, small_sweep, weights_of
 
 SETTINGS = [
-    *(*SMALL_RUN, *(f"{term}=0" for term in WEIGHTS), "student.box_score_thresh=0"),
+    *(
+        *SMALL_RUN,
+        *(f"methods.tar.{term}.weight=0" for term in ("feature", "classification", "regression", "rpn")),
+        "student.box_score_thresh=0",
+    ),
     *("data.num_train=12", "data.num_val=2", "checkpoint.every_steps=1", "--local"),
 ]
 """The student alone, three steps an epoch."""

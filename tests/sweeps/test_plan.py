@@ -444,17 +444,17 @@ OPTUNA: dict[str, Any] = {
     "search": {"method": "optuna", "seed": 5, "startup_trials": 2},
     "num_trials": 6,
     "space": {
-        "feature.weight": {"loguniform": [0.1, 10]},
+        "methods.tar.feature.weight": {"loguniform": [0.1, 10]},
         "decay.shape": {"choice": ["linear", "step", "exponential"]},
         "decay.milestones": {"choice": [[0.5], [0.5, 0.75]], "when": {"decay.shape": "step"}},
         "decay.rate": {"uniform": [1, 9], "when": {"decay.shape": "exponential"}},
-        "regions.source": {"choice": ["student", "teacher", "both"]},
+        "methods.tar.regions.source": {"choice": ["student", "teacher", "both"]},
     },
 }
 
 
 def _score_of(settings: dict[str, Any], seed: int) -> float:
-    return round(1 / (1 + settings.get("feature.weight", 0)) - 0.01 * seed, 4)
+    return round(1 / (1 + settings.get("methods.tar.feature.weight", 0)) - 0.01 * seed, 4)
 
 
 def _search(plan: Plan, until: int | None = None) -> dict[str, dict[str, Any]]:

@@ -17,7 +17,7 @@ SPACE: dict[str, Any] = {
     "decay.shape": {"choice": ["linear", "step", "exponential"]},
     "decay.milestones": {"choice": [[0.5], [0.5, 0.75], [0.25]], "when": {"decay.shape": "step"}},
     "decay.rate": {"loguniform": [1, 10], "when": {"decay.shape": "exponential"}},
-    "feature.weight": {"loguniform": [0.1, 10]},
+    "methods.tar.feature.weight": {"loguniform": [0.1, 10]},
     "training.batch_size": {"int": [2, 4]},
     "training.clip_grad_norm": {"choice": [None, 1, 2.5]},
     "distillation.initialize_from_teacher": {"choice": [True, False]},
@@ -32,7 +32,7 @@ def _loaded(folder: Path, seed: int = 3, startup_trials: int = 3, **changes: Any
 
 
 def _value(point: Point) -> float:
-    return round(1 / (1 + point["feature.weight"]), 4)
+    return round(1 / (1 + point["methods.tar.feature.weight"]), 4)
 
 
 def _asked(suggestions: Suggestions, first: int, stop: int) -> list[Point]:
@@ -84,7 +84,7 @@ def test_values_are_those_of_the_space_in_type_too(tmp_path: Path) -> None:
     assert all(isinstance(value, list) for value in milestones)
     assert {type(point["training.batch_size"]) for point in points} == {int}
     assert {type(point["distillation.initialize_from_teacher"]) for point in points} == {bool}
-    assert all(0.1 <= point["feature.weight"] <= 10 for point in points)
+    assert all(0.1 <= point["methods.tar.feature.weight"] <= 10 for point in points)
 
 
 @pytest.mark.parametrize("before", [1, 5, 9])
@@ -131,7 +131,7 @@ def test_no_point_is_a_control(tmp_path: Path) -> None:
     space = {
         "decay.shape": {"choice": ["constant", "linear"]},
         **{f"{term}.weight": {"choice": [0, 1]} for term in ("classification", "regression", "rpn")},
-        "feature.weight": {"choice": [0, 3]},
+        "methods.tar.feature.weight": {"choice": [0, 3]},
     }
     loaded = _loaded(tmp_path, space=space, num_trials=31)
     suggestions, points = Suggestions(loaded), []

@@ -18,8 +18,8 @@ from raydistill.sweeps.directory import TrialRecord
 from raydistill.sweeps.table import SweepDisplay
 
 STEP = TrialRecord("p0000-seed0", "searched", 0, 0, {"decay.shape": "step", "decay.milestones": [0.5]})
-LISTED = TrialRecord("p0001-seed0", "searched", 1, 0, {"model.flags": [True, "a"], "feature.weight": 0.25})
-CONTROL = TrialRecord("baseline-seed0", "baseline", -1, 0, {"feature.weight": 0.0})
+LISTED = TrialRecord("p0001-seed0", "searched", 1, 0, {"model.flags": [True, "a"], "methods.tar.feature.weight": 0.25})
+CONTROL = TrialRecord("baseline-seed0", "baseline", -1, 0, {"methods.tar.feature.weight": 0.0})
 STARTED = StageStarted("distilled", 6, 10, 2)
 SPEED = StepDone("distilled", 3, 4, {"total": 1.5}, 12.34)
 EPOCH = EpochDone("distilled", 3, 6, {"train/total": 1.0, "val/AP": 0.125, "val/AP50": 0.5}, 2.0)
@@ -77,7 +77,7 @@ def test_a_failed_trials_line_has_its_reason_and_no_score() -> None:
     display.begins(CONTROL)
     display.ends(_ended(CONTROL, status="failed", reason="KeyError: 'x'"), math.nan)
     assert display.stream.getvalue() == (  # type: ignore[attr-defined]
-        "[1/6]  baseline-seed0  feature.weight=0  AP50 -  failed: KeyError: 'x'  12 s\n"
+        "[1/6]  baseline-seed0  methods.tar.feature.weight=0  AP50 -  failed: KeyError: 'x'  12 s\n"
     )
 
 
@@ -178,10 +178,10 @@ def test_an_ended_trial_is_a_line_above_the_table(terminal: SweepDisplay) -> Non
 
 def test_lists_in_settings_are_not_taken_for_colours(terminal: SweepDisplay) -> None:
     terminal.begins(LISTED)
-    assert 'model.flags=[true, "a"], feature.weight=0.25' in _shown(terminal)
+    assert 'model.flags=[true, "a"], methods.tar.feature.weight=0.25' in _shown(terminal)
     terminal.ends(_ended(LISTED, status="failed", reason="[red]no[/red]"), 0.5)
-    assert 'model.flags=[true, "a"], feature.weight=0.25' in _shown(terminal)
-    assert 'model.flags=[true, "a"], feature.weight=0.25' in _said(terminal)
+    assert 'model.flags=[true, "a"], methods.tar.feature.weight=0.25' in _shown(terminal)
+    assert 'model.flags=[true, "a"], methods.tar.feature.weight=0.25' in _said(terminal)
     assert "failed: [red]no[/red]" in _said(terminal)
 
 

@@ -236,11 +236,11 @@ def test_a_recipe_that_is_gone_is_a_sentence(sweep: SweepDirectory) -> None:
 def test_several_problems_are_one_line(sweep: SweepDirectory) -> None:
     trial = sweep.trial(POINT)
     _change(trial, "training.epochs", 0)
-    _change(trial, "feature.weight", -1)
+    _change(trial, "methods.tar.feature.weight", -1)
     ran = _Ran(sweep)
     (line,) = trial.failure.read_text().splitlines()
     assert "training.epochs" in line
-    assert "feature.weight" in line
+    assert "methods.tar.feature.weight" in line
     assert ran.reason
 
 

@@ -52,7 +52,7 @@ class Lists(TorchFunctionMode):
 
 @functools.cache
 def reads(source: str, decay: float, *overrides: str) -> Reads:
-    config = small_config(f"regions.source={source}", *overrides)
+    config = small_config(f"methods.tar.regions.source={source}", *overrides)
     distiller = Distiller(*pair(config), config)
     distiller(*mixed_batch(), decay)  # the first step sets up the pooling
     torch.manual_seed(0)
@@ -82,10 +82,10 @@ def test_that_sharing_the_students_regions_adds_no_read_of_torchvisions_but_thos
 @pytest.mark.parametrize(
     "overrides",
     [
-        ("feature.mask=full",),
-        ("feature.mask=box", "feature.background_weight=0.5"),
-        ("classification.divergence=kl", "classification.temperature=2"),
-        ("rpn.gate=foreground", "regression.reference=none"),
+        ("methods.tar.feature.mask=full",),
+        ("methods.tar.feature.mask=box", "methods.tar.feature.background_weight=0.5"),
+        ("methods.tar.classification.divergence=kl", "methods.tar.classification.temperature=2"),
+        ("methods.tar.rpn.gate=foreground", "methods.tar.regression.reference=none"),
     ],
 )
 def test_that_no_setting_adds_a_read(overrides):

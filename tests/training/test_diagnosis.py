@@ -113,5 +113,7 @@ def test_workers_are_averaged_over_those_that_measured_something() -> None:
     own = Diagnosis({}, {"feature": Pull(1.0, 0.5)}, {"teacher_iou": 0.4})
     other = Diagnosis({}, {"feature": Pull(3.0, -0.5)}, {"teacher_iou": 0.8})
     metrics = mean_metrics(own, _Neighbours(others=(other, None)))
-    assert metrics == pytest.approx({"gradient/feature": 2.0, "cosine/feature": 0.0, "quality/teacher_iou": 0.6})
+    assert metrics == pytest.approx(
+        {"gradient/tar/feature": 2.0, "cosine/tar/feature": 0.0, "quality/teacher_iou": 0.6}
+    )
     assert mean_metrics(None, _Neighbours(others=(None,))) == {}

@@ -31,11 +31,11 @@ from tests.ranks import on_ranks
 SOURCES = ("student", "teacher", "both")
 HALF = torch.tensor([[0.0, 0, 48, 96]])
 TERMS = ("feature", "classification", "regression", "rpn")
-NO_WEIGHTS = [f"{term}.weight=0" for term in TERMS]
+NO_WEIGHTS = [f"methods.tar.{term}.weight=0" for term in TERMS]
 
 
 def only(term: str, *overrides: str) -> Config:
-    return small_config(*[f"{other}.weight=0" for other in TERMS if other != term], *overrides)
+    return small_config(*[f"methods.tar.{other}.weight=0" for other in TERMS if other != term], *overrides)
 
 
 def step(distiller: Distiller, decay: float = 1.0, batch=mixed_batch, seed: int = 3):
@@ -94,7 +94,7 @@ def test_that_without_a_teacher_a_step_is_torchvisions_bit_for_bit(batch):
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize(("overrides", "decay"), [(NO_WEIGHTS, 1.0), ([], 0.0)], ids=["all weights zero", "decay zero"])
 def test_that_distillation_switched_off_is_plain_training_bit_for_bit(source, overrides, decay, monkeypatch):
-    config = small_config(f"regions.source={source}", *overrides)
+    config = small_config(f"methods.tar.regions.source={source}", *overrides)
     student, teacher = pair(config)
     plain = copy.deepcopy(student)
     calls = Calls(teacher, monkeypatch)
@@ -112,7 +112,7 @@ def test_that_distillation_switched_off_is_plain_training_bit_for_bit(source, ov
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_that_the_detection_losses_are_those_of_plain_training_while_distilling(source):
-    config = small_config(f"regions.source={source}")
+    config = small_config(f"methods.tar.regions.source={source}")
     student, teacher = pair(config)
     plain = step(Distiller(copy.deepcopy(student), None, config)).terms
     distilled = step(Distiller(student, teacher, config)).terms
@@ -123,7 +123,12 @@ def test_that_the_detection_losses_are_those_of_plain_training_while_distilling(
 
 # ------------------------------------------------------------------------------------------------------ weights, decay
 def test_that_the_total_is_detection_plus_decay_times_weight_times_term():
-    config = small_config("feature.weight=0.5", "classification.weight=2", "regression.weight=3", "rpn.weight=4")
+    config = small_config(
+        "methods.tar.feature.weight=0.5",
+        "methods.tar.classification.weight=2",
+        "methods.tar.regression.weight=3",
+        "methods.tar.rpn.weight=4",
+    )
     terms = step(Distiller(*pair(config), config), decay=0.25).terms
     weights = {"feature": 0.5, "classification": 2, "regression": 3, "rpn": 4}
     assert all(terms[f"distillation/{name}"] > 0 for name in weights)
@@ -165,7 +170,7 @@ def test_that_the_reported_terms_carry_no_graph():
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_that_a_batch_without_any_object_distils_nothing_and_breaks_nothing(source):
-    config = small_config(f"regions.source={source}")
+    config = small_config(f"methods.tar.regions.source={source}")
     student, teacher = pair(config)
     losses = step(Distiller(student, teacher, config), batch=batch_without_objects)
     assert [losses.terms[f"distillation/{name}"].item() for name in TERMS] == [0, 0, 0, 0]
@@ -179,13 +184,22 @@ def test_that_a_batch_without_any_object_distils_nothing_and_breaks_nothing(sour
     "gates",
     [
         [],
-        ["classification.gate=foreground", "regression.reference=none", "rpn.gate=foreground", "rpn.reference=none"],
-        ["classification.gate=all", "classification.divergence=kl", "classification.temperature=2"],
+        [
+            "methods.tar.classification.gate=foreground",
+            "methods.tar.regression.reference=none",
+            "methods.tar.rpn.gate=foreground",
+            "methods.tar.rpn.reference=none",
+        ],
+        [
+            "methods.tar.classification.gate=all",
+            "methods.tar.classification.divergence=kl",
+            "methods.tar.classification.temperature=2",
+        ],
     ],
     ids=["default gates", "open gates", "background too"],
 )
 def test_that_a_teacher_equal_to_the_student_teaches_nothing(source, gates):
-    config = small_config(f"regions.source={source}", "feature.adapter=identity", *gates)
+    config = small_config(f"methods.tar.regions.source={source}", "methods.tar.feature.adapter=identity", *gates)
     student = small_detector(config.student, config)
     losses = step(Distiller(student, copy.deepcopy(student), config))
     for name in TERMS:
@@ -238,7 +252,9 @@ def test_that_the_teacher_is_asked_for_features_only_when_only_features_are_dist
 
 # ------------------------------------------------------------------------------------------------------ region sharing
 def heads_only(source: str, *overrides: str) -> Config:
-    return small_config("feature.weight=0", "rpn.weight=0", f"regions.source={source}", *overrides)
+    return small_config(
+        "methods.tar.feature.weight=0", "methods.tar.rpn.weight=0", f"methods.tar.regions.source={source}", *overrides
+    )
 
 
 def propose_near_the_objects(teacher: FasterRCNNDetector, monkeypatch) -> None:
@@ -294,7 +310,7 @@ def test_that_source_both_shares_both_sets(monkeypatch):
 
 @pytest.mark.parametrize("term", ["classification", "regression"])
 def test_that_source_both_has_one_normaliser_over_both_sets(term, monkeypatch):
-    gates = ("classification.gate=foreground", "regression.reference=none")
+    gates = ("methods.tar.classification.gate=foreground", "methods.tar.regression.reference=none")
     sums, counts = {}, {}
     for source in SOURCES:
         config = heads_only(source, *gates)
@@ -308,18 +324,18 @@ def test_that_source_both_has_one_normaliser_over_both_sets(term, monkeypatch):
 
 
 def test_that_classification_gate_all_includes_the_background_but_does_not_count_it(monkeypatch):
-    config = heads_only("student", "classification.gate=all")
+    config = heads_only("student", "methods.tar.classification.gate=all")
     student, teacher = pair(config)
     own, asked = Calls(student, monkeypatch), Calls(teacher, monkeypatch)
     losses = step(Distiller(student, teacher, config))
     assert same(asked.regions[0], own.regions[0])
     num_foreground = own.regions[0].foreground.sum().item()
     assert losses.gates["class_open"].total.item() == losses.gates["class_open"].open.item() == num_foreground
-    foreground_only = heads_only("student", "classification.gate=foreground")
+    foreground_only = heads_only("student", "methods.tar.classification.gate=foreground")
     smaller = step(Distiller(*pair(foreground_only), foreground_only))
-    assert losses.terms["distillation/classification"] > smaller.terms["distillation/classification"]
-    assert losses.terms["distillation/regression"].item() == pytest.approx(
-        smaller.terms["distillation/regression"].item(), rel=1e-4
+    assert losses.terms["distillation/tar/classification"] > smaller.terms["distillation/tar/classification"]
+    assert losses.terms["distillation/tar/regression"].item() == pytest.approx(
+        smaller.terms["distillation/tar/regression"].item(), rel=1e-4
     )
 
 
@@ -339,21 +355,21 @@ def answers(logits, deltas, boxes=None):
     ],
 )
 def test_that_the_class_gate_compares_the_true_class_of_the_regions_it_may_open(gate, expected):
-    config = heads_only("student", f"classification.gate={gate}")
+    config = heads_only("student", f"methods.tar.classification.gate={gate}")
     labels = torch.tensor([1, 1, 0, 0])
     regions = Regions([torch.zeros(4, 4)], labels, torch.zeros(4, 4))
     surer, less_sure = torch.tensor([3.0, 0, 0]), torch.tensor([-3.0, 0, 0])
     logits = torch.stack([surer.roll(1), less_sure.roll(1), surer, less_sure])
     same_boxes = torch.zeros(4, 3, 4)
     _, is_open = compare_classes(
-        config.classification, regions, answers(torch.zeros(4, 3), same_boxes), answers(logits, same_boxes)
+        config.methods.tar.classification, regions, answers(torch.zeros(4, 3), same_boxes), answers(logits, same_boxes)
     )
     assert is_open.tolist() == expected
 
 
 @pytest.mark.parametrize(("reference", "expected"), [("student", [1, 0]), ("proposal", [0, 0]), ("none", [1, 1])])
 def test_that_the_box_gate_compares_with_its_reference(reference, expected):
-    config = heads_only("student", f"regression.reference={reference}")
+    config = heads_only("student", f"methods.tar.regression.reference={reference}")
     box = torch.tensor([[0.0, 0, 40, 40]])
     regions = Regions([box.repeat(2, 1)], torch.tensor([1, 1]), box.repeat(2, 1))  # proposals that fit perfectly
     logits, moved = torch.zeros(2, 4), torch.zeros(2, 4, 4)
@@ -362,21 +378,21 @@ def test_that_the_box_gate_compares_with_its_reference(reference, expected):
     slightly[:, 1, 0] = 0.5
     boxes = box.repeat(2, 1)
     _, is_open = compare_boxes(
-        config.regression, regions, answers(logits, moved, boxes), answers(logits, slightly, boxes)
+        config.methods.tar.regression, regions, answers(logits, moved, boxes), answers(logits, slightly, boxes)
     )
     # first: the teacher moves less far than the student, yet off the perfect proposal; second: it alone moves
     assert is_open.tolist() == [bool(value) for value in expected]
 
 
 def test_that_the_box_distance_is_that_of_the_true_class():
-    config = heads_only("student", "regression.reference=none")
+    config = heads_only("student", "methods.tar.regression.reference=none")
     box = torch.tensor([[0.0, 0, 40, 40]])
     regions = Regions([box], torch.tensor([2]), box)
     student, teacher = torch.zeros(1, 4, 4), torch.full((1, 4, 4), 9.0)
     teacher[0, 2] = torch.tensor([1.0, 0, 0, 0])
     logits = torch.zeros(1, 4)
     distance, _ = compare_boxes(
-        config.regression, regions, answers(logits, student, box), answers(logits, teacher, box)
+        config.methods.tar.regression, regions, answers(logits, student, box), answers(logits, teacher, box)
     )
     assert distance.item() == pytest.approx(1 - 1 / 18)
 
@@ -397,13 +413,13 @@ def constant_maps(distiller: Distiller, difference: float = 1.0):
 
 @pytest.mark.parametrize("mask", ["gaussian", "box", "full"])
 def test_that_a_constant_difference_gives_half_its_square_whatever_the_mask(mask):
-    config = only("feature", "feature.adapter=identity", f"feature.mask={mask}")
+    config = only("feature", "methods.tar.feature.adapter=identity", f"methods.tar.feature.mask={mask}")
     distiller = Distiller(*pair(config), config)
     assert distance_of_maps(distiller, *constant_maps(distiller, 3.0)).item() == pytest.approx(4.5)
 
 
 def test_that_the_full_mask_leaves_out_the_padding():
-    config = only("feature", "feature.adapter=identity", "feature.mask=full")
+    config = only("feature", "methods.tar.feature.adapter=identity", "methods.tar.feature.mask=full")
     distiller = Distiller(*pair(config), config)
     batch, own, theirs = constant_maps(distiller)
     assert batch.image_sizes == [(96, 96), (64, 96), (96, 80)]
@@ -418,7 +434,12 @@ def test_that_the_full_mask_leaves_out_the_padding():
 
 @pytest.mark.parametrize(("where", "expected"), [("inside", 0.5), ("outside", 0.25 * 0.5)])
 def test_that_the_background_term_is_the_distance_outside_the_boxes(where, expected):
-    config = only("feature", "feature.adapter=identity", "feature.mask=box", "feature.background_weight=0.25")
+    config = only(
+        "feature",
+        "methods.tar.feature.adapter=identity",
+        "methods.tar.feature.mask=box",
+        "methods.tar.feature.background_weight=0.25",
+    )
     distiller = Distiller(*pair(config), config)
     batch = distiller.student.prepare([torch.rand(3, 96, 96)], [{"boxes": HALF, "labels": torch.tensor([1])}])
     own = {"0": torch.zeros(1, 16, 24, 24)}  # the box covers the left half of the image: 12 columns of cells
@@ -428,7 +449,7 @@ def test_that_the_background_term_is_the_distance_outside_the_boxes(where, expec
 
 
 def test_that_assigned_levels_carry_a_box_on_the_level_it_is_pooled_from_only():
-    config = only("feature", "feature.adapter=identity", "feature.levels=assigned")
+    config = only("feature", "methods.tar.feature.adapter=identity", "methods.tar.feature.levels=assigned")
     distiller = Distiller(*pair(config), config)
     step(distiller)
     batch, own, theirs = constant_maps(distiller)
@@ -439,7 +460,9 @@ def test_that_assigned_levels_carry_a_box_on_the_level_it_is_pooled_from_only():
 # ----------------------------------------------------------------------------------------------- nets that do not match
 def test_that_a_pyramid_level_without_a_match_is_a_users_error():
     config = small_config(
-        "rpn.weight=0", "teacher.returned_layers=[2, 3, 4]", "teacher.anchor_sizes=[[16], [32], [64], [128]]"
+        "methods.tar.rpn.weight=0",
+        "teacher.returned_layers=[2, 3, 4]",
+        "teacher.anchor_sizes=[[16], [32], [64], [128]]",
     )
     with pytest.raises(UserError, match=r"feature\.weight: .* none for level 0 of \[24, 24\].*returned_layers"):
         step(Distiller(*pair(config), config))
@@ -447,7 +470,7 @@ def test_that_a_pyramid_level_without_a_match_is_a_users_error():
 
 def test_that_a_student_with_fewer_levels_learns_from_those_of_its_size():
     config = only("feature", "student.returned_layers=[2, 3, 4]", "student.anchor_sizes=[[16], [32], [64], [128]]")
-    assert step(Distiller(*pair(config), config)).terms["distillation/feature"] > 0
+    assert step(Distiller(*pair(config), config)).terms["distillation/tar/feature"] > 0
 
 
 def test_that_different_anchors_are_a_users_error_where_the_rpn_is_distilled():
@@ -460,7 +483,7 @@ def test_that_different_anchors_are_a_users_error_where_the_rpn_is_distilled():
 
 def test_that_a_mobilenet_learns_from_a_resnet():
     config = small_config(
-        "rpn.weight=0",
+        "methods.tar.rpn.weight=0",
         "student.backbone=mobilenet_v3_large",
         "student.norm=batch",
         "student.anchor_sizes=[[16, 32], [32, 64], [64, 128]]",
@@ -473,7 +496,7 @@ def test_that_a_mobilenet_learns_from_a_resnet():
 
 # ------------------------------------------------------------------------------------------------------------ adapters
 def test_that_adapters_map_student_channels_to_teacher_channels():
-    config = only("feature", "student.fpn_channels=8", "feature.adapter=conv3x3")
+    config = only("feature", "student.fpn_channels=8", "methods.tar.feature.adapter=conv3x3")
     distiller = Distiller(*pair(config), config)
     assert {adapter.weight.shape for adapter in adapters_of(distiller).values()} == {(16, 8, 3, 3)}
     step(distiller)
@@ -490,7 +513,7 @@ def test_that_adapters_are_not_part_of_the_exported_student():
 
 
 def test_that_there_are_no_adapters_where_features_are_not_distilled():
-    config = small_config("feature.weight=0")
+    config = small_config("methods.tar.feature.weight=0")
     assert len(adapters_of(Distiller(*pair(config), config))) == 0
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from raydistill.config.sections import Optimizer
+from raydistill.detectors.base import groups_by_dimension
 from raydistill.errors import UserError
 from raydistill.methods.values import Gate, StepLosses
 from raydistill.runs.worker import Worker
@@ -31,7 +32,7 @@ def _losses(gates: dict[str, tuple[float, float]] | None = None, **terms: float)
 
 def test_norms_and_biases_carry_no_weight_decay() -> None:
     net = _net()
-    optimizer = build_optimizer(Optimizer(weight_decay=0.5), net)
+    optimizer = build_optimizer(Optimizer(weight_decay=0.5), groups_by_dimension(net))
     decays = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     for name, parameter in net.named_parameters():
         assert decays[id(parameter)] == (0.5 if name in ("0.weight", "2.weight") else 0.0)
@@ -40,24 +41,26 @@ def test_norms_and_biases_carry_no_weight_decay() -> None:
 def test_every_parameter_that_learns_is_in_one_group_and_no_other() -> None:
     net = _net()
     net[0].requires_grad_(False)
-    optimizer = build_optimizer(Optimizer(), net)
+    optimizer = build_optimizer(Optimizer(), groups_by_dimension(net))
     held = [id(p) for group in optimizer.param_groups for p in group["params"]]
     assert sorted(held) == sorted(id(p) for p in net.parameters() if p.requires_grad)
 
 
 def test_a_net_without_norms_and_biases_has_one_group() -> None:
-    assert len(build_optimizer(Optimizer(), nn.Linear(2, 2, bias=False)).param_groups) == 1
+    assert len(build_optimizer(Optimizer(), groups_by_dimension(nn.Linear(2, 2, bias=False))).param_groups) == 1
 
 
 @pytest.mark.parametrize(("name", "kind"), [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW)])
 def test_the_optimizer_that_was_named_is_built(name: str, kind: type) -> None:
-    optimizer = build_optimizer(Optimizer.model_validate({"name": name, "learning_rate": 0.25}), _net())
+    optimizer = build_optimizer(
+        Optimizer.model_validate({"name": name, "learning_rate": 0.25}), groups_by_dimension(_net())
+    )
     assert type(optimizer) is kind
     assert {group["lr"] for group in optimizer.param_groups} == {0.25}
 
 
 def test_sgd_takes_its_momentum() -> None:
-    assert build_optimizer(Optimizer(momentum=0.3), _net()).param_groups[0]["momentum"] == 0.3
+    assert build_optimizer(Optimizer(momentum=0.3), groups_by_dimension(_net())).param_groups[0]["momentum"] == 0.3
 
 
 def test_losses_become_means_over_the_steps() -> None:

@@ -99,7 +99,7 @@ def test_a_real_pair_of_nets_has_the_gradient_of_every_term(tmp_path: Path) -> N
 
 
 def test_a_real_pair_of_nets_has_a_note_for_every_term_with_a_weight(tmp_path: Path) -> None:
-    notes = _check(_stage(tmp_path, "distillation.preflight=warn", "classification.weight=0"))
+    notes = _check(_stage(tmp_path, "distillation.preflight=warn", "methods.tar.classification.weight=0"))
     text = "\n".join(note.text for note in notes)
     assert "preflight: feature" in text
     assert "preflight: rpn" in text
@@ -132,7 +132,7 @@ def test_a_term_that_is_zero_is_an_error_that_names_the_way_out(tmp_path: Path) 
     with pytest.raises(UserError, match="'regression' is zero on the first batch") as caught:
         _check(_stage(tmp_path), _Fixed({"feature": 1.0, "regression": 0.0}))
     assert "distillation.preflight=warn" in str(caught.value)
-    assert "regression.weight" in str(caught.value)
+    assert "methods.tar.regression.weight" in str(caught.value)
     assert "'feature'" not in str(caught.value)
 
 
@@ -156,12 +156,12 @@ def test_a_student_that_is_the_teacher_has_nothing_to_learn_from_it(tmp_path: Pa
 def test_a_term_that_drowns_the_detection_loss_is_a_warning(tmp_path: Path) -> None:
     notes = _check(_stage(tmp_path), _Fixed({"feature": 6.0, "rpn": 4.0}))
     assert [note.warning for note in notes] == [True, False]
-    assert "drowns the detection loss: lower feature.weight" in notes[0].text
+    assert "drowns the detection loss: lower methods.tar.feature.weight" in notes[0].text
 
 
 def test_a_term_that_is_zero_on_one_worker_is_a_warning(tmp_path: Path) -> None:
     stage = _stage(tmp_path)
-    other = {"detection/total": 1.0, "distillation/rpn": 0.5, "weighted/rpn": 0.5}
+    other = {"detection/total": 1.0, "distillation/tar/rpn": 0.5, "weighted/tar/rpn": 0.5}
     stage.worker = _TwoWorkers(other=Diagnosis(other, {}, {}))
     notes = _check(stage, _Fixed({"rpn": 0.0}))
     assert any(note.warning and "zero on the first batch of workers [0]" in note.text for note in notes)
@@ -171,7 +171,7 @@ def test_a_term_that_is_not_finite_on_another_worker_is_an_error(tmp_path: Path)
     stage = _stage(tmp_path)
     inf = float("inf")
     stage.worker = _TwoWorkers(
-        other=Diagnosis({"detection/total": 1.0, "distillation/rpn": inf, "weighted/rpn": inf}, {}, {})
+        other=Diagnosis({"detection/total": 1.0, "distillation/tar/rpn": inf, "weighted/tar/rpn": inf}, {}, {})
     )
     with pytest.raises(UserError, match=r"got \[0\.5, inf\]"):
         _check(stage, _Fixed({"rpn": 0.5}))
@@ -191,7 +191,13 @@ def test_a_rehearsal_changes_nothing_and_finds_nets_that_do_not_fit(tmp_path: Pa
     rehearse(stage.job, distiller, stage.loader(), stage.worker)
     assert same_weights(before, distiller.state_dict())
     smaller = ("teacher.returned_layers=[3, 4, 5]", "teacher.anchor_sizes=[[8], [16], [32], [64]]")
-    other = _stage(tmp_path, *smaller, "rpn.weight=0", "classification.weight=0", "regression.weight=0")
+    other = _stage(
+        tmp_path,
+        *smaller,
+        "methods.tar.rpn.weight=0",
+        "methods.tar.classification.weight=0",
+        "methods.tar.regression.weight=0",
+    )
     with pytest.raises(UserError, match="every pyramid level of the student needs one of the teacher's"):
         rehearse(other.job, other.distiller(), other.loader(), other.worker)
 

@@ -16,7 +16,7 @@ import yaml
 from raydistill.config import Config
 from raydistill.config.sections import Data, Downloads
 from raydistill.data.build import build_splits
-from raydistill.detectors.build import build_detector
+from raydistill.detectors.two_stage.build import build_faster_rcnn
 from raydistill.errors import UserError
 from raydistill.runs.comparison import comparison
 from raydistill.runs.directory import RunDirectory, planned
@@ -166,7 +166,7 @@ def test_a_run_begun_before_a_setting_existed_goes_on_with_its_default(output: P
     file.write_text(yaml.safe_dump(older))
     refuse_other_settings(_config(output))
     with pytest.raises(UserError, match=r"feature\.levels=all then, assigned now"):
-        refuse_other_settings(_config(output, "feature.levels=assigned"))
+        refuse_other_settings(_config(output, "methods.tar.feature.levels=assigned"))
 
 
 AUTO = "distillation.teacher_precision=auto"
@@ -260,11 +260,11 @@ def test_settings_that_cannot_be_read_any_more_are_a_users_error(output: Path, d
 
 
 def test_another_feature_weight_concerns_the_distilled_student_only(output: Path) -> None:
-    config = _config(output, "feature.weight=0.5")
+    config = _config(output, "methods.tar.feature.weight=0.5")
     with pytest.raises(UserError) as caught:
         refuse_other_settings(config)
     message = str(caught.value)
-    assert "feature.weight=3.0 then, 0.5 now" in message
+    assert "methods.tar.feature.weight=3.0 then, 0.5 now" in message
     assert f"{output / 'distilled'}:" in message
     assert not any(f"{output / stage}:" in message for stage in ("teacher", "baseline"))
     shutil.rmtree(output / "distilled")
@@ -321,7 +321,7 @@ def test_a_teacher_that_is_given_is_scored_and_not_trained(output: Path, tmp_pat
 def test_a_given_teacher_of_other_classes_is_refused(output: Path, tmp_path: Path) -> None:
     config = _config(tmp_path / "new")
     train, val, _ = build_splits(config.data)
-    detector = build_detector(config.teacher, config.input, ("wolf", *train.classes[1:]))
+    detector = build_faster_rcnn(config.teacher, config.input, ("wolf", *train.classes[1:]))
     run = RunDirectory(tmp_path / "wolves")
     export(Job("teacher", config, config.teacher, 1, run, train, val), detector, run.best, epoch=1)
     with pytest.raises(UserError, match="wolf"):

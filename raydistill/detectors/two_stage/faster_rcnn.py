@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +48,8 @@ def _remembering(rpn: RegionProposalNetwork) -> Iterator[_Remembering]:
 
 class FasterRCNNDetector(Detector):
     """A torchvision ``FasterRCNN`` behind the stages of ``Detector``; ``model`` is the plain module inside."""
+
+    body = "backbone.body."
 
     def __init__(self, model: FasterRCNN, classes: tuple[str, ...]) -> None:
         super().__init__()
@@ -171,6 +174,14 @@ class FasterRCNNDetector(Detector):
         """Return torchvision's module."""
         module: nn.Module = self.model
         return module
+
+    def untold_settings(self) -> dict[str, Any]:
+        """Return the anchors."""
+        generator = self.model.rpn.anchor_generator
+        return {
+            "anchor_sizes": [list(sizes) for sizes in generator.sizes],
+            "anchor_aspect_ratios": list(generator.aspect_ratios[0]),
+        }
 
     def feature_extractor(self) -> nn.Module:
         """Return body and FPN."""

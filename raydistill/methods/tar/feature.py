@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from raydistill.config.sections import Feature
+from raydistill.config.methods import Feature
 from raydistill.detectors.base import AssignsLevels, Detector
 from raydistill.errors import UserError
 from raydistill.methods.losses.feature import feature_loss
@@ -66,8 +66,8 @@ def matching_level(level: str, student_map: Tensor, teacher: Features) -> str:
     if not fitting:
         sizes = {name: list(features.shape[2:]) for name, features in teacher.items()}
         raise UserError(
-            f"feature.weight: every pyramid level of the student needs one of the teacher's of the same size, got none "
-            f"for level {level} of {list(student_map.shape[2:])} cells among {sizes}; change returned_layers or set "
-            "feature.weight=0"
+            "methods.tar.feature.weight: every pyramid level of the student needs one of the teacher's of the same "
+            f"size, got none for level {level} of {list(student_map.shape[2:])} cells among {sizes}; change "
+            "returned_layers or set methods.tar.feature.weight=0"
         )
     return level if level in fitting else fitting[-1]

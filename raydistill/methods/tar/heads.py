@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from raydistill.config.sections import Classification, Regression
+from raydistill.config.methods import Classification, Regression
 from raydistill.detectors.values import RawAnswers, Regions
 from raydistill.methods.base import Compared
 from raydistill.methods.losses.classification import (

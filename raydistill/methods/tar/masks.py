@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from raydistill.config.sections import Feature
+from raydistill.config.methods import Feature
 from raydistill.methods.boxes import Grid, box_masks, image_masks
 from raydistill.structures import Batch
 

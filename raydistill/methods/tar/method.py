@@ -7,7 +7,7 @@ from typing import cast
 
 from torch import nn
 
-from raydistill.config.sections import Config
+from raydistill.config.methods import Tar as TarSettings
 from raydistill.detectors.base import AnswersAt, AssignsLevels, Detector, ProposesRegions, ScoresAnchors
 from raydistill.detectors.teacher import TeacherPass
 from raydistill.detectors.values import Outcome, RawAnswers, Regions
@@ -22,7 +22,7 @@ from raydistill.structures import Batch
 class Tar(Method):
     """The feature, classification, regression and rpn terms (Sun et al. 2020)."""
 
-    def __init__(self, settings: Config, student: Detector, teacher: Detector) -> None:
+    def __init__(self, settings: TarSettings, student: Detector, teacher: Detector) -> None:
         super().__init__()
         self.settings = settings
         self.adapters = nn.ModuleDict()
@@ -37,17 +37,23 @@ class Tar(Method):
         """Yield what the terms that have a weight ask of both nets."""
         settings, source = self.settings, self.settings.regions.source
         if settings.feature.weight and settings.feature.levels == "assigned":
-            yield Need("feature.levels", "student", AssignsLevels, "assign objects to its levels", "use levels 'all'")
-        heads = "classification.weight and regression.weight"
+            yield Need(
+                "methods.tar.feature.levels",
+                "student",
+                AssignsLevels,
+                "assign objects to its levels",
+                "use levels 'all'",
+            )
+        heads = "methods.tar.classification.weight and methods.tar.regression.weight"
         if self._uses_heads:
             off = "set both to 0"
             yield Need(heads, "student", AnswersAt, "answer at given regions", off)
             yield Need(heads, "teacher", AnswersAt, "answer at given regions", off)
         if self._uses_heads and source != "student":
-            yield Need("regions.source", "teacher", ProposesRegions, "propose regions", "use regions.source=student")
+            yield Need("methods.tar.regions.source", "teacher", ProposesRegions, "propose regions", "use student")
         if settings.rpn.weight:
             for who in ("student", "teacher"):
-                yield Need("rpn.weight", who, ScoresAnchors, "have anchors that can be compared", "set rpn.weight=0")
+                yield Need("methods.tar.rpn.weight", who, ScoresAnchors, "have anchors to compare", "set it to 0")
 
     def compare(self, batch: Batch, student: Detector, outcome: Outcome, teacher: TeacherPass) -> Compared:
         """Return the raw terms that have a weight, and their gates."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from raydistill.config.sections import Rpn
+from raydistill.config.methods import Rpn
 from raydistill.detectors.base import ScoresAnchors
 from raydistill.detectors.teacher import TeacherPass
 from raydistill.detectors.values import AnchorSample
@@ -24,8 +24,8 @@ def rpn_term(settings: Rpn, student: ScoresAnchors, sample: AnchorSample, teache
     """
     if teacher.num_anchors != sample.num_anchors:
         raise UserError(
-            "rpn.weight: teacher and student must have the same anchors, got "
-            f"{teacher.num_anchors} and {sample.num_anchors} on this batch; set rpn.weight=0"
+            "methods.tar.rpn.weight: teacher and student must have the same anchors, got "
+            f"{teacher.num_anchors} and {sample.num_anchors} on this batch; set methods.tar.rpn.weight=0"
         )
     theirs = teacher.answer_anchors(sample.indices)
     own = sample.answers

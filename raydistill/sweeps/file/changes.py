@@ -7,9 +7,11 @@ from typing import Any, get_args
 
 from raydistill.config import yaml_text
 from raydistill.config.precision import TEACHER_PRECISION, Precision
+from raydistill.config.renamed import current_tree
 from raydistill.config.sections import WITHOUT_INFLUENCE, defaults
 from raydistill.errors import UserError
 from raydistill.sweeps.file.loader import dump_sweep
+from raydistill.sweeps.file.reading import current_space
 from raydistill.sweeps.file.trials import LoadedSweep
 
 _UNSET = object()
@@ -71,7 +73,10 @@ def _sections(text: str) -> dict[str, Any]:
     raw = yaml_text.read_mapping(text, "the sweep begun before")
     if not all(isinstance(raw.get(part), Mapping) for part in ("sweep", "config")):
         raise UserError("the sweep begun before: must hold sweep and config")
-    return raw
+    sweep = dict(raw["sweep"])
+    if isinstance(sweep.get("space"), Mapping):
+        sweep["space"] = current_space(sweep["space"])
+    return {"sweep": sweep, "config": current_tree(raw["config"])}
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -19,11 +19,12 @@ from raydistill.config.loader import (
     validate,
     with_absolute_paths,
 )
+from raydistill.config.renamed import current_name, current_names, note_renamed
 from raydistill.config.sections import Config
 from raydistill.config.tree import nest
 from raydistill.errors import UserError, one_error
 from raydistill.sweeps.file.points import Points
-from raydistill.sweeps.file.reading import KINDS, leaves, nested, read_space
+from raydistill.sweeps.file.reading import KINDS, current_space, leaves, nested, read_space
 from raydistill.sweeps.file.rules import rules
 from raydistill.sweeps.file.sections import SWEEP, Sweep
 from raydistill.sweeps.file.trials import LoadedSweep
@@ -68,7 +69,17 @@ def _read(sweep: str) -> tuple[dict[str, Any], Path]:
     raw = yaml_text.read_mapping(read_text(path, sweep), sweep)
     if isinstance(raw.get("sweep"), dict) and raw.keys() <= {"sweep", "config"}:
         raw = raw["sweep"]
-    return raw, path
+    return _in_current_names(raw), path
+
+
+def _in_current_names(raw: dict[str, Any]) -> dict[str, Any]:
+    """Return a sweep whose settings have the names of today."""
+    written = {key: raw[key] for key in ("settings", "space") if isinstance(raw.get(key), Mapping)}
+    for names in written.values():
+        note_renamed(names)
+    if "space" in written:
+        written["space"] = current_space(written["space"])
+    return raw | {key: current_names(names) for key, names in written.items()}
 
 
 def _in_long_form(raw: dict[str, Any]) -> dict[str, Any]:
@@ -87,6 +98,9 @@ def _overridden(raw: dict[str, Any], overrides: Sequence[str], problems: list[st
     problems += unreadable
     for name, value in parsed:
         key, _, rest = name.partition(".")
+        if key in ("space", "settings") and rest:
+            note_renamed([rest])
+            rest = current_name(rest)
         if key == "space":
             raw = {**raw, "space": _with_dimension(raw.get("space"), rest, value) if rest else value}
         elif key == "settings":

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, cast, get_args
 
+from raydistill.config.renamed import current_names
 from raydistill.config.tree import nest
 from raydistill.sweeps.file.space import Dimension, Kind, Space, among, dependency_order, parents_values, value_key
 
@@ -144,6 +145,16 @@ def _condition(space: Space, names: list[str], parent: str, allowed: tuple[Any, 
 def _near(name: str, names: list[str]) -> str:
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f"; did you mean {near[0]}?" if near else ""
+
+
+def current_space(space: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a ``space`` as it is written, with the names of today, in the conditions too."""
+    return {
+        name: {**written, "when": current_names(written["when"])}
+        if isinstance(written, Mapping) and isinstance(written.get("when"), Mapping)
+        else written
+        for name, written in current_names(space).items()
+    }
 
 
 def leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:

@@ -17,7 +17,6 @@ from raydistill.sweeps.file.sections import (
     Sweep,
 )
 from raydistill.sweeps.file.space import Dimension, Space
-from raydistill.sweeps.file.trials import WEIGHTS
 
 _NOT_COMPARABLE = "trials on other images could not be compared"
 _REFUSED = {
@@ -34,7 +33,8 @@ _REFUSED = {
     "distillation.baseline": "the sweep trains the student alone itself, as a control",
     "distillation.preflight": "it has no influence on a result",
 }
-_OF_A_RUNNING_TRIAL = (*WEIGHTS, "feature.background_weight", "training.optimizer.learning_rate")
+_OF_A_RUNNING_TRIAL = ("methods.tar.feature.background_weight", "training.optimizer.learning_rate")
+"""Settings that may change while a trial is trained, besides the weights of the terms."""
 
 
 def refused(name: str, dimension: Dimension) -> str:
@@ -59,13 +59,13 @@ def rules(sweep: Sweep, config: Config | None, wrong: Collection[str] = ()) -> l
         wrong: the wrong keys.
     """
     problems = [] if "search" in wrong else [*_of_the_search(sweep)]
-    problems += [*_of_the_resources(sweep.resources), *_of_the_scheduler(sweep)]
+    problems += [*_of_the_resources(sweep.resources), *_of_the_scheduler(sweep, config)]
     if len(set(sweep.seeds)) < len(sweep.seeds):
         problems.append(f"seeds: must all differ, got {list(sweep.seeds)}")
     if config is not None and not config.distills:
         problems.append(
             f"base: must distil, as the controls compare distillation with and without decay; got 0 for all of "
-            f"{', '.join(WEIGHTS)}"
+            f"{', '.join(config.weights) or 'methods'}"
         )
     if config is not None and not isinstance(sweep.scheduler, NoScheduler):
         problems += _of_the_epochs(sweep, config)
@@ -113,7 +113,7 @@ def _of_the_epochs(sweep: Sweep, config: Config) -> Iterator[str]:
         yield f"scheduler.interval: must be below training.epochs = {epochs}, got {scheduler.interval}"
 
 
-def _of_the_scheduler(sweep: Sweep) -> Iterator[str]:
+def _of_the_scheduler(sweep: Sweep, config: Config | None) -> Iterator[str]:
     if isinstance(sweep.scheduler, NoScheduler):
         return
     for name, dimension in sweep.space.items():
@@ -124,10 +124,10 @@ def _of_the_scheduler(sweep: Sweep) -> Iterator[str]:
                 "compares trials at equal epochs"
             )
     if isinstance(sweep.scheduler, PbtScheduler):
-        yield from _of_a_population(sweep)
+        yield from _of_a_population(sweep, config)
 
 
-def _of_a_population(sweep: Sweep) -> Iterator[str]:
+def _of_a_population(sweep: Sweep, config: Config | None) -> Iterator[str]:
     """Yield what stands in the way of changing settings while a trial runs."""
     if sweep.search.method != "random":
         alternative = "; or use asha or median" if isinstance(sweep.search, OptunaSearch) else ""
@@ -138,17 +138,23 @@ def _of_a_population(sweep: Sweep) -> Iterator[str]:
         yield f"resources.num_workers: must be 1 with scheduler pbt, got {sweep.resources.num_workers}"
     if sweep.num_trials == 1:
         yield "num_trials: must be at least 2 with scheduler pbt, which replaces the worst by the best, got 1"
-    yield from _changeable(sweep.space)
+    changing = (*(config.weights if config is not None else ()), *_OF_A_RUNNING_TRIAL)
+    yield from _changeable(sweep.space, changing)
 
 
-def _changeable(space: Space) -> Iterator[str]:
+def _changeable(space: Space, changing: Collection[str]) -> Iterator[str]:
     for name, dimension in space.items():
-        if name not in _OF_A_RUNNING_TRIAL:
+        if name not in changing and not _is_a_weight(name):
             yield (
                 f"space.{name}: cannot change during training, as scheduler pbt would have it; what can is "
-                f"{', '.join(_OF_A_RUNNING_TRIAL)}"
+                f"{', '.join(changing)}"
             )
         elif dimension.when:
             yield f"space.{name}: must have no conditions with scheduler pbt"
         elif not all(isinstance(value, int | float) and not isinstance(value, bool) for value in dimension.values):
             yield f"space.{name}: must hold numbers only with scheduler pbt, got {list(dimension.values)}"
+
+
+def _is_a_weight(name: str) -> bool:
+    """Return whether a setting is the weight of a method's term, also of a method that the base does not run."""
+    return name.startswith("methods.") and name.endswith(".weight")

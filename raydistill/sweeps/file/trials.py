@@ -10,16 +10,13 @@ from typing import Any, Literal
 
 from raydistill.config.loader import CONFIG, validate, with_absolute_paths
 from raydistill.config.precision import TEACHER_PRECISION, Precision, with_precision
-from raydistill.config.sections import OF_DISTILLATION, TERMS, Config
+from raydistill.config.sections import OF_DISTILLATION, Config
 from raydistill.errors import one_error
 from raydistill.sweeps.file.reading import nested
 from raydistill.sweeps.file.sections import Resources, Sweep
 from raydistill.sweeps.file.space import Point, point_text
 
 Control = Literal["baseline", "constant"]
-WEIGHTS = tuple(f"{term}.weight" for term in TERMS)
-"""The settings that are all 0 where a student is trained alone."""
-
 # Given by the sweep or the trial, or without influence on a result.
 _NO_PART_OF_A_POINT: dict[str, Any] = {
     **dict.fromkeys(("output", "seed", "checkpoint", "scaling", "logging", "downloads"), True),
@@ -55,7 +52,7 @@ def controls(loaded: LoadedSweep) -> dict[Control, Point]:
 
 def controls_of(config: Config) -> dict[Control, Point]:
     """Return the controls of a sweep with this base."""
-    alone: Point = dict.fromkeys(WEIGHTS, 0.0)
+    alone: Point = dict.fromkeys(config.weights, 0.0)
     if config.distillation.initialize_from_teacher:
         alone["distillation.initialize_from_teacher"] = False
     return {"baseline": alone, "constant": {"decay.shape": "constant"}}
@@ -115,7 +112,8 @@ def signature_of(config: Config) -> str:
     if not config.distills:
         left_out |= dict.fromkeys(("teacher", *OF_DISTILLATION), True)
     else:
-        left_out |= {name: True for name, term in config.terms.items() if not term.weight}
-        if not (config.classification.weight or config.regression.weight):
-            left_out["regions"] = True  # only the two heads see regions
+        left_out["methods"] = {
+            name: settings.idle() if any(term.weight for term in settings.terms.values()) else True
+            for name, settings in config.methods.named().items()
+        }
     return json.dumps(config.model_dump(mode="json", exclude=left_out), sort_keys=True)

@@ -7,7 +7,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.resnet import resnet18
 from torchvision.ops import MultiScaleRoIAlign, box_iou
 
-from raydistill.detectors.build import build_detector
+from raydistill.detectors.two_stage.build import build_faster_rcnn
 from raydistill.detectors.values import Regions
 from tests.nets import (
     CLASSES,
@@ -177,7 +177,7 @@ def test_that_the_settings_reach_torchvisions_model():
     config = small_config(
         "student.box_score_thresh=0.3", "student.box_nms_thresh=0.4", "student.box_detections_per_img=7"
     )
-    model = build_detector(config.student, config.input, CLASSES).model
+    model = build_faster_rcnn(config.student, config.input, CLASSES).model
     heads = model.roi_heads
     assert (heads.score_thresh, heads.nms_thresh, heads.detections_per_img) == (0.3, 0.4, 7)
     assert heads.fg_bg_sampler.batch_size_per_image == 16
@@ -186,3 +186,15 @@ def test_that_the_settings_reach_torchvisions_model():
         {"training": 200, "testing": 200},
     )
     assert (model.transform.min_size, model.transform.max_size) == ((96,), 96)
+
+
+def test_that_the_exported_student_holds_nothing_of_the_training_and_can_be_scripted(detector):
+    batch = detector.prepare(*mixed_batch())
+    detector.train_step(batch, detector.extract_features(batch)).losses["objectness"].backward()
+    exported = detector.exported().eval()
+    modules = {type(module).__module__.partition(".")[0] for module in exported.modules()}
+    assert "raydistill" not in modules
+    assert type(exported.rpn.fg_bg_sampler).__module__.startswith("torchvision")
+    images, _ = mixed_batch()
+    _, scripted = torch.jit.script(exported)(images[:1])
+    assert torch.equal(scripted[0]["boxes"], exported(images[:1])[0]["boxes"])

@@ -7,14 +7,14 @@ from tests.sweeps.file.written import load
 RANDOM = {
     "search": "random",
     "num_trials": 3,
-    "space": {"feature.weight": {"uniform": [1, 2]}, "rpn.weight": {"int": [1, 9]}},
+    "space": {"methods.tar.feature.weight": {"uniform": [1, 2]}, "methods.tar.rpn.weight": {"int": [1, 9]}},
 }
 
 
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["feature.levels=assigned"], ["feature.levels: all then, assigned now"]),
+        (["methods.tar.feature.levels=assigned"], ["methods.tar.feature.levels: all then, assigned now"]),
         (["seeds=[1, 2]"], ["seeds: [0] then, [1, 2] now"]),
         (["search.seed=4"], ["search.seed: 0 then, 4 now"]),
         (["metric=AP50", "mode=min"], ["metric: AP then, AP50 now", "mode: max then, min now"]),
@@ -23,8 +23,11 @@ RANDOM = {
             "scheduler.grace_period: unset then, 1 now",
             "scheduler.reduction_factor: unset then, 3 now",
         ]),
-        (["space.rpn.weight.int=[1, 8]"], ["space.rpn.weight: {int: [1, 9]} then, {int: [1, 8]} now"]),
-        (["space.rpn.weight={choice: [a b]}"], None),
+        (
+            ["space.methods.tar.rpn.weight.int=[1, 8]"],
+            ["space.methods.tar.rpn.weight: {int: [1, 9]} then, {int: [1, 8]} now"],
+        ),
+        (["space.methods.tar.rpn.weight={choice: [a b]}"], None),
         (["resources.num_workers=2"], ["resources.num_workers: 1 then, 2 now"]),
         (["data.num_train=77"], ["data.num_train: 500 then, 77 now"]),
     ],
@@ -50,7 +53,7 @@ def test_that_what_changed_is_named(tmp_path, overrides, said):
             "scaling.num_workers=1",
             "checkpoint.every_steps=3",
         ),
-        *("settings.feature.levels=all", "distillation.preflight=warn", "logging.tensorboard=false"),
+        *("settings.methods.tar.feature.levels=all", "distillation.preflight=warn", "logging.tensorboard=false"),
     ],
 )
 def test_that_what_has_no_influence_on_a_result_may_change(tmp_path, override):
@@ -89,7 +92,7 @@ def test_that_a_moved_base_with_the_same_settings_is_the_same_sweep(tmp_path):
         (tmp_path / name).write_text("base: quickstart\nfeature: {weight: 2}\n")
     before = dump_sweep(load(tmp_path, base="one.yaml"))
     assert differences(before, load(tmp_path, base="two.yaml")) == []
-    assert differences(before, load(tmp_path, base="quickstart")) == ["feature.weight: 2.0 then, 3.0 now"]
+    assert differences(before, load(tmp_path, base="quickstart")) == ["methods.tar.feature.weight: 2.0 then, 3.0 now"]
 
 
 @pytest.mark.parametrize("text", ["", "[1]", "sweep: 3\nconfig: {}", "{}"])

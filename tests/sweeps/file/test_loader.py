@@ -31,7 +31,7 @@ from tests.sweeps.file.written import SMALL, load, problem, problems, write
 def test_that_a_base_and_a_space_are_a_sweep(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     loaded = load(tmp_path)
-    assert loaded.points == ({"feature.weight": 1}, {"feature.weight": 2})
+    assert loaded.points == ({"methods.tar.feature.weight": 1}, {"methods.tar.feature.weight": 2})
     assert loaded.dropped == ()
     assert loaded.sweep.search == GridSearch(method="grid")
     assert loaded.sweep.scheduler == NoScheduler(name="none")
@@ -114,7 +114,7 @@ def test_that_a_misspelt_base_names_the_one_that_was_meant(tmp_path):
 
 
 def test_that_what_else_is_wrong_is_named_without_a_base(tmp_path):
-    found = problems(tmp_path, base="nowhere", space={"feature.weight": {"grid": []}}, metrik="AP")
+    found = problems(tmp_path, base="nowhere", space={"methods.tar.feature.weight": {"grid": []}}, metrik="AP")
     assert len(found) == 3
 
 
@@ -167,10 +167,12 @@ def test_that_null_takes_a_key_back_to_its_default(tmp_path):
 
 
 def test_that_an_override_adds_or_replaces_a_dimension(tmp_path):
-    loaded = load(tmp_path, "space.feature.weight={grid: [5]}", "space.decay.shape={grid: [linear, cosine]}")
+    loaded = load(
+        tmp_path, "space.methods.tar.feature.weight={grid: [5]}", "space.decay.shape={grid: [linear, cosine]}"
+    )
     assert loaded.points == (
-        {"feature.weight": 5, "decay.shape": "linear"},
-        {"feature.weight": 5, "decay.shape": "cosine"},
+        {"methods.tar.feature.weight": 5, "decay.shape": "linear"},
+        {"methods.tar.feature.weight": 5, "decay.shape": "cosine"},
     )
 
 
@@ -195,7 +197,7 @@ def test_that_an_override_that_is_neither_is_an_error(tmp_path):
 def test_that_everything_wrong_is_named_at_once(tmp_path):
     found = problems(
         tmp_path,
-        "feature.mask=box",
+        "methods.tar.feature.mask=box",
         base="quickstart",
         settings={"trainig": {"epochs": 3}, "data.num_train": 0},
         metric="AP60",
@@ -203,11 +205,11 @@ def test_that_everything_wrong_is_named_at_once(tmp_path):
         scheduler={"name": "median", "grace_period": 0},
         resources={"gpus_per_worker": -1},
         space={
-            "feature.wieght": {"grid": [1]},
+            "methods.tar.feature.wieght": {"grid": [1]},
             "decay.shape": {"grid": ["linear", "wave"]},
-            "rpn.weight": {"uniform": [0, 1]},
+            "methods.tar.rpn.weight": {"uniform": [0, 1]},
             "data.size": {"grid": [64, 96]},
-            "feature.sigma_squared": {"grid": [1, 2]},
+            "methods.tar.feature.sigma_squared": {"grid": [1, 2]},
         },
     )
     starts = [line.partition(": ")[0] for line in found]
@@ -220,27 +222,30 @@ def test_that_everything_wrong_is_named_at_once(tmp_path):
         "settings.trainig",
         "space.data.size",
         "space.decay.shape",
-        "space.feature.wieght",
-        "space.rpn.weight",
+        "space.methods.tar.feature.wieght",
+        "space.methods.tar.rpn.weight",
     ]
     text = "\n".join(found)
-    for meant in ("did you mean scheduler?", "did you mean training?", "did you mean feature.weight?"):
+    for meant in ("did you mean scheduler?", "did you mean training?", "did you mean methods.tar.feature.weight?"):
         assert meant in text
 
 
 def test_that_a_conflict_of_settings_is_named_with_the_points_that_have_it(tmp_path):
-    space = {"feature.mask": {"grid": ["gaussian", "box"]}, "feature.sigma_squared": {"grid": [1, 2]}}
+    space = {
+        "methods.tar.feature.mask": {"grid": ["gaussian", "box"]},
+        "methods.tar.feature.sigma_squared": {"grid": [1, 2]},
+    }
     assert problem(tmp_path, space=space) == (
-        "space: feature.sigma_squared: has no effect with mask 'box'; remove it, at feature.mask=box, "
-        "feature.sigma_squared=1"
+        "space: methods.tar.feature.sigma_squared: has no effect with mask 'box'; remove it, at "
+        "methods.tar.feature.mask=box, methods.tar.feature.sigma_squared=1"
     )
 
 
 def test_that_a_conflict_at_many_points_is_named_once(tmp_path):
     space = {
-        "feature.mask": {"grid": ["box"]},
-        "feature.sigma_squared": {"grid": [1]},
-        "rpn.weight": {"grid": list(range(1, 11))},
+        "methods.tar.feature.mask": {"grid": ["box"]},
+        "methods.tar.feature.sigma_squared": {"grid": [1]},
+        "methods.tar.rpn.weight": {"grid": list(range(1, 11))},
     }
     assert problem(tmp_path, space=space).endswith(" and 7 more")
 
@@ -323,7 +328,10 @@ def test_that_the_dump_holds_the_bases_complete_settings(tmp_path):
 
 # ---------------------------------------------------------------------------------------------------------------- speed
 def test_that_a_grid_of_two_hundred_points_is_checked_in_no_time(tmp_path):
-    space = {"feature.weight": {"grid": list(range(1, 21))}, "rpn.weight": {"grid": list(range(1, 11))}}
+    space = {
+        "methods.tar.feature.weight": {"grid": list(range(1, 21))},
+        "methods.tar.rpn.weight": {"grid": list(range(1, 11))},
+    }
     started = time.process_time()
     assert len(load(tmp_path, space=space).points) == 200
     assert time.process_time() - started < 2
@@ -368,7 +376,7 @@ fuzzed = tried(20)
 
 
 @pytest.mark.parametrize(
-    "changes", [{"seeds": 10**12}, {"space": {"rpn.weight": {"int": [0, 10**15]}}, "search": "random"}]
+    "changes", [{"seeds": 10**12}, {"space": {"methods.tar.rpn.weight": {"int": [0, 10**15]}}, "search": "random"}]
 )
 def test_that_huge_numbers_are_no_huge_lists(tmp_path, changes):
     a_sweep_or_a_users_error(tmp_path, {**changes, "num_trials": 2})
@@ -384,7 +392,9 @@ def test_that_a_weird_key_is_a_sweep_or_a_users_error(tmp_path, key, value):
 @given(name=NAMES, kind=KINDS, value=WEIRD | st.lists(WEIRD, min_size=1, max_size=3), search=st.booleans())
 def test_that_a_weird_dimension_is_a_sweep_or_a_users_error(tmp_path, name, kind, value, search):
     changes = {"search": "random", "num_trials": 3} if search else {}
-    a_sweep_or_a_users_error(tmp_path, {"space": {name: {kind: value}, "feature.mask": {"grid": ["box"]}}, **changes})
+    a_sweep_or_a_users_error(
+        tmp_path, {"space": {name: {kind: value}, "methods.tar.feature.mask": {"grid": ["box"]}}, **changes}
+    )
 
 
 @fuzzed

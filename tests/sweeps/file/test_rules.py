@@ -2,14 +2,14 @@ import pytest
 
 from tests.sweeps.file.written import load, problem, problems
 
-RANGE = {"feature.weight": {"loguniform": [0.1, 10]}}
+RANGE = {"methods.tar.feature.weight": {"loguniform": [0.1, 10]}}
 SHORT = {"training.epochs": 4, "evaluation.every": 1}
 
 
 # --------------------------------------------------------------------------------------------------------------- search
 @pytest.mark.parametrize("kind", [{"uniform": [1, 2]}, {"loguniform": [1, 2]}, {"int": [1, 2]}])
 def test_that_a_grid_search_has_no_ranges(tmp_path, kind):
-    assert "must be grid or choice with search grid" in problem(tmp_path, space={"feature.weight": kind})
+    assert "must be grid or choice with search grid" in problem(tmp_path, space={"methods.tar.feature.weight": kind})
 
 
 def test_that_a_grid_search_has_as_many_points_as_it_has(tmp_path):
@@ -82,8 +82,8 @@ def test_that_the_start_from_the_teacher_can_be_searched(tmp_path):
     [({"uniform": [-1, 1]}, -1.0), ({"grid": [1, -1]}, -1), ({"int": [-2, 0]}, -2)],
 )
 def test_that_both_ends_of_a_range_are_checked(tmp_path, dimension, got):
-    found = problems(tmp_path, search="random", num_trials=2, space={"feature.weight": dimension})
-    assert found[0] == f"space.feature.weight: must be greater than or equal to 0, got {got}"
+    found = problems(tmp_path, search="random", num_trials=2, space={"methods.tar.feature.weight": dimension})
+    assert found[0] == f"space.methods.tar.feature.weight: must be greater than or equal to 0, got {got}"
 
 
 def test_that_a_range_over_whole_numbers_must_be_int(tmp_path):
@@ -149,13 +149,23 @@ def test_that_mappings_are_checked_too(tmp_path):
 
 
 def test_that_optunas_combinations_are_checked_before_it_starts(tmp_path):
-    space = {"feature.mask": {"choice": ["gaussian", "box"]}, "feature.sigma_squared": {"uniform": [1, 4]}}
+    space = {
+        "methods.tar.feature.mask": {"choice": ["gaussian", "box"]},
+        "methods.tar.feature.sigma_squared": {"uniform": [1, 4]},
+    }
     found = problems(tmp_path, search="optuna", num_trials=2, space=space)
-    assert [line.startswith("space: feature.sigma_squared: has no effect with mask 'box'") for line in found] == [True]
+    assert [
+        line.startswith("space: methods.tar.feature.sigma_squared: has no effect with mask 'box'") for line in found
+    ] == [True]
 
 
 def test_that_a_space_too_big_to_be_tried_is_sampled(tmp_path):
-    names = ("feature.weight", "classification.weight", "regression.weight", "rpn.weight")
+    names = (
+        "methods.tar.feature.weight",
+        "methods.tar.classification.weight",
+        "methods.tar.regression.weight",
+        "methods.tar.rpn.weight",
+    )
     space = {name: {"choice": list(range(1, 21))} for name in names}
     assert load(tmp_path, search="optuna", num_trials=2, space=space).points is None
     assert problem(tmp_path, space=space).startswith("space: must have at most 10000 combinations")
@@ -200,39 +210,45 @@ PBT = {"scheduler": "pbt", "search": "random", "num_trials": 4, "settings": SHOR
 
 
 def test_that_a_population_changes_weights_and_the_learning_rate(tmp_path):
-    space = {"feature.weight": {"choice": [1, 2]}, "training.optimizer.learning_rate": {"loguniform": [1e-4, 1e-2]}}
+    space = {
+        "methods.tar.feature.weight": {"choice": [1, 2]},
+        "training.optimizer.learning_rate": {"loguniform": [1e-4, 1e-2]},
+    }
     assert len(load(tmp_path, **{**PBT, "space": space}).points) == 4
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"search": "grid", "num_trials": None, "space": {"rpn.weight": {"grid": [1, 2]}}}, "search: must be random"),
+        (
+            {"search": "grid", "num_trials": None, "space": {"methods.tar.rpn.weight": {"grid": [1, 2]}}},
+            "search: must be random",
+        ),
         ({"search": "optuna"}, "search: must be random with scheduler pbt, got optuna; or use asha or median"),
         ({"seeds": 2}, "seeds: must be one with scheduler pbt, got 2"),
         ({"resources": {"num_workers": 2}}, "resources.num_workers: must be 1 with scheduler pbt, got 2"),
         ({"num_trials": 1}, "num_trials: must be at least 2 with scheduler pbt"),
         ({"scheduler": {"name": "pbt", "interval": 4}}, "scheduler.interval: must be below training.epochs = 4, got 4"),
         (
-            {"space": {"feature.sigma_squared": {"uniform": [1, 2]}}},
-            "space.feature.sigma_squared: cannot change during",
+            {"space": {"methods.tar.feature.sigma_squared": {"uniform": [1, 2]}}},
+            "space.methods.tar.feature.sigma_squared: cannot change during",
         ),
         (
             {"space": {"decay.shape": {"choice": ["linear", "step"]}}, "num_trials": 2},
             "space.decay.shape: cannot change",
         ),
         (
-            {"space": {**RANGE, "rpn.weight": {"choice": [True]}}},
-            "space.rpn.weight: must hold numbers only with scheduler pbt, got [True]",
+            {"space": {**RANGE, "methods.tar.rpn.weight": {"choice": [True]}}},
+            "space.methods.tar.rpn.weight: must hold numbers only with scheduler pbt, got [True]",
         ),
         (
             {
                 "space": {
-                    "feature.weight": {"choice": [1, 2]},
-                    "rpn.weight": {"uniform": [1, 2], "when": {"feature.weight": 1}},
+                    "methods.tar.feature.weight": {"choice": [1, 2]},
+                    "methods.tar.rpn.weight": {"uniform": [1, 2], "when": {"methods.tar.feature.weight": 1}},
                 }
             },
-            "space.rpn.weight: must have no conditions with scheduler pbt",
+            "space.methods.tar.rpn.weight: must have no conditions with scheduler pbt",
         ),
     ],
 )

@@ -10,17 +10,22 @@ from raydistill.sweeps.file import controls, draw, is_control, signature, trial_
 from raydistill.sweeps.file.points import Generator
 from tests.sweeps.file.written import load, problem
 
-WEIGHTS = ("feature.weight", "classification.weight", "regression.weight", "rpn.weight")
+WEIGHTS = (
+    "methods.tar.feature.weight",
+    "methods.tar.classification.weight",
+    "methods.tar.regression.weight",
+    "methods.tar.rpn.weight",
+)
 
 
 # --------------------------------------------------------------------------------------------------------- trial config
 def test_that_a_trial_is_the_base_at_its_point(tmp_path):
     loaded = load(tmp_path, settings={"training.epochs": 9})
-    config = trial_config(loaded, {"feature.weight": 2}, 7, tmp_path / "trial")
+    config = trial_config(loaded, {"methods.tar.feature.weight": 2}, 7, tmp_path / "trial")
     expected = load_config(
         "quickstart",
         [
-            *("training.epochs=9", "feature.weight=2", "seed=7", f"output={tmp_path / 'trial'}"),
+            *("training.epochs=9", "methods.tar.feature.weight=2", "seed=7", f"output={tmp_path / 'trial'}"),
             *("distillation.baseline=false", "scaling.num_workers=1", "scaling.cpus_per_worker=1"),
         ],
     )
@@ -48,14 +53,18 @@ def test_that_the_order_of_a_points_settings_does_not_matter(tmp_path):
 
 
 def test_that_a_mapping_is_laid_over_the_bases_section(tmp_path):
-    loaded = load(tmp_path, settings={"feature.levels": "assigned"})
-    feature = trial_config(loaded, {"feature": {"mask": "box", "weight": 2}}, 0, tmp_path).feature
+    loaded = load(tmp_path, settings={"methods.tar.feature.levels": "assigned"})
+    config = trial_config(loaded, {"methods.tar.feature": {"mask": "box", "weight": 2}}, 0, tmp_path)
+    feature = config.methods.tar.feature
     assert (feature.levels, feature.mask, feature.weight) == ("assigned", "box", 2.0)
 
 
 def test_that_what_the_base_left_open_follows_the_point(tmp_path):
     loaded = load(
-        tmp_path, "rpn.weight=0", base="coco_r101_r50", space={"student.backbone": {"grid": ["mobilenet_v3_large"]}}
+        tmp_path,
+        "methods.tar.rpn.weight=0",
+        base="coco_r101_r50",
+        space={"student.backbone": {"grid": ["mobilenet_v3_large"]}},
     )
     student = trial_config(loaded, {"student.backbone": "mobilenet_v3_large"}, 0, tmp_path).student
     assert student.returned_layers == (4, 5)
@@ -71,9 +80,10 @@ def test_that_paths_stay_where_they_were_when_a_trial_is_built_elsewhere(tmp_pat
 def test_that_a_point_that_does_not_fit_is_a_users_error(tmp_path):
     loaded = load(tmp_path)
     with pytest.raises(
-        UserError, match=r"feature.mask=box, feature.sigma_squared=1: .*\n.*feature.sigma_squared: has no"
+        UserError,
+        match=r"feature.mask=box, methods.tar.feature.sigma_squared=1: .*\n.*methods.tar.feature.sigma_squared: has no",
     ):
-        trial_config(loaded, {"feature.mask": "box", "feature.sigma_squared": 1}, 0, tmp_path)
+        trial_config(loaded, {"methods.tar.feature.mask": "box", "methods.tar.feature.sigma_squared": 1}, 0, tmp_path)
 
 
 def test_that_a_trials_settings_survive_being_printed(tmp_path):
@@ -91,7 +101,7 @@ def test_that_the_controls_are_the_student_alone_and_no_decay(tmp_path):
     assert list(points) == ["baseline", "constant"]
     assert not alone.distills
     assert constant.decay.shape == "constant"
-    assert constant.feature == loaded.config.feature
+    assert constant.methods.tar.feature == loaded.config.methods.tar.feature
 
 
 def test_that_the_controls_name_what_they_change_only(tmp_path):
@@ -106,14 +116,19 @@ def test_that_the_controls_name_what_they_change_only(tmp_path):
     [
         (dict.fromkeys(WEIGHTS, 0), True),
         (
-            {**dict.fromkeys(WEIGHTS, 0), "decay.shape": "step", "regions.source": "teacher", "feature.mask": "box"},
+            {
+                **dict.fromkeys(WEIGHTS, 0),
+                "decay.shape": "step",
+                "methods.tar.regions.source": "teacher",
+                "methods.tar.feature.mask": "box",
+            },
             True,
         ),
         ({**dict.fromkeys(WEIGHTS, 0), "training.optimizer.learning_rate": 0.5}, False),
-        ({"decay.shape": "constant", "feature.weight": 3}, True),
+        ({"decay.shape": "constant", "methods.tar.feature.weight": 3}, True),
         ({"decay": {"shape": "constant"}}, True),
-        ({"decay.shape": "constant", "feature.weight": 2}, False),
-        ({"feature.weight": 3}, False),
+        ({"decay.shape": "constant", "methods.tar.feature.weight": 2}, False),
+        ({"methods.tar.feature.weight": 3}, False),
         ({}, False),
     ],
 )
@@ -122,9 +137,11 @@ def test_that_a_point_is_a_control_where_it_trains_the_same(tmp_path, point, con
 
 
 def test_that_a_base_without_decay_is_its_own_control(tmp_path):
-    loaded = load(tmp_path, settings={"decay.shape": "constant"}, space={"feature.weight": {"grid": [3, 1]}})
-    assert loaded.points == ({"feature.weight": 1},)
-    assert loaded.dropped == ("feature.weight=3: left out, as it gives the same as the control constant",)
+    loaded = load(
+        tmp_path, settings={"decay.shape": "constant"}, space={"methods.tar.feature.weight": {"grid": [3, 1]}}
+    )
+    assert loaded.points == ({"methods.tar.feature.weight": 1},)
+    assert loaded.dropped == ("methods.tar.feature.weight=3: left out, as it gives the same as the control constant",)
 
 
 # ----------------------------------------------------------------------------------------------------------- same twice
@@ -132,16 +149,28 @@ def test_that_a_base_without_decay_is_its_own_control(tmp_path):
     ("first", "second", "same"),
     [
         ({"decay.shape": "exponential"}, {"decay": {"shape": "exponential", "rate": 5}}, True),
-        ({"feature.weight": 0, "feature.mask": "box"}, {"feature.weight": 0}, True),
-        ({"feature.weight": 1, "feature.mask": "box"}, {"feature.weight": 1}, False),
-        ({"rpn.weight": 0, "rpn.gate": "foreground"}, {"rpn.weight": 0}, True),
+        ({"methods.tar.feature.weight": 0, "methods.tar.feature.mask": "box"}, {"methods.tar.feature.weight": 0}, True),
         (
-            {"classification.weight": 0, "regression.weight": 0, "regions.source": "student"},
-            {"classification.weight": 0, "regression.weight": 0},
+            {"methods.tar.feature.weight": 1, "methods.tar.feature.mask": "box"},
+            {"methods.tar.feature.weight": 1},
+            False,
+        ),
+        ({"methods.tar.rpn.weight": 0, "methods.tar.rpn.gate": "foreground"}, {"methods.tar.rpn.weight": 0}, True),
+        (
+            {
+                "methods.tar.classification.weight": 0,
+                "methods.tar.regression.weight": 0,
+                "methods.tar.regions.source": "student",
+            },
+            {"methods.tar.classification.weight": 0, "methods.tar.regression.weight": 0},
             True,
         ),
-        ({"classification.weight": 0, "regions.source": "student"}, {"classification.weight": 0}, False),
-        ({"feature.weight": 1}, {"feature.weight": 2}, False),
+        (
+            {"methods.tar.classification.weight": 0, "methods.tar.regions.source": "student"},
+            {"methods.tar.classification.weight": 0},
+            False,
+        ),
+        ({"methods.tar.feature.weight": 1}, {"methods.tar.feature.weight": 2}, False),
         ({"training.optimizer.learning_rate": 0.1}, {}, False),
     ],
 )
@@ -151,34 +180,35 @@ def test_that_settings_of_a_term_without_weight_make_no_difference(tmp_path, fir
 
 
 def test_that_a_grid_leaves_out_what_it_has_already(tmp_path):
-    space = {"feature.weight": {"grid": [0, 1]}, "feature.mask": {"grid": ["gaussian", "box"]}}
+    space = {"methods.tar.feature.weight": {"grid": [0, 1]}, "methods.tar.feature.mask": {"grid": ["gaussian", "box"]}}
     loaded = load(tmp_path, space=space)
     assert len(loaded.points) == 3
     assert loaded.dropped == (
-        "feature.weight=0, feature.mask=box: left out, as it gives the same as feature.weight=0, feature.mask=gaussian",
+        "methods.tar.feature.weight=0, methods.tar.feature.mask=box: left out, as it gives the same as "
+        "methods.tar.feature.weight=0, methods.tar.feature.mask=gaussian",
     )
 
 
 def test_that_an_ablation_is_the_base_and_one_change_at_a_time(tmp_path):
     decay = {"choice": [{"shape": "cosine"}]}
-    space = {"feature.weight": {"grid": [0, 1]}, "decay": decay, "rpn.weight": {"grid": [5]}}
+    space = {"methods.tar.feature.weight": {"grid": [0, 1]}, "decay": decay, "methods.tar.rpn.weight": {"grid": [5]}}
     loaded = load(tmp_path, search="ablation", space=space)
     assert loaded.points == (
         {},
-        {"feature.weight": 0},
-        {"feature.weight": 1},
+        {"methods.tar.feature.weight": 0},
+        {"methods.tar.feature.weight": 1},
         {"decay": {"shape": "cosine"}},
-        {"rpn.weight": 5},
+        {"methods.tar.rpn.weight": 5},
     )
-    assert trial_config(loaded, {}, 0, tmp_path).feature == loaded.config.feature
+    assert trial_config(loaded, {}, 0, tmp_path).methods.tar.feature == loaded.config.methods.tar.feature
 
 
 def test_that_an_ablation_leaves_out_what_changes_nothing(tmp_path):
-    space = {"feature.weight": {"grid": [3, 1]}, "decay.shape": {"grid": ["constant"]}}
+    space = {"methods.tar.feature.weight": {"grid": [3, 1]}, "decay.shape": {"grid": ["constant"]}}
     loaded = load(tmp_path, search="ablation", space=space)
-    assert loaded.points == ({}, {"feature.weight": 1})
+    assert loaded.points == ({}, {"methods.tar.feature.weight": 1})
     assert loaded.dropped == (
-        "feature.weight=3: left out, as it gives the same as nothing changed",
+        "methods.tar.feature.weight=3: left out, as it gives the same as nothing changed",
         "decay.shape=constant: left out, as it gives the same as the control constant",
     )
 
@@ -189,7 +219,7 @@ def test_that_a_grid_of_controls_is_an_error(tmp_path):
 
 # -------------------------------------------------------------------------------------------------------- random points
 def test_that_random_points_all_differ_and_none_is_a_control(tmp_path):
-    space = {"decay.shape": {"choice": ["linear", "cosine", "constant"]}, "feature.weight": {"int": [2, 4]}}
+    space = {"decay.shape": {"choice": ["linear", "cosine", "constant"]}, "methods.tar.feature.weight": {"int": [2, 4]}}
     loaded = load(tmp_path, search="random", num_trials=8, space=space)
     assert len({str(point) for point in loaded.points}) == 8
     assert not any(is_control(loaded, point) for point in loaded.points)
@@ -204,7 +234,7 @@ def test_that_more_points_than_there_are_is_an_error(tmp_path):
 
 
 def test_that_the_searchs_seed_decides_the_points_and_more_trials_begin_with_the_same(tmp_path):
-    space = {"feature.weight": {"loguniform": [0.1, 10]}}
+    space = {"methods.tar.feature.weight": {"loguniform": [0.1, 10]}}
     few = load(tmp_path, search="random", num_trials=3, space=space).points
     more = load(tmp_path, search="random", num_trials=5, space=space).points
     other = load(tmp_path, "search.seed=1", search="random", num_trials=3, space=space).points
@@ -223,10 +253,13 @@ def test_that_every_point_of_a_checked_space_is_a_trial(tmp_path, seed):
             "decay.shape": {"choice": ["linear", "exponential", "step"]},
             "decay.rate": {"loguniform": [0.5, 10], "when": {"decay.shape": "exponential"}},
             "decay.milestones": {"choice": [[0.5], [0.25, 0.75]], "when": {"decay.shape": "step"}},
-            "feature.mask": {"choice": ["gaussian", "box", "full"]},
-            "feature.sigma_squared": {"uniform": [1, 4], "when": {"feature.mask": "gaussian"}},
-            "feature.background_weight": {"uniform": [0, 1], "when": {"feature.mask": ["gaussian", "box"]}},
-            "classification.weight": {"uniform": [0, 2]},
+            "methods.tar.feature.mask": {"choice": ["gaussian", "box", "full"]},
+            "methods.tar.feature.sigma_squared": {"uniform": [1, 4], "when": {"methods.tar.feature.mask": "gaussian"}},
+            "methods.tar.feature.background_weight": {
+                "uniform": [0, 1],
+                "when": {"methods.tar.feature.mask": ["gaussian", "box"]},
+            },
+            "methods.tar.classification.weight": {"uniform": [0, 2]},
             "student.box_batch_size_per_image": {"int": [16, 64]},
         },
     )

@@ -11,7 +11,7 @@ import yaml
 from raydistill.errors import UserError
 from raydistill.sweeps.file import LoadedSweep, load_sweep
 
-SMALL: dict[str, Any] = {"base": "quickstart", "space": {"feature.weight": {"grid": [1, 2]}}}
+SMALL: dict[str, Any] = {"base": "quickstart", "space": {"methods.tar.feature.weight": {"grid": [1, 2]}}}
 
 
 def write(folder: Path, changes: dict[str, Any]) -> str:

@@ -1,0 +1,124 @@
+"""A run and a sweep that the version before begun, whose names were others: they go on, and are reported.
+
+``earlier_version/`` holds the small files that it wrote, but no weights; ``OUTPUT`` stands for where they lay.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from raydistill.config import load_config
+from raydistill.config.renamed import RenamedWarning
+from raydistill.errors import UserError
+from raydistill.reports.reading import read
+from raydistill.runs.settings import refuse_other_settings
+from raydistill.sweeps.file import load_sweep
+from raydistill.sweeps.plan import Plan
+from tests.small import ProcessEndedError, Stage, same_weights, small_run, weights_of
+
+KEPT = Path(__file__).with_name("earlier_version")
+AS_BEGUN = (
+    *("data.num_train=4", "data.num_val=2", "distillation.preflight=warn", "logging.tensorboard=false"),
+    *("distillation.teacher_precision=fp32", "training.epochs=1", "teacher.epochs=1", "logging.diagnosis=true"),
+    *("methods.tar.feature.weight=2", "methods.tar.regions.source=student", "methods.tar.rpn.gate=foreground"),
+)
+OLD_NAMES = {"feature.weight=2": 2.0, "feature={weight: 2}": 2.0, "rpn.weight=0": 3.0}
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    """Return a copy of what is kept, as if it had been written there."""
+    shutil.copytree(KEPT, tmp_path / "kept")
+    for file in tmp_path.rglob("*.yaml"):
+        file.write_text(file.read_text().replace("OUTPUT", str(tmp_path / "kept")))
+    return tmp_path / "kept"
+
+
+@pytest.mark.parametrize("override", OLD_NAMES)
+def test_an_old_name_on_the_command_line_works_and_is_noted(override: str, tmp_path: Path) -> None:
+    with pytest.warns(RenamedWarning, match=r"is called methods\.tar\.(feature|rpn)"):
+        config = small_run(tmp_path, override)
+    assert config.methods.tar is not None and config.methods.tar.feature.weight == OLD_NAMES[override]
+
+
+def test_an_old_name_in_a_recipe_works_and_is_noted(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("base: quickstart\nrpn: {weight: 0.5}\nfeature: {mask: box}\n")
+    with pytest.warns(RenamedWarning, match=r"rpn: is called methods\.tar\.rpn now"):
+        config = load_config(str(tmp_path / "mine.yaml"))
+    assert config.methods.tar is not None
+    assert (config.methods.tar.rpn.weight, config.methods.tar.feature.mask) == (0.5, "box")
+
+
+def test_a_finished_run_is_the_same_run_and_others_are_not(output: Path) -> None:
+    assert "feature:" in (output / "run" / "distilled" / "config.yaml").read_text()
+    refuse_other_settings(small_run(output / "run", *AS_BEGUN))
+    with pytest.raises(UserError, match=r"methods\.tar\.rpn\.gate=foreground then, teacher_better now"):
+        refuse_other_settings(small_run(output / "run", *AS_BEGUN, "methods.tar.rpn.gate=teacher_better"))
+
+
+def test_another_method_is_another_run(output: Path) -> None:
+    other = small_run(output / "run", *AS_BEGUN, "methods={mine: {method: 'a:B'}}", "methods.tar=null")
+    with pytest.raises(UserError, match=r"methods\.mine\.weight=unset then, 1\.0 now"):
+        refuse_other_settings(other)
+
+
+def _as_it_was(checkpoint: Path) -> None:
+    """Call the tensors and sums of a checkpoint as the version before did."""
+    saved = torch.load(checkpoint, weights_only=True)
+    saved["distiller"] = {
+        name.replace("methods.tar.adapters.", "adapters."): value for name, value in saved["distiller"].items()
+    }
+    for sums in saved["sums"]:
+        sums["terms"] = {name.replace("/tar/", "/"): value for name, value in sums["terms"].items()}
+    assert any(name.startswith("adapters.") for name in saved["distiller"])
+    torch.save(saved, checkpoint)
+
+
+def test_a_checkpoint_of_then_goes_on_to_the_bit(tmp_path: Path) -> None:
+    settings = ("data.num_train=4", "distillation.preflight=warn", "logging.tensorboard=false")
+    whole = Stage(small_run(tmp_path / "whole", *settings), "distilled")
+    whole.fit()
+    begun = Stage(small_run(tmp_path / "begun", *settings), "distilled")
+    with pytest.raises(ProcessEndedError):
+        begun.fit(interrupt_after=1)
+    _as_it_was(begun.run.checkpoint)
+    begun.fit()
+    assert same_weights(weights_of(whole.run.last), weights_of(begun.run.last))
+
+
+def test_a_sweep_goes_on_with_what_was_left(output: Path) -> None:
+    loaded = load_sweep(str(output / "small.yaml"))
+    plan = Plan(loaded)
+    assert sorted(record.name for record in plan.records if not record.ended) == ["p0001-seed0", "p0002-seed0"]
+    first, second = plan.next(), plan.next()
+    assert first is not None and second is not None and plan.next() is None
+    assert first.settings == {"methods.tar.feature.weight": 1, "methods.tar.rpn.gate": "foreground"}
+    assert second.settings == {"methods.tar.feature.weight": 2}
+    recipe = output / "sweep" / "trials" / "p0002-seed0" / "recipe.yaml"
+    assert "\nfeature:" in recipe.read_text()
+    config = load_config(str(recipe))
+    assert config.methods.tar is not None
+    assert (config.methods.tar.feature.weight, config.methods.tar.feature.background_weight) == (2.0, 0.5)
+
+
+def test_a_sweep_with_other_weights_is_another(output: Path) -> None:
+    with pytest.raises(UserError, match=r"methods\.tar\.feature\.background_weight: 0\.5 then, 0\.25 now"):
+        Plan(load_sweep(str(output / "small.yaml"), ["methods.tar.feature.background_weight=0.25"]))
+
+
+def test_a_report_of_then_has_the_names_of_today(output: Path) -> None:
+    source = read(output / "sweep")
+    trial = next(trial for trial in source.trials if trial.record.name == "p0000-seed0")
+    assert trial.record.settings == {"methods.tar.feature.weight": 1, "methods.tar.rpn.gate": "teacher_better"}
+    assert trial.recipe["methods"]["tar"]["feature"]["weight"] == 1
+    assert {"train/distillation/tar/feature", "train/weighted/tar/rpn"} <= set(trial.curves.columns)
+    assert [*source.sweep["space"]] == ["methods.tar.feature.weight", "methods.tar.rpn.gate"]
+    assert source.sweep["space"]["methods.tar.rpn.gate"]["when"] == {"methods.tar.feature.weight": [1]}
+    lines = (output / "run" / "distilled" / "metrics.jsonl").read_text().splitlines()
+    assert "train/gradient/feature" in json.loads(lines[0])
+    assert "train/gradient/tar/feature" in read(output / "run").trials[0].curves.columns

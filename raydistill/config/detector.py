@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import model_validator
+from pydantic import TypeAdapter, model_validator
 
 from raydistill.config.base import Count, Fraction, Positive, Section, Text, WholeNumber, ascending
 
@@ -130,3 +131,16 @@ class Teacher(Detector):
         if not self.train and self.weights in ("random", "imagenet"):
             raise ValueError(f"train must be true with weights '{self.weights}': such a teacher detects nothing")
         return self
+
+
+Student = Detector
+"""What describes a student: the settings of any family, one class for each."""
+
+
+def detector_settings(raw: Mapping[str, Any]) -> Detector:
+    """Return the settings of a detector of any family, as a weights file has them.
+
+    Raises:
+        ValidationError: where they are not this version's.
+    """
+    return TypeAdapter(Student).validate_python(raw)

@@ -11,7 +11,7 @@ from typing import Any
 
 from raydistill.config.base import Section, Text, WholeNumber
 from raydistill.config.data import Augmentation, CocoData, Data, Downloads, Input, Loader, ShapesData, VocData
-from raydistill.config.detector import NAMED_WEIGHTS, RESNETS, Detector, Teacher
+from raydistill.config.detector import NAMED_WEIGHTS, RESNETS, Detector, Student, Teacher
 from raydistill.config.distillation import (
     OF_DISTILLATION,
     Decay,
@@ -66,7 +66,7 @@ class _NetsAndData(Section):
     loader: Loader = Loader()
     downloads: Downloads = Downloads()
     teacher: Teacher
-    student: Detector
+    student: Student
 
 
 class Config(DistillationSections, _NetsAndData):  # fields are in the order of the bases, the last one first

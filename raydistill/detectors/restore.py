@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from raydistill.config.sections import Detector as DetectorSettings
+from raydistill.config.detector import detector_settings
 from raydistill.config.sections import Input
 from raydistill.detectors.base import Detector
 from raydistill.detectors.build import build_detector
@@ -24,7 +24,7 @@ def restore_detector(path: Path) -> Detector:
         )
     check_content(weights, path)
     try:
-        settings, image = DetectorSettings.model_validate(weights.detector), Input.model_validate(weights.image)
+        settings, image = detector_settings(weights.detector), Input.model_validate(weights.image)
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(

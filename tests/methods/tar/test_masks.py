@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from raydistill.config.sections import Feature
+from raydistill.config.methods import Feature
 from raydistill.methods.boxes import Grid, box_masks
 from raydistill.methods.tar.masks import feature_masks
 from raydistill.structures import Batch

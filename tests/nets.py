@@ -38,6 +38,7 @@ _SMALL = [
 ]
 
 
+@functools.cache
 def small_config(*overrides: str) -> Config:
     """Return the settings of ``nets.yaml`` with small nets and group norm, so that a step takes milliseconds."""
     return load_config(str(Path(__file__).with_name("nets.yaml")), [*_SMALL, *overrides])

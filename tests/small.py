@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import json
 import os
 import subprocess
@@ -16,6 +18,7 @@ import yaml
 
 from raydistill.config import Config, load_config
 from raydistill.config.loader import split_overrides
+from raydistill.config.sections import Detector, Input
 from raydistill.data.build import build_splits
 from raydistill.data.loading.loaders import TrainingLoader
 from raydistill.detectors.two_stage.build import build_faster_rcnn
@@ -61,7 +64,12 @@ SMALL_RUN = [
 
 def small_run(output: Path, *overrides: str) -> Config:
     """Return the quickstart's settings for a run of seconds that writes below ``output``."""
-    return load_config("quickstart", [*SMALL_RUN, f"output={output}", *overrides])
+    return _loaded(overrides).model_copy(update={"output": str(output)})
+
+
+@functools.cache
+def _loaded(overrides: tuple[str, ...]) -> Config:
+    return load_config("quickstart", [*SMALL_RUN, *overrides])
 
 
 SMALL_SWEEP: dict[str, Any] = {
@@ -146,6 +154,21 @@ class InterruptedReporter:
         return self.inner.resume_from()
 
 
+def _built(settings: Detector, image: Input, classes: tuple[str, ...], seed: int) -> FasterRCNNDetector:
+    """Return a net drawn from ``seed``, and leave the random numbers as building it leaves them."""
+    detector, state = _built_once(settings, image, classes, seed)
+    torch.set_rng_state(state)
+    return copy.deepcopy(detector)
+
+
+@functools.lru_cache(maxsize=16)
+def _built_once(
+    settings: Detector, image: Input, classes: tuple[str, ...], seed: int
+) -> tuple[FasterRCNNDetector, torch.Tensor]:
+    torch.manual_seed(seed)
+    return build_faster_rcnn(settings, image, classes), torch.get_rng_state()
+
+
 @dataclass
 class Stage:
     """One stage ready to be trained without the others."""
@@ -170,14 +193,12 @@ class Stage:
         return FileReporter(self.run, self.worker, self.listener)
 
     def detector(self, seed: int = 0) -> FasterRCNNDetector:
-        torch.manual_seed(seed)
-        return build_faster_rcnn(self.job.settings, self.config.input, self.job.train.classes)
+        return _built(self.job.settings, self.config.input, self.job.train.classes, seed)
 
     def teacher(self) -> FasterRCNNDetector | None:
         if self.name != "distilled":
             return None
-        torch.manual_seed(77)
-        teacher = build_faster_rcnn(self.config.teacher, self.config.input, self.job.train.classes)
+        teacher = _built(self.config.teacher, self.config.input, self.job.train.classes, 77)
         with torch.no_grad():  # a new net says the same of everything: let this one have opinions
             teacher.model.roi_heads.box_predictor.cls_score.weight.mul_(50)
             teacher.model.roi_heads.box_predictor.bbox_pred.weight.mul_(50)

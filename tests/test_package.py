@@ -132,18 +132,26 @@ def test_the_installed_command_lists_what_it_comes_with(installed: Path, tmp_pat
     assert _run([str(installed / "raydistill"), "list"], tmp_path) == __main__.bundled_as_text()
 
 
-def test_train_runs_a_recipe_by_name_from_an_empty_folder(installed: Path, tmp_path: Path) -> None:
-    said = _run([str(installed / "raydistill"), "train", "quickstart", *TINY, "--local"], tmp_path)
-    assert "student distilled" in said
-    assert f"Report: {tmp_path / 'runs' / 'quickstart' / 'report' / 'report.html'}\n" in said
-    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
-
-
-def test_tune_runs_a_sweep_by_name_from_an_empty_folder(installed: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def ran(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A recipe and a sweep run by their names, one after the other in one process: its empty folder, what it said."""
+    folder = tmp_path_factory.mktemp("empty")
     one_point = ["seeds=1", "space={decay.shape: {grid: [linear]}}"]
-    python = [str(installed / "python"), "-m", "raydistill.tune"]
-    said = _run([*python, "quickstart", *TINY, *one_point, "--local"], tmp_path)
+    both = [["train", "quickstart", *TINY, "--local"], ["tune", "quickstart", *TINY, *one_point, "--local"]]
+    code = f"import sys; from raydistill.__main__ import main; sys.exit(any(main(line) for line in {both!r}))"
+    return folder, _run([str(installed / "python"), "-c", code], folder)
+
+
+def test_train_runs_a_recipe_by_name_from_an_empty_folder(ran: tuple[Path, str]) -> None:
+    folder, said = ran
+    assert "student distilled" in said
+    assert f"Report: {folder / 'runs' / 'quickstart' / 'report' / 'report.html'}\n" in said
+    assert [path.name for path in folder.iterdir()] == ["runs"]
+
+
+def test_tune_runs_a_sweep_by_name_from_an_empty_folder(ran: tuple[Path, str]) -> None:
+    folder, said = ran
     assert "quickstart: 3 trials, 3 finished" in said
-    page = tmp_path / "runs" / "tune" / "quickstart" / "report" / "report.html"
+    page = folder / "runs" / "tune" / "quickstart" / "report" / "report.html"
     assert f"Report: {page}\n" in said
     assert "<script>" in page.read_text(encoding="utf-8")

@@ -67,6 +67,21 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def quick_students(undisturbed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let trials end at once, with what those of the undisturbed sweep have left."""
+
+    def run_student(config: Any, *_: Any) -> None:
+        trained = "p0000-seed0" if config.distills else "baseline-seed0"
+        shutil.copytree(_sweep(undisturbed).trial(trained).path, config.output, ignore=_own_files, dirs_exist_ok=True)
+
+    monkeypatch.setattr(trial_module, "run_student", run_student)
+
+
+def _own_files(folder: str, names: list[str]) -> list[str]:
+    return [name for name in names if name in ("trial.json", "recipe.yaml", "log.txt")]
+
+
 # A sweep here ---------------------------------------------------------------------------------------------------------
 def test_a_sweep_here_ends_with_the_table_on_stdout_and_progress_on_stderr(undisturbed: Path) -> None:
     out, err = ((undisturbed / name).read_text() for name in ("out.txt", "err.txt"))
@@ -198,34 +213,29 @@ def _interrupt(monkeypatch: pytest.MonkeyPatch, trial: str, epoch: int, error: B
     monkeypatch.setattr(trial_module, "run_student", run_student)
 
 
-@pytest.mark.parametrize(("trial", "epoch", "begun"), [("constant-seed0", 1, TRIALS[:2]), ("p0000-seed0", 2, TRIALS)])
-def test_an_interrupted_sweep_goes_on_and_ends_as_one_that_was_not(
-    trial: str,
-    epoch: int,
-    begun: list[str],
-    undisturbed: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_sweep_interrupted_twice_goes_on_and_ends_as_one_that_was_not(
+    undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = small_sweep(tmp_path, space=TWO_SHAPES)
     shutil.copytree(_sweep(undisturbed).teacher.path, _sweep(tmp_path).teacher.path)
-    with monkeypatch.context() as patch:
-        _interrupt(patch, trial, epoch, KeyboardInterrupt())
-        assert main([file, "--local"]) == 130
-    captured = capsys.readouterr()
-    assert captured.err.endswith(
-        "interrupted; the same command goes on: ended trials are kept, the others go on after their last epoch\n"
-    )
-    assert captured.out == ""
-    assert _statuses(tmp_path) == dict.fromkeys(begun, "finished") | {trial: "unfinished"}
-    interrupted = _sweep(tmp_path).trial(trial)
-    spent, first_line = interrupted.read().seconds, interrupted.run.lines()[0]
-    assert spent > 0
+    interrupted = {}
+    for trial, epoch, begun in (("constant-seed0", 1, TRIALS[:2]), ("p0000-seed0", 2, TRIALS)):
+        with monkeypatch.context() as patch:
+            _interrupt(patch, trial, epoch, KeyboardInterrupt())
+            assert main([file, "--local"]) == 130
+        captured = capsys.readouterr()
+        assert captured.err.endswith(
+            "interrupted; the same command goes on: ended trials are kept, the others go on after their last epoch\n"
+        )
+        assert captured.out == ""
+        assert _statuses(tmp_path) == dict.fromkeys(begun, "finished") | {trial: "unfinished"}
+        directory = _sweep(tmp_path).trial(trial)
+        interrupted[trial] = directory.read().seconds, directory.run.lines()[0]
 
     assert main([file, "--local"]) == 0
-    assert interrupted.run.lines()[0] == first_line  # it went on, and did not begin again
-    assert interrupted.read().seconds > spent
+    for trial, (spent, first_line) in interrupted.items():
+        assert _sweep(tmp_path).trial(trial).run.lines()[0] == first_line  # it went on, and did not begin again
+        assert _sweep(tmp_path).trial(trial).read().seconds > spent > 0
     pd.testing.assert_frame_equal(_table(tmp_path), _table(undisturbed))
     for one in _sweep(undisturbed).trials():
         other = _sweep(tmp_path).trial(one.path.name)
@@ -233,7 +243,7 @@ def test_an_interrupted_sweep_goes_on_and_ends_as_one_that_was_not(
 
 
 def test_a_sweep_interrupted_with_its_teacher_goes_on(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, quick_students: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = small_sweep(tmp_path, {"training.epochs": 1})
 
@@ -245,6 +255,7 @@ def test_a_sweep_interrupted_with_its_teacher_goes_on(
         assert main([file, "--local"]) == 130
     assert _statuses(tmp_path) == {}
     assert main([file, "--local"]) == 0
+    assert _sweep(tmp_path).teacher.finished
     assert _statuses(tmp_path) == dict.fromkeys(TRIALS, "finished")
 
 
@@ -259,9 +270,20 @@ HOPELESS = {"training.optimizer.learning_rate": {"grid": [1e9, 0.01]}}
 
 
 def test_a_trial_that_fails_is_no_end_of_the_sweep(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    undisturbed: Path,
+    tmp_path: Path,
+    quick_students: None,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    file = small_sweep(tmp_path, {"training.epochs": 3}, space=HOPELESS)
+    quick = trial_module.run_student
+
+    def run_student(config: Any, *rest: Any) -> None:
+        (stages.run_student if Path(config.output).name == "p0000-seed0" else quick)(config, *rest)
+
+    monkeypatch.setattr(trial_module, "run_student", run_student)
+    shutil.copytree(_sweep(undisturbed).teacher.path, _sweep(tmp_path).teacher.path)
+    file = small_sweep(tmp_path, space=HOPELESS)
     assert main([file, "--local"]) == 0
     captured = capsys.readouterr()
     assert _statuses(tmp_path) == dict.fromkeys([*TRIALS, "p0001-seed0"], "finished") | {"p0000-seed0": "failed"}
@@ -278,7 +300,7 @@ def test_a_trial_that_fails_is_no_end_of_the_sweep(
 
 
 def test_a_sweep_whose_searched_trials_all_fail_ends_with_1_and_the_reasons(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, quick_students: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = trial_module.run_student
 
@@ -384,7 +406,7 @@ def test_what_is_left_out_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "decay.shape=constant: left out, as it gives the same as the control constant\n" in capsys.readouterr().err
 
 
-def test_the_output_option_beats_the_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_output_option_beats_the_files(tmp_path: Path, quick_students: None) -> None:
     file = small_sweep(tmp_path, {"training.epochs": 1})
     assert main(["--local", file, "--output", str(tmp_path / "there"), "seeds=[7]"]) == 0
     assert not (tmp_path / "sweep").exists()

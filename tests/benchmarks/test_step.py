@@ -20,6 +20,7 @@ from tests.benchmarks.nets import benchmark_net
 from tests.benchmarks.step import StepOptions, measure_step
 
 TINY = ["data.num_train=8", "data.num_val=2", "training.batch_size=2", "loader.num_workers=0", "scaling.num_workers=1"]
+TINY_IMAGES = ["data.size=64", "input.min_size=64", "input.max_size=64"]
 RATIOS = {"feature", "classification", "regression", "rpn", "all_levels", "terms_off", "handwritten"}
 TWO_LEVELS = ["student.returned_layers=[2, 3]", "student.anchor_sizes=[[16], [32], [64]]", "methods.tar.rpn.weight=0"]
 LIKE_FINETUNE = [  # two levels of the student have the teacher's third one's size, and none its name
@@ -31,7 +32,8 @@ SMALL_NETS = [*SMALL_HEADS, "backbone=resnet18", "box_head_size=64"]
 
 
 def tiny_config(*overrides: str):
-    return load_config("quickstart", [*TINY, "distillation.teacher_precision=fp32", *overrides])
+    heads = [f"{role}.{setting}" for role in ("teacher", "student") for setting in (*SMALL_HEADS, "box_head_size=64")]
+    return load_config("quickstart", [*TINY, *TINY_IMAGES, *heads, "distillation.teacher_precision=fp32", *overrides])
 
 
 def both_losses(*overrides: str) -> tuple[float, float]:
@@ -155,7 +157,7 @@ def test_that_a_broken_net_is_not_measured(monkeypatch):
 def test_the_command_prints_a_table_and_writes_the_ratios_and_a_trace(tmp_path: Path, capsys) -> None:
     out, trace = tmp_path / "step.json", tmp_path / "trace.json"
     threads = torch.get_num_threads()
-    arguments = ["step", "quickstart", *TINY, "--rounds", "1", "--json", str(out), "--trace", str(trace)]
+    arguments = ["step", "quickstart", *TINY, *TINY_IMAGES, "--rounds", "1", "--json", str(out), "--trace", str(trace)]
     assert main([*arguments, "--made-up", "--students", "2"]) == 0
     torch.set_num_threads(threads)
     printed = capsys.readouterr().out

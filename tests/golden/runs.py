@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from raydistill import tune
 from raydistill.config import Config
 from raydistill.config.loader import split_overrides
 from raydistill.runs.directory import RunDirectory
 from raydistill.runs.reporter import FileReporter
 from raydistill.runs.worker import Worker
+from raydistill.sweeps.file import load_sweep
+from raydistill.sweeps.plan import Plan
+from raydistill.sweeps.trial import run_trial
 from raydistill.training import loop
 from raydistill.training.stages import run_stages
 from tests.ranks import on_ranks
@@ -52,6 +53,7 @@ _OTHER_TERMS = (
 
 def compute(folder: Path) -> dict[str, Values]:
     """Run everything below ``folder``, and return the values of each run by its name."""
+    os.fsync = lambda handle: None  # type: ignore[assignment]  # nothing need outlive a power cut
     default = _config(folder / "default")
     run_here(default)
     teacher = f"teacher.weights={folder / 'default' / 'teacher' / 'best.pt'}"
@@ -95,12 +97,15 @@ def _interrupt(config: Config, before_step: int) -> None:
 
 
 def _trial(folder: Path, teacher: str) -> Values:
-    """Return the values of the one point of a sweep."""
-    sweep = small_sweep(folder, dict(split_overrides(_SETTINGS)[0]))
-    with contextlib.redirect_stdout(io.StringIO()):
-        assert tune.main([sweep, "--local", teacher, "teacher.train=false"]) == 0
-    (trial,) = (folder / "sweep").glob("trials/p0000-*/distilled")
-    return {"distilled": _stage(RunDirectory(trial))}
+    """Return the values of the one point of a sweep, whose controls are not run."""
+    file = small_sweep(folder, dict(split_overrides([*_SETTINGS, teacher, "teacher.train=false"])[0]))
+    plan = Plan(load_sweep(file))
+    run_stages(
+        plan.loaded.config, Worker(), lambda run: FileReporter(run, Worker(), lambda event: None), only="teacher"
+    )
+    (point,) = [record.name for record in iter(plan.next, None) if record.role == "searched"]
+    assert run_trial(plan.directory, point, Worker(), lambda _: None, lambda _: None) == ""
+    return {"distilled": _stage(plan.directory.trial(point).run)}
 
 
 def _values(config: Config) -> Values:

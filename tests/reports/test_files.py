@@ -16,9 +16,11 @@ from raydistill.reports.build import Report
 from raydistill.reports.pictures import draw
 from raydistill.reports.pictures_of_training import compared_trials
 from raydistill.reports.screen import as_text
-from raydistill.train import main as train
+from raydistill.runs.reporter import FileReporter
+from raydistill.runs.worker import Worker
+from raydistill.training.stages import run_stages
 from tests.reports import made_up
-from tests.small import SMALL_RUN, run_python
+from tests.small import Listener, run_python, small_run
 
 PICTURES = ["decay.png", "effects.png", "losses.png", "scores.png"]
 
@@ -147,14 +149,15 @@ def test_pictures_are_drawn_of_anything_without_a_warning(tmp_path: Path) -> Non
 
 def test_the_command_reports_on_a_real_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
-    assert train(["quickstart", *SMALL_RUN, "--local", "--output", str(run), "distillation.baseline=false"]) == 0
-    capsys.readouterr()
+    settings = ("distillation.baseline=false", "distillation.preflight=warn", "data.num_train=4", "data.num_val=2")
+    config = small_run(run, *settings, "training.epochs=1")
+    run_stages(config, Worker(), lambda stage: FileReporter(stage, Worker(), Listener()))
     assert main([str(run)]) == 0
     screen = capsys.readouterr().out
     assert "student distilled" in screen and f"Report: {run / 'report' / 'report.html'}" in screen
     table = pd.read_parquet(run / "report" / "trials.parquet")
     assert list(table["stage"]) == ["teacher", "distilled"]
-    assert list(table["epochs"]) == [2, 2]
+    assert list(table["epochs"]) == [1, 1]
 
 
 def test_the_command_joins_several_directories_where_it_is_told_to(

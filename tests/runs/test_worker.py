@@ -14,9 +14,14 @@ from raydistill import tune
 from raydistill.runs import worker as worker_module
 from raydistill.runs.directory import RunDirectory
 from raydistill.runs.events import EpochDone, Event, Note
-from raydistill.runs.reporter import FileReporter
+from raydistill.runs.reporter import FileReporter, Reporter
 from raydistill.runs.worker import Worker
 from raydistill.sweeps.directory import SweepDirectory
+from raydistill.training import stages
+from raydistill.training.distiller import Distiller
+from raydistill.training.job import Job
+from raydistill.training.loop import finish
+from raydistill.training.state import export
 from tests.small import Listener, metrics_of, small_sweep
 
 
@@ -152,6 +157,13 @@ def test_every_epoch_is_a_line(tmp_path: Path) -> None:
 def test_the_teacher_and_every_trial_have_event_files_where_they_are_wanted(
     wanted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def report(job: Job, distiller: Distiller, loader: Any, worker: Worker, reporter: Reporter) -> None:
+        reporter.report({"epoch": 1, "train/total": 0.5})
+        export(job, distiller.student, job.run.best, epoch=1)
+        finish(job, distiller.student, {"epoch": 1, "AP": 0.25, "images_per_second": 1.0}, worker)
+        reporter.event(EpochDone(job.stage, 1, 1, {}, 1.0))
+
+    monkeypatch.setattr(stages, "fit", report)
     monkeypatch.setattr("raydistill.reports.write_report", lambda output: None)
     monkeypatch.setattr("raydistill.reports.screen.as_text", lambda report: "")
     settings = {"logging.tensorboard": wanted, "training.epochs": 1}

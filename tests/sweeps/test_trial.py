@@ -20,7 +20,7 @@ from raydistill.sweeps.file import load_sweep
 from raydistill.sweeps.plan import Plan
 from raydistill.sweeps.trial import run_trial
 from raydistill.training.stages import run_stages
-from tests.small import Listener, metrics_of, small_sweep
+from tests.small import Listener, metrics_of, same_weights, small_sweep, weights_of
 
 BASELINE, POINT = "baseline-seed0", "p0000-seed0"
 
@@ -34,15 +34,20 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "sweep"
 
 
-@pytest.fixture
-def sweep(begun: Path, tmp_path: Path) -> SweepDirectory:
-    """A copy of that sweep, every trial made ready."""
-    shutil.copytree(begun, tmp_path / "sweep")
+def _ready(begun: Path, folder: Path) -> SweepDirectory:
+    """Return a copy of a begun sweep, every trial made ready."""
+    shutil.copytree(begun, folder / "sweep")
     trial_module._datasets.cache_clear()
-    plan = Plan(load_sweep(small_sweep(tmp_path)))
+    plan = Plan(load_sweep(small_sweep(folder)))
     while plan.next() is not None:
         pass
     return plan.directory
+
+
+@pytest.fixture
+def sweep(begun: Path, tmp_path: Path) -> SweepDirectory:
+    """A copy of that sweep, every trial made ready."""
+    return _ready(begun, tmp_path)
 
 
 @dataclass
@@ -88,9 +93,32 @@ def _raising(error: BaseException) -> Any:
     return run
 
 
+@dataclass(frozen=True)
+class _Both:
+    """A student alone and a distilled one, trained one after the other; and how often the data was read."""
+
+    alone: _Ran
+    distilled: _Ran
+    reads: int
+
+
+@pytest.fixture(scope="module")
+def both(begun: Path, tmp_path_factory: pytest.TempPathFactory) -> _Both:
+    sweep, reads, build = _ready(begun, tmp_path_factory.mktemp("both")), [0], trial_module.build_splits
+
+    def counting(*given: Any) -> Any:
+        reads[0] += 1
+        return build(*given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trial_module, "build_splits", counting)
+        alone, distilled = _Ran(sweep, BASELINE), _Ran(sweep, POINT)
+    return _Both(alone, distilled, reads[0])
+
+
 # The way it should go -------------------------------------------------------------------------------------------------
-def test_a_trial_trains_its_student_to_the_end(sweep: SweepDirectory) -> None:
-    ran = _Ran(sweep)
+def test_a_trial_trains_its_student_to_the_end(both: _Both) -> None:
+    ran = both.distilled
     assert ran.reason == ""
     assert ran.trial.run.finished
     assert [line["epoch"] for line in metrics_of(ran.trial.run)] == [1, 2]
@@ -99,19 +127,18 @@ def test_a_trial_trains_its_student_to_the_end(sweep: SweepDirectory) -> None:
     assert not (ran.trial.path / "teacher").exists()  # it is the sweep's
 
 
-def test_the_baseline_is_the_student_alone(sweep: SweepDirectory) -> None:
-    ran = _Ran(sweep, BASELINE)
+def test_the_baseline_is_the_student_alone(both: _Both) -> None:
+    ran = both.alone
     assert ran.reason == ""
     assert ran.trial.run.path == ran.trial.path / "baseline"
     assert not any("distillation" in name for name in metrics_of(ran.trial.run)[0])
 
 
-def test_the_scheduler_is_asked_when_the_epochs_checkpoint_lies_there(sweep: SweepDirectory) -> None:
-    ran = _Ran(sweep)
-    assert (ran.epochs, ran.checkpoints) == ([1, 2], [1, 2])
+def test_the_scheduler_is_asked_when_the_epochs_checkpoint_lies_there(both: _Both) -> None:
+    assert (both.distilled.epochs, both.distilled.checkpoints) == ([1, 2], [1, 2])
 
 
-def test_a_scheduler_can_end_a_trial_after_an_epoch(sweep: SweepDirectory) -> None:
+def test_a_scheduler_can_end_a_trial_after_an_epoch_and_it_goes_on_there(sweep: SweepDirectory) -> None:
     """Ray ends the function by an exception that is no error, or the process altogether."""
 
     def stop(event: EpochDone) -> None:
@@ -123,20 +150,19 @@ def test_a_scheduler_can_end_a_trial_after_an_epoch(sweep: SweepDirectory) -> No
     assert [line["epoch"] for line in metrics_of(trial.run)] == [1]
     assert not trial.run.finished
     assert not trial.failure.exists()
+    _assert_it_goes_on(sweep)
 
 
-def test_a_trial_goes_on_after_its_last_epoch(sweep: SweepDirectory) -> None:
-    with pytest.raises(SystemExit):
-        run_trial(sweep, POINT, Worker(), lambda _: None, _raising(SystemExit()))
+def _assert_it_goes_on(sweep: SweepDirectory) -> None:
+    """Assert that the trial goes on after its last epoch."""
     ran = _Ran(sweep)
     assert ran.epochs == [2]
     assert [event.event.first_epoch for event in ran.heard if isinstance(event.event, StageStarted)] == [1]
     assert [line["epoch"] for line in metrics_of(ran.trial.run)] == [1, 2]
 
 
-def test_a_finished_trial_is_not_trained_again(sweep: SweepDirectory) -> None:
-    _Ran(sweep)
-    again = _Ran(sweep)
+def test_a_finished_trial_is_not_trained_again(both: _Both) -> None:
+    again = _Ran(both.distilled.sweep)
     assert (again.reason, again.epochs, again.heard) == ("", [], [])
 
 
@@ -148,8 +174,8 @@ def test_a_trial_does_not_decide_in_what_the_teacher_answers(sweep: SweepDirecto
     assert not sweep.trial(POINT).run.path.exists()
 
 
-def test_what_a_trial_says_goes_into_its_log_and_its_epochs_to_the_display(sweep: SweepDirectory) -> None:
-    ran = _Ran(sweep)
+def test_what_a_trial_says_goes_into_its_log_and_its_epochs_to_the_display(both: _Both) -> None:
+    ran = both.distilled
     log = ran.trial.log.read_text()
     assert log.startswith("distilled: random weights")
     assert "preflight: teacher: " in log
@@ -168,31 +194,14 @@ def test_warnings_are_marked_in_the_log(sweep: SweepDirectory, monkeypatch: pyte
     assert sweep.trial(POINT).log.read_text() == "warning: look here\nfine\n"
 
 
-def test_the_data_is_read_once_for_trials_that_follow_one_another(
-    sweep: SweepDirectory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    read = []
-    original = trial_module.build_splits
-    monkeypatch.setattr(trial_module, "build_splits", lambda *given: read.append(given) or original(*given))
-    for name in (BASELINE, POINT):
-        assert _Ran(sweep, name).reason == ""
-    assert len(read) == 1
+def test_the_data_is_read_once_for_trials_that_follow_one_another(both: _Both) -> None:
+    assert both.reads == 1
 
 
-def test_a_trial_is_the_same_after_others_as_alone(sweep: SweepDirectory, begun: Path, tmp_path: Path) -> None:
+def test_a_trial_is_the_same_after_others_as_alone(both: _Both, sweep: SweepDirectory) -> None:
     """Nothing of one trial's random numbers or data reaches the next."""
-    for name in (BASELINE, POINT):
-        _Ran(sweep, name)
-    shutil.copytree(begun, tmp_path / "alone" / "sweep")
-    plan = Plan(load_sweep(small_sweep(tmp_path / "alone")))
-    while plan.next() is not None:
-        pass
-    after, alone = (
-        torch.load(_trained.run.last, weights_only=True)["model"]
-        for _trained in (sweep.trial(POINT), _Ran(plan.directory).trial)
-    )
-    assert after.keys() == alone.keys()
-    assert all(torch.equal(after[key], alone[key]) for key in after)
+    after, alone = (weights_of(ran.trial.run.last) for ran in (both.distilled, _Ran(sweep)))
+    assert same_weights(after, alone)
 
 
 # Failures -------------------------------------------------------------------------------------------------------------

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from enum import Enum
 from typing import Any
 
@@ -14,6 +16,7 @@ from raydistill.config.sections import NAMED_WEIGHTS
 from raydistill.errors import UserError
 from raydistill.on_ray.board import Board
 from raydistill.on_ray.callbacks import PlannedSearch, Recorder, Silence, loggers
+from raydistill.on_ray.group import Group
 from raydistill.on_ray.lost_workers import explained
 from raydistill.on_ray.node import node_watched
 from raydistill.on_ray.population import population_scheduler
@@ -22,7 +25,7 @@ from raydistill.on_ray.room import Demand, Queue, many_pending, places_for, wait
 from raydistill.on_ray.run import cpus_of, run_on_workers
 from raydistill.on_ray.session import connected, ray_storage, remove_ray_storage, started_here
 from raydistill.on_ray.shipping import ship
-from raydistill.on_ray.trial import EPOCH, SCORE, flat_trial, group_trial
+from raydistill.on_ray.trial import EPOCH, SCORE, SweepOrder, flat_trial, group_trial
 from raydistill.on_ray.watch import shown
 from raydistill.runs.events import Note
 from raydistill.runs.stopping import Stop
@@ -96,27 +99,30 @@ def _refuse_without_dashboard() -> None:
 def _run_trials(plan: Plan, display: SweepDisplay, demand: Demand, stop: Stop) -> None:
     board = started_here(Board)
     sweep, config = plan.loaded.sweep, plan.loaded.config
-    shared = {
-        "sweep": config.output,
-        "metric": sweep.metric,
-        "board": board,
-        "wanted": dict(demand.wanted),
-        "num_workers": sweep.resources.num_workers,
-        "max_failures": config.scaling.max_failures,
-        "hang_seconds": config.scaling.hang_seconds,
-        "storage": f"{ray_storage(config.output)}/groups",
-        "population": isinstance(sweep.scheduler, PbtScheduler),
-        "shipped": ship(_students_weights(plan.loaded)),
-        "logged": config.logging.mlflow is not None or config.logging.wandb is not None,
-    }
+    order = SweepOrder(
+        output=config.output,
+        metric=sweep.metric,
+        population=isinstance(sweep.scheduler, PbtScheduler),
+        logged=config.logging.mlflow is not None or config.logging.wandb is not None,
+        shipped=ship(_students_weights(plan.loaded)),
+        group=Group(
+            name="sweep",
+            num_workers=sweep.resources.num_workers,
+            resources=demand.wanted,
+            max_failures=config.scaling.max_failures,
+            hang_seconds=config.scaling.hang_seconds,
+            storage=f"{ray_storage(config.output)}/groups",
+            board=board,
+        ),
+    )
     try:
         queue = Queue(demand, config.scaling.wait_seconds, display)
         with node_watched(stop), shown(board, queue, display, stop):
-            if shared["population"]:
-                _fit(plan, display, {**shared, "population": False}, _Round.CONTROLS)
-                _fit(plan, display, shared, _Round.POPULATION)
+            if order.population:
+                _fit(plan, display, replace(order, population=False), _Round.CONTROLS)
+                _fit(plan, display, order, _Round.POPULATION)
             else:
-                _fit(plan, display, shared, _Round.EVERYTHING)
+                _fit(plan, display, order, _Round.EVERYTHING)
     except ray.exceptions.RayError as error:
         end = explained(error, stop, config.scaling.max_failures)
         if end is None:
@@ -142,15 +148,15 @@ class _Round(Enum):
     POPULATION = 3  # all of them are known to its scheduler from the start
 
 
-def _fit(plan: Plan, display: SweepDisplay, shared: dict[str, Any], which: _Round) -> None:
+def _fit(plan: Plan, display: SweepDisplay, order: SweepOrder, which: _Round) -> None:
     """Let Ray Tune run what is left of the plan."""
     sweep, config = plan.loaded.sweep, plan.loaded.config
-    wanted, num_workers = shared["wanted"], shared["num_workers"]
+    wanted, num_workers = order.group.resources, sweep.resources.num_workers
     recorder = Recorder(plan, display)
-    trainable = ray.tune.with_parameters(group_trial if num_workers > 1 else flat_trial, shared=shared)
+    trainable = ray.tune.with_parameters(group_trial if num_workers > 1 else flat_trial, order=order)
     population = _population(plan) if which is _Round.POPULATION else None
     tuner = ray.tune.Tuner(
-        ray.tune.with_resources(trainable, wanted if num_workers == 1 else _OF_A_GROUPS_DRIVER),
+        ray.tune.with_resources(trainable, dict(wanted) if num_workers == 1 else _OF_A_GROUPS_DRIVER),
         param_space=population,
         tune_config=ray.tune.TuneConfig(
             metric=SCORE,
@@ -197,7 +203,7 @@ def _first_name(trial: Any) -> str:
     return name
 
 
-def _at_once(plan: Plan, wanted: dict[str, float]) -> int:
+def _at_once(plan: Plan, wanted: Mapping[str, float]) -> int:
     """Return how many trials may run at once on the nodes that are there now."""
     resources, most = plan.loaded.sweep.resources, plan.loaded.sweep.max_concurrent
     # a group's trial holds no resources itself: more of them than fit would wait for each other for ever

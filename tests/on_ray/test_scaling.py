@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import inspect
 import io
 import json
@@ -139,12 +140,13 @@ def test_the_live_table_has_no_more_rows_than_a_terminal_has_lines() -> None:
 
 
 def test_ray_hears_of_two_numbers_an_epoch_and_of_all_where_its_loggers_want_them() -> None:
-    from raydistill.on_ray.trial import _for_ray
+    from raydistill.on_ray.trial import SweepOrder, _for_ray
 
+    order = SweepOrder("sweep", "AP", population=False, logged=False, shipped={}, group=None)  # type: ignore[arg-type]
     metrics = {"train/total": 1.5, "val/AP": 0.25, "val/class/cat": 0.5}
-    alone = _for_ray(metrics, 3, {"metric": "AP", "logged": False})
+    alone = _for_ray(metrics, 3, order)
     assert alone == {"epoch": 3, "score": 0.25}
-    logged = _for_ray(metrics, 3, {"metric": "AP", "logged": True})
+    logged = _for_ray(metrics, 3, dataclasses.replace(order, logged=True))
     assert logged.items() > alone.items()
     assert sorted(logged.values()) == [0.25, 0.25, 0.5, 1.5, 3]
 

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 from raydistill.config import Config
 from raydistill.on_ray.board import Board
 from raydistill.on_ray.group import Group, run_group
+from raydistill.on_ray.inputs import check_devices, check_inputs_here, check_inputs_there
 from raydistill.on_ray.node import node_watched
 from raydistill.on_ray.room import Demand, Queue, let_ray_count_nodes, places_for, wait_for_all, wait_for_room
 from raydistill.on_ray.session import connected, in_a_thread, ray_storage, remove_ray_storage, started_here
 from raydistill.on_ray.shipping import ship
 from raydistill.on_ray.watch import RUN, shown
-from raydistill.runs.directory import StageName
+from raydistill.runs.directory import StageName, unfinished
 from raydistill.runs.events import Event, Listener
 from raydistill.runs.stopping import Stop
 from raydistill.storage.parcels import Shipped
+from raydistill.training.inputs import Inputs, inputs_of
 
 if TYPE_CHECKING:
     from raydistill.runs.directory import RunDirectory
@@ -39,8 +41,12 @@ def run_on_ray(config: Config, listener: Listener, stop: Stop) -> None:
     Raises:
         UserError: as ``run_stages`` does, or when the cluster cannot hold the workers.
     """
+    scaling = config.scaling
+    gpus = (scaling.min_workers or scaling.num_workers) * scaling.gpus_per_worker if scaling.use_gpu is True else 0
+    check_devices("scaling.use_gpu", gpus, config.training.precision)
+    unseen = check_inputs_here(inputs_of(config, unfinished(config)))
     with connected(cpus_of(config), meanwhile="ray.train.torch"):
-        run_on_workers(config, listener, stop)
+        run_on_workers(config, listener, stop, unseen=unseen)
 
 
 def cpus_of(config: Config) -> int:
@@ -49,13 +55,24 @@ def cpus_of(config: Config) -> int:
     return config.scaling.num_workers * wanted
 
 
-def run_on_workers(config: Config, listener: Listener, stop: Stop, only: StageName | None = None) -> None:
+def run_on_workers(
+    config: Config, listener: Listener, stop: Stop, only: StageName | None = None, unseen: Inputs | None = None
+) -> None:
     """Run the stages of ``config``, or one of them, on workers of the Ray that is connected.
+
+    Args:
+        config: the run's settings.
+        listener: hears what the workers say.
+        stop: ends them.
+        only: the one stage to run.
+        unseen: files that a node is to look at before.
 
     Raises:
         UserError: as ``run_stages`` does, or when the cluster cannot hold the workers.
     """
     demand, scaling = _had(config, listener, stop), config.scaling
+    if unseen:
+        check_inputs_there(unseen, demand, stop)
     num_workers: int | tuple[int, int] = scaling.num_workers
     if scaling.min_workers is not None:
         num_workers = (scaling.min_workers, scaling.num_workers)

@@ -17,6 +17,7 @@ from raydistill.errors import UserError
 from raydistill.on_ray.board import Board
 from raydistill.on_ray.callbacks import PlannedSearch, Recorder, Silence, loggers
 from raydistill.on_ray.group import Group
+from raydistill.on_ray.inputs import check_devices, check_inputs_here, check_inputs_there
 from raydistill.on_ray.lost_workers import explained
 from raydistill.on_ray.node import node_watched
 from raydistill.on_ray.population import population_scheduler
@@ -27,11 +28,13 @@ from raydistill.on_ray.session import connected, ray_storage, remove_ray_storage
 from raydistill.on_ray.shipping import ship
 from raydistill.on_ray.trial import EPOCH, SCORE, SweepOrder, flat_trial, group_trial
 from raydistill.on_ray.watch import shown
+from raydistill.runs.directory import StageName
 from raydistill.runs.events import Note
 from raydistill.runs.stopping import Stop
 from raydistill.sweeps.file import AshaScheduler, LoadedSweep, MedianScheduler, PbtScheduler
 from raydistill.sweeps.plan import Plan
 from raydistill.sweeps.table import SweepDisplay
+from raydistill.training.inputs import Inputs, inputs_of
 
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # every number is in the run directories
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C is ours; the files are the state
@@ -61,9 +64,11 @@ def run_sweep_on_ray(plan: Plan, display: SweepDisplay, stop: Stop) -> None:
     groups = resources.num_workers > 1
     cpus = max(cpus_of(config), resources.num_workers * resources.cpus_per_worker)
     trained = plan.directory.teacher.finished  # then the driver needs no torch: that is most of its memory
+    unseen = _look_here(plan)
     with connected(cpus, groups, meanwhile="" if trained else "ray.train.torch"):
         demand = _of_a_trial(loaded)
         wait_for_room(demand, config.scaling.wait_seconds, display, stop)
+        check_inputs_there(unseen, demand, stop)
         if groups:
             _refuse_without_dashboard()
         if plan.precision is None and plan.unfinished:
@@ -72,6 +77,15 @@ def run_sweep_on_ray(plan: Plan, display: SweepDisplay, stop: Stop) -> None:
         if not trained:
             run_on_workers(config, display, stop, only="teacher")
         _run_trials(plan, display, demand, stop)
+
+
+def _look_here(plan: Plan) -> Inputs:
+    """Check what a sweep needs of this machine before Ray is started; return what only the cluster may see."""
+    loaded, resources = plan.loaded, plan.loaded.sweep.resources
+    gpus = 0 if resources.gpus_per_worker == "auto" else resources.num_workers * resources.gpus_per_worker
+    check_devices("resources.gpus_per_worker", gpus, loaded.config.training.precision)
+    teacher: list[StageName] = [] if plan.directory.teacher.finished else ["teacher"]
+    return check_inputs_here(inputs_of(loaded.config, [*teacher, "distilled"], _students_weights(loaded)))
 
 
 def _of_a_trial(loaded: LoadedSweep) -> Demand:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from raydistill import VERSION
 from raydistill.config import SWEEPS
 from raydistill.config.precision import TEACHER_PRECISION, precision_text
-from raydistill.errors import UserError, one_error
+from raydistill.errors import UserError
 from raydistill.runs.stopping import Stop, Stopped, stoppable
 from raydistill.storage import mirror
 
@@ -57,12 +57,12 @@ def tune(loaded: LoadedSweep, local: bool, stop: Stop) -> int:
     from raydistill.inference.scoring import check_backend
     from raydistill.reports import write_report
     from raydistill.reports.screen import as_text
-    from raydistill.runs.trackers import require
+    from raydistill.runs.trackers import Trackers
     from raydistill.storage.lock import locked
     from raydistill.sweeps.plan import Plan
     from raydistill.sweeps.table import SweepDisplay
 
-    require(loaded.config)
+    trackers = Trackers(loaded.config)
     check_backend(loaded.config.evaluation.backend)
     if local:
         _refuse_what_needs_ray(loaded)
@@ -70,7 +70,7 @@ def tune(loaded: LoadedSweep, local: bool, stop: Stop) -> int:
     with locked(output):
         mirror.pull(output)
         plan = Plan(loaded, replay=loaded.sweep.scheduler.name != "none")
-        display = SweepDisplay(loaded.sweep.metric, loaded.sweep.mode, plan.total)
+        display = SweepDisplay(loaded.sweep.metric, loaded.sweep.mode, plan.total, trackers=trackers)
         sys.stderr.write(_headline(plan))
         if local:
             _run_here(plan, display, stop)
@@ -111,16 +111,8 @@ def _headline(plan: Plan) -> str:
 
 
 def _refuse_what_needs_ray(loaded: LoadedSweep) -> None:
-    problems = []
     if loaded.sweep.scheduler.name != "none":
-        problems.append(f"scheduler: must be none with --local, got {loaded.sweep.scheduler.name}; it needs Ray")
-    problems += [
-        f"logging.{name}: must be left out with --local: a sweep hands its numbers on through Ray"
-        for name in ("mlflow", "wandb")
-        if getattr(loaded.config.logging, name) is not None
-    ]
-    if problems:
-        raise one_error(problems, "a sweep that needs Ray")
+        raise UserError(f"scheduler: must be none with --local, got {loaded.sweep.scheduler.name}; it needs Ray")
 
 
 def _run_here(plan: Plan, display: SweepDisplay, stop: Stop) -> None:

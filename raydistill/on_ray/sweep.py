@@ -15,7 +15,7 @@ from raydistill.config.precision import meaning_of_auto
 from raydistill.config.sections import NAMED_WEIGHTS
 from raydistill.errors import UserError
 from raydistill.on_ray.board import Board
-from raydistill.on_ray.callbacks import PlannedSearch, Recorder, Silence, loggers
+from raydistill.on_ray.callbacks import PlannedSearch, Recorder, Silence
 from raydistill.on_ray.group import Group
 from raydistill.on_ray.inputs import check_devices, check_inputs_here, check_inputs_there
 from raydistill.on_ray.lost_workers import explained
@@ -117,7 +117,6 @@ def _run_trials(plan: Plan, display: SweepDisplay, demand: Demand, stop: Stop) -
         output=config.output,
         metric=sweep.metric,
         population=isinstance(sweep.scheduler, PbtScheduler),
-        logged=config.logging.mlflow is not None or config.logging.wandb is not None,
         shipped=ship(_students_weights(plan.loaded)),
         group=Group(
             name="sweep",
@@ -188,7 +187,7 @@ def _fit(plan: Plan, display: SweepDisplay, order: SweepOrder, which: _Round) ->
             name=f"sweep-{time.time_ns()}",
             storage_path=ray_storage(config.output),
             stop={EPOCH: config.training.epochs},
-            callbacks=[recorder, Silence(), *loggers(plan.loaded)],
+            callbacks=[recorder, Silence()],
             failure_config=ray.tune.FailureConfig(max_failures=config.scaling.max_failures),
             verbose=0,
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,6 @@ from raydistill.on_ray.population import state_of, take_over
 from raydistill.on_ray.stopping import heeding
 from raydistill.runs.events import EpochDone
 from raydistill.runs.stopping import Stop
-from raydistill.runs.trackers import metric_name
 from raydistill.storage.atomic import write_text
 from raydistill.storage.mirror import drop_weights, fetched, folder, named, pull
 from raydistill.storage.parcels import Shipped
@@ -38,8 +37,6 @@ class SweepOrder:
     metric: str
     population: bool
     """Whether settings change while trials train."""
-    logged: bool
-    """Whether Ray's loggers want all numbers."""
     shipped: Shipped
     group: Group
     """The workers of each trial, which gives them its own name."""
@@ -126,13 +123,12 @@ def _leaving_no_weights(trial: TrialDirectory) -> Iterator[None]:
         drop_weights(trial.path)
 
 
-def _for_ray(metrics: dict[str, float], epoch: int, order: SweepOrder) -> dict[str, Any]:
-    """Return an evaluated epoch as schedulers take it, and as Ray's loggers do where there are any.
+def _for_ray(metrics: Mapping[str, float], epoch: int, order: SweepOrder) -> dict[str, float]:
+    """Return an evaluated epoch as schedulers take it.
 
     Ray keeps statistics of every metric of every trial in the driver: 2.5 KiB each, which thousands of trials feel.
     """
-    logged = {metric_name(name): value for name, value in metrics.items()} if order.logged else {}
-    return {**logged, EPOCH: epoch, SCORE: metrics[f"val/{order.metric}"]}
+    return {EPOCH: epoch, SCORE: metrics[f"val/{order.metric}"]}
 
 
 def group_trial(settings: dict[str, Any], order: SweepOrder) -> None:

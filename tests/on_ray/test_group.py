@@ -78,7 +78,7 @@ def test_errors_of_one_launch_are_none_of_another(tmp_path: Path) -> None:
 
 
 def _sweep_order(output: Path, board: Any = None) -> SweepOrder:
-    return SweepOrder(str(output), "AP", population=False, logged=False, shipped={}, group=_group(board, "sweep"))
+    return SweepOrder(str(output), "AP", population=False, shipped={}, group=_group(board, "sweep"))
 
 
 def _failure_after(error: Exception, output: Path, monkeypatch: pytest.MonkeyPatch, before: str = "") -> str:

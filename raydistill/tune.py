@@ -19,7 +19,7 @@ from raydistill.storage import mirror
 if TYPE_CHECKING:
     from raydistill.sweeps.file import LoadedSweep
     from raydistill.sweeps.plan import Plan
-    from raydistill.sweeps.table import SweepDisplay
+    from raydistill.sweeps.table import SweepListener
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,12 +57,13 @@ def tune(loaded: LoadedSweep, local: bool, stop: Stop) -> int:
     from raydistill.inference.scoring import check_backend
     from raydistill.reports import write_report
     from raydistill.reports.screen import as_text
-    from raydistill.runs.trackers import Trackers
+    from raydistill.runs.trackers import require
     from raydistill.storage.lock import locked
     from raydistill.sweeps.plan import Plan
     from raydistill.sweeps.table import SweepDisplay
+    from raydistill.sweeps.tracking import tracked_sweep
 
-    trackers = Trackers(loaded.config)
+    require(loaded.config)
     check_backend(loaded.config.evaluation.backend)
     if local:
         _refuse_what_needs_ray(loaded)
@@ -70,14 +71,15 @@ def tune(loaded: LoadedSweep, local: bool, stop: Stop) -> int:
     with locked(output):
         mirror.pull(output)
         plan = Plan(loaded, replay=loaded.sweep.scheduler.name != "none")
-        display = SweepDisplay(loaded.sweep.metric, loaded.sweep.mode, plan.total, trackers=trackers)
+        display = SweepDisplay(loaded.sweep.metric, loaded.sweep.mode, plan.total)
+        listener = tracked_sweep(loaded.config, display)
         sys.stderr.write(_headline(plan))
         if local:
-            _run_here(plan, display, stop)
+            _run_here(plan, listener, stop)
         elif plan.unfinished or not plan.directory.teacher.finished:  # Ray takes a while to start: not for nothing
             from raydistill.on_ray.sweep import run_sweep_on_ray
 
-            run_sweep_on_ray(plan, display, stop)
+            run_sweep_on_ray(plan, listener, stop)
         mirror.pull(output)  # the teacher's records, where another machine has written them
         report = write_report(output)
     sys.stdout.write(f"\n{as_text(report)}\n")
@@ -115,7 +117,7 @@ def _refuse_what_needs_ray(loaded: LoadedSweep) -> None:
         raise UserError(f"scheduler: must be none with --local, got {loaded.sweep.scheduler.name}; it needs Ray")
 
 
-def _run_here(plan: Plan, display: SweepDisplay, stop: Stop) -> None:
+def _run_here(plan: Plan, display: SweepListener, stop: Stop) -> None:
     """Run the trials one after the other in this process, without Ray."""
     import torch
 

@@ -14,7 +14,7 @@ from ray.tune.search import Searcher
 from raydistill.on_ray.trial import SCORE
 from raydistill.runs.events import Note
 from raydistill.sweeps.plan import Plan
-from raydistill.sweeps.table import SweepDisplay
+from raydistill.sweeps.table import SweepListener
 
 
 class PlannedSearch(Searcher):  # type: ignore[misc]
@@ -64,7 +64,7 @@ class Recorder(ray.tune.Callback):  # type: ignore[misc]
     """Tells plan and display when trials begin and end; runs in the driver."""
 
     plan: Plan
-    display: SweepDisplay
+    display: SweepListener
     started: dict[str, float] = field(default_factory=dict)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from raydistill.runs.events import Note
 from raydistill.runs.stopping import Stop
 from raydistill.sweeps.file import AshaScheduler, LoadedSweep, MedianScheduler, PbtScheduler
 from raydistill.sweeps.plan import Plan
-from raydistill.sweeps.table import SweepDisplay
+from raydistill.sweeps.table import SweepListener
 from raydistill.training.inputs import Inputs, inputs_of
 
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # every number is in the run directories
@@ -53,7 +53,7 @@ _OF_A_GROUPS_DRIVER = {"memory": 1024**2}
 _FOR_EVER = 10**9  # Ray's number of samples; the plan says when it is enough
 
 
-def run_sweep_on_ray(plan: Plan, display: SweepDisplay, stop: Stop) -> None:
+def run_sweep_on_ray(plan: Plan, display: SweepListener, stop: Stop) -> None:
     """Train the shared teacher if it is missing, then run every trial that is left.
 
     Raises:
@@ -110,7 +110,7 @@ def _refuse_without_dashboard() -> None:
         ) from error
 
 
-def _run_trials(plan: Plan, display: SweepDisplay, demand: Demand, stop: Stop) -> None:
+def _run_trials(plan: Plan, display: SweepListener, demand: Demand, stop: Stop) -> None:
     board = started_here(Board)
     sweep, config = plan.loaded.sweep, plan.loaded.config
     order = SweepOrder(
@@ -161,7 +161,7 @@ class _Round(Enum):
     POPULATION = 3  # all of them are known to its scheduler from the start
 
 
-def _fit(plan: Plan, display: SweepDisplay, order: SweepOrder, which: _Round) -> None:
+def _fit(plan: Plan, display: SweepListener, order: SweepOrder, which: _Round) -> None:
     """Let Ray Tune run what is left of the plan."""
     sweep, config = plan.loaded.sweep, plan.loaded.config
     wanted, num_workers = order.group.resources, sweep.resources.num_workers

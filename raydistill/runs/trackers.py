@@ -68,16 +68,14 @@ class Trackers:
     Several threads may share it.
     """
 
-    def __init__(self, config: Config | None = None) -> None:
-        """Open nothing yet; without a ``config`` there are no loggers.
+    def __init__(self, config: Config) -> None:
+        """Open nothing yet.
 
         Raises:
             UserError: as ``require``.
         """
-        self._openers: dict[str, _Opener] = {}
-        if config is not None:
-            require(config)
-            self._openers = _openers(config)
+        require(config)
+        self._openers = _openers(config)
         self._open: dict[str, dict[str, _Tracker]] = {}  # by trial and logger
         self._settings: dict[str, Mapping[str, Any]] = {}  # of the trials at work
         self._ended: dict[str, float] = {}  # when trials did

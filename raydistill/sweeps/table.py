@@ -9,11 +9,10 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TextIO
+from typing import TYPE_CHECKING, Literal, Protocol, TextIO
 
 from raydistill.runs.events import EpochDone, Event, Note, StageStarted, StepDone, TrialEvent
 from raydistill.runs.progress import Display, print_above, terminal
-from raydistill.runs.trackers import Trackers
 from raydistill.sweeps.directory import TrialRecord
 from raydistill.sweeps.file import point_text
 
@@ -23,6 +22,22 @@ if TYPE_CHECKING:
 
 _BEST_SHOWN, _RUNNING_SHOWN = 8, 16  # a cluster runs more than a terminal has lines
 _REFRESHES_PER_SECOND = 2
+
+
+class SweepListener(Protocol):
+    """Hears of a sweep while it runs; several threads may share it."""
+
+    def __call__(self, event: Event | TrialEvent) -> None:
+        """Hear one event."""
+
+    def begins(self, record: TrialRecord) -> None:
+        """Hear of a trial that is started."""
+
+    def ends(self, record: TrialRecord, score: float) -> None:
+        """Hear what became of a trial."""
+
+    def close(self) -> None:
+        """Hear that nothing more comes."""
 
 
 @dataclass
@@ -40,14 +55,13 @@ class _Running:
 class SweepDisplay:
     """Shows events on ``stream``: call it with each of them, and say when trials begin and end.
 
-    The loggers hear of the same. Several threads may share it.
+    Several threads may share it.
     """
 
     metric: str
     mode: Literal["max", "min"]
     total: int
     stream: TextIO = field(default_factory=lambda: sys.stderr)
-    trackers: Trackers = field(default_factory=Trackers)
     _running: dict[str, _Running] = field(default_factory=dict)
     _ended: dict[str, tuple[TrialRecord, float]] = field(default_factory=dict)
     _live: Live | None = None
@@ -60,11 +74,6 @@ class SweepDisplay:
 
     def __call__(self, event: Event | TrialEvent) -> None:
         """Show one event."""
-        self._show(event)
-        for problem in self.trackers.hear(event):
-            self._show(problem)
-
-    def _show(self, event: Event | TrialEvent) -> None:
         if isinstance(event, TrialEvent):
             with self._lock:
                 self._of_trial(event)
@@ -75,7 +84,6 @@ class SweepDisplay:
 
     def begins(self, record: TrialRecord) -> None:
         """Show a trial that is started."""
-        self.trackers.begins(record.name, record.settings)
         with self._lock:
             self._running[record.name] = _Running(record)
         self.before.close()
@@ -89,7 +97,6 @@ class SweepDisplay:
 
     def ends(self, record: TrialRecord, score: float) -> None:
         """Show what became of a trial; scores from 0 to 1."""
-        self.trackers.ends(record.name)
         with self._lock:
             self._running.pop(record.name, None)
             self._ended[record.name] = (record, score)
@@ -104,8 +111,6 @@ class SweepDisplay:
         if self._live is not None:
             self._live.stop()
             self._live = None
-        for problem in self.trackers.close():
-            self._show(problem)
 
     def _line(self, text: str) -> None:
         """Write a line above the table, without our lock: rich holds its own while it asks for the table."""

@@ -72,7 +72,7 @@ def train(config: Config, local: bool, stop: Stop) -> None:
             display.close()
         mirror.pull(output)  # what workers on other machines have written
     table = comparison(output)
-    if table.empty:
+    if not table:
         raise UserError(f"{output}: holds no results here; the workers must write to storage that this machine shares")
     sys.stdout.write(f"\n{as_text(table)}\n\n")
     best = RunDirectory(output / planned(config)[-1]).best

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 from raydistill import VERSION
 from raydistill.config import SWEEPS
 from raydistill.config.precision import TEACHER_PRECISION, precision_text
-from raydistill.errors import UserError, one_error
+from raydistill.errors import UserError
 from raydistill.runs.stopping import Stop, Stopped, stoppable
 from raydistill.storage import mirror
 
 if TYPE_CHECKING:
     from raydistill.sweeps.file import LoadedSweep
     from raydistill.sweeps.plan import Plan
-    from raydistill.sweeps.table import SweepDisplay
+    from raydistill.sweeps.table import SweepListener
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,6 +61,7 @@ def tune(loaded: LoadedSweep, local: bool, stop: Stop) -> int:
     from raydistill.storage.lock import locked
     from raydistill.sweeps.plan import Plan
     from raydistill.sweeps.table import SweepDisplay
+    from raydistill.sweeps.tracking import tracked_sweep
 
     require(loaded.config)
     check_backend(loaded.config.evaluation.backend)
@@ -71,13 +72,14 @@ def tune(loaded: LoadedSweep, local: bool, stop: Stop) -> int:
         mirror.pull(output)
         plan = Plan(loaded, replay=loaded.sweep.scheduler.name != "none")
         display = SweepDisplay(loaded.sweep.metric, loaded.sweep.mode, plan.total)
+        listener = tracked_sweep(loaded.config, display)
         sys.stderr.write(_headline(plan))
         if local:
-            _run_here(plan, display, stop)
+            _run_here(plan, listener, stop)
         elif plan.unfinished or not plan.directory.teacher.finished:  # Ray takes a while to start: not for nothing
             from raydistill.on_ray.sweep import run_sweep_on_ray
 
-            run_sweep_on_ray(plan, display, stop)
+            run_sweep_on_ray(plan, listener, stop)
         mirror.pull(output)  # the teacher's records, where another machine has written them
         report = write_report(output)
     sys.stdout.write(f"\n{as_text(report)}\n")
@@ -111,19 +113,11 @@ def _headline(plan: Plan) -> str:
 
 
 def _refuse_what_needs_ray(loaded: LoadedSweep) -> None:
-    problems = []
     if loaded.sweep.scheduler.name != "none":
-        problems.append(f"scheduler: must be none with --local, got {loaded.sweep.scheduler.name}; it needs Ray")
-    problems += [
-        f"logging.{name}: must be left out with --local: a sweep hands its numbers on through Ray"
-        for name in ("mlflow", "wandb")
-        if getattr(loaded.config.logging, name) is not None
-    ]
-    if problems:
-        raise one_error(problems, "a sweep that needs Ray")
+        raise UserError(f"scheduler: must be none with --local, got {loaded.sweep.scheduler.name}; it needs Ray")
 
 
-def _run_here(plan: Plan, display: SweepDisplay, stop: Stop) -> None:
+def _run_here(plan: Plan, display: SweepListener, stop: Stop) -> None:
     """Run the trials one after the other in this process, without Ray."""
     import torch
 

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from raydistill.config import CocoData, ShapesData, VocData
 from raydistill.config.sections import Data, Downloads
-from raydistill.data.checks import listed
+from raydistill.data.checks import Categories, refuse_other_categories, system_errors_in_words
 from raydistill.data.dataset import DetectionDataset
 from raydistill.data.fetching import size_text
 from raydistill.data.formats.coco import read_coco
 from raydistill.data.formats.shapes import make_shapes
 from raydistill.data.formats.voc import read_voc
 from raydistill.data.image_folder import ImageFolder
-from raydistill.errors import UserError
 from raydistill.storage.remote_path import Place, RemotePath, place_at
 
 AS_USUAL = Downloads()
@@ -60,18 +58,6 @@ def build_splits(data: Data, downloads: Downloads = AS_USUAL) -> Splits:
     return splits
 
 
-@contextlib.contextmanager
-def system_errors_in_words() -> Iterator[None]:
-    """Say in a sentence what the system says of a path that it does not take: too long, or not to be read."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"{str(error.filename or 'data')[:200]}: must be readable, got: {error.strerror or error}; correct the "
-            "path or its permissions"
-        ) from error
-
-
 def _train_and_val(data: CocoData | VocData, root: Place) -> tuple[DetectionDataset, DetectionDataset]:
     with system_errors_in_words():
         train, val = _coco_splits(data, root) if isinstance(data, CocoData) else _voc_splits(data, root)
@@ -99,13 +85,8 @@ def _coco_split(
 ) -> DetectionDataset:
     """Read a split to score on, whose categories must be those of the training split."""
     split = read_coco(root / images, root / annotations, data.on_bad_image)
-    only_train, only_here = _categories(train) - _categories(split), _categories(split) - _categories(train)
-    if only_train or only_here:
-        raise UserError(
-            f"{root / annotations}: the categories must be those of {root / data.train_annotations}, got "
-            f"only in training: {_named(only_train)}; only in {name}: {_named(only_here)}; "
-            "give both files the same categories with the same ids"
-        )
+    here, training = root / annotations, root / data.train_annotations
+    refuse_other_categories(_categories(split), here, name, _categories(train), training)
     return split
 
 
@@ -135,13 +116,8 @@ def warn_if_too_large(splits: Sequence[DetectionDataset], downloads: Downloads) 
         )
 
 
-def _categories(dataset: DetectionDataset) -> set[tuple[int | str, str]]:
+def _categories(dataset: DetectionDataset) -> Categories:
     names = dataset.file_ids.categories
     return {
         (names.get(number, number), name) for number, name in zip(dataset.category_ids, dataset.classes, strict=True)
     }
-
-
-def _named(categories: set[tuple[int | str, str]]) -> str:
-    in_order = sorted(categories, key=lambda category: (isinstance(category[0], str), category))
-    return listed([f"{category_id} {name}" for category_id, name in in_order])

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from raydistill.config.sections import Input
-from raydistill.data.dataset import DetectionDataset
 from raydistill.errors import UserError, counted, one_error
 from raydistill.storage.remote_path import Place
+
+if TYPE_CHECKING:
+    from raydistill.data.dataset import DetectionDataset
 
 Box = tuple[float, float, float, float]
 _log = logging.getLogger(__name__)
@@ -94,6 +98,53 @@ def warn_skipped(source: Place, skipped: Sequence[str], problems: Sequence[str],
     )
 
 
+@contextlib.contextmanager
+def system_errors_in_words() -> Iterator[None]:
+    """Say in a sentence what the system says of a path that it does not take: too long, or not to be read."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{str(error.filename or 'data')[:200]}: must be readable, got: {error.strerror or error}; correct the "
+            "path or its permissions"
+        ) from error
+
+
+def check_images_folder(images: Place, annotations: Place) -> None:
+    """Make sure that there is a folder of the images of a file of annotations.
+
+    Raises:
+        UserError: where there is none.
+    """
+    if not images.is_dir():
+        raise UserError(f"{images}: the folder of the images of {annotations} must exist; correct the path")
+
+
+Categories = set[tuple[int | str, str]]
+"""Ids, as the file has them, and names."""
+
+
+def refuse_other_categories(here: Categories, source: Place, name: str, train: Categories, training: Place) -> None:
+    """Raise where a split to score on has other categories than the training split.
+
+    Args:
+        here: of that split.
+        source: its annotations.
+        name: what it is called.
+        train: of the training split.
+        training: its annotations.
+
+    Raises:
+        UserError: naming the differences.
+    """
+    if here != train:
+        raise UserError(
+            f"{source}: the categories must be those of {training}, got "
+            f"only in training: {_named(train - here)}; only in {name}: {_named(here - train)}; "
+            "give both files the same categories with the same ids"
+        )
+
+
 def check_sides(dataset: DetectionDataset, size: Input) -> None:
     """Make sure that no image is so long and narrow that resizing it leaves nothing of its shorter side.
 
@@ -123,6 +174,11 @@ def raise_problems(problems: Sequence[str], headline: str) -> None:
         raise one_error(list(problems), headline)
     shown = one_error(list(problems[:_MOST_PROBLEMS]), f"{headline}; the first of {len(problems)}")
     raise UserError(f"{shown}\n  ... and {more} more")
+
+
+def _named(categories: Categories) -> str:
+    in_order = sorted(categories, key=lambda category: (isinstance(category[0], str), category))
+    return listed([f"{category_id} {name}" for category_id, name in in_order])
 
 
 def _names(files: Sequence[str]) -> str:

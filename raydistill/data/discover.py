@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from raydistill.config.sections import Downloads
-from raydistill.data.build import AS_USUAL, system_errors_in_words, warn_if_too_large
-from raydistill.data.checks import listed
+from raydistill.data.build import AS_USUAL, warn_if_too_large
+from raydistill.data.checks import listed, system_errors_in_words
 from raydistill.data.dataset import DetectionDataset
 from raydistill.data.formats.coco import dataset_from
 from raydistill.data.formats.coco_file import CocoFile, read_coco_file

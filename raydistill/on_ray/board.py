@@ -10,11 +10,11 @@ _ALIVE_SECONDS = 30  # without a question from a worker that asks several times 
 
 
 class Board:
-    """Carries events from the workers to the driver, and remembers an error that no retry mends; a Ray actor."""
+    """Carries events from the workers to the driver, and remembers errors that no retry mends; a Ray actor."""
 
     def __init__(self) -> None:
         self._events: list[Event | TrialEvent] = []
-        self._error: str | None = None
+        self._errors: dict[str, str] = {}  # the first of each launch of workers
         self._stopping = False
         self._heard: dict[str, float] = {}  # when the main worker of each run or trial at work last asked
         self._places: dict[tuple[str, int], str] = {}  # the node of each worker, by what it works on and its rank
@@ -64,10 +64,10 @@ class Board:
             self._heard[name] = time.monotonic()
         return self._stopping
 
-    def fail(self, message: str) -> None:
-        """Remember the first error of the user's making."""
-        self._error = self._error or message
+    def fail(self, launch: str, message: str) -> None:
+        """Remember the first error of the user's making among the workers of a launch."""
+        self._errors.setdefault(launch, message)
 
-    def error(self) -> str | None:
+    def error(self, launch: str) -> str | None:
         """Return that error."""
-        return self._error
+        return self._errors.get(launch)

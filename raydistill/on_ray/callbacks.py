@@ -1,11 +1,10 @@
-"""What Ray Tune calls while a sweep runs: the plan as its search, the recorder of what became of trials, loggers."""
+"""What Ray Tune calls while a sweep runs: the plan as its search, and the recorder of what became of trials."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import ray.tune
@@ -14,30 +13,8 @@ from ray.tune.search import Searcher
 
 from raydistill.on_ray.trial import SCORE
 from raydistill.runs.events import Note
-from raydistill.sweeps.file import LoadedSweep
 from raydistill.sweeps.plan import Plan
-from raydistill.sweeps.table import SweepDisplay
-
-
-def loggers(loaded: LoadedSweep) -> list[ray.tune.Callback]:
-    """Return Ray's callbacks for the loggers that the base asks for; they hear of every evaluation."""
-    settings, name = loaded.config.logging, Path(loaded.config.output).name
-    callbacks: list[ray.tune.Callback] = []
-    if settings.mlflow is not None:
-        from ray.air.integrations.mlflow import MLflowLoggerCallback
-
-        callbacks.append(
-            MLflowLoggerCallback(
-                tracking_uri=settings.mlflow.tracking_uri,
-                experiment_name=settings.mlflow.experiment,
-                tags={"sweep": name},
-            )
-        )
-    if settings.wandb is not None:
-        from ray.air.integrations.wandb import WandbLoggerCallback
-
-        callbacks.append(WandbLoggerCallback(project=settings.wandb.project, group=name, entity=settings.wandb.entity))
-    return callbacks
+from raydistill.sweeps.table import SweepListener
 
 
 class PlannedSearch(Searcher):  # type: ignore[misc]
@@ -87,7 +64,7 @@ class Recorder(ray.tune.Callback):  # type: ignore[misc]
     """Tells plan and display when trials begin and end; runs in the driver."""
 
     plan: Plan
-    display: SweepDisplay
+    display: SweepListener
     started: dict[str, float] = field(default_factory=dict)
 
     def __getstate__(self) -> dict[str, Any]:

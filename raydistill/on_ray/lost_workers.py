@@ -9,20 +9,20 @@ import ray.train
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError
 
 from raydistill.errors import UserError, first_line
-from raydistill.runs.events import Note
+from raydistill.on_ray.watch import started_again
 from raydistill.runs.stopping import Stop
 
 
 class LossTeller(ray.train.UserCallback):  # type: ignore[misc]
-    """Tells the board of workers that were lost; Ray calls it, in its controller."""
+    """Tells the board of workers of a group that were lost; Ray calls it, in its controller."""
 
-    def __init__(self, board: Any) -> None:
-        self._board = board
+    def __init__(self, board: Any, name: str) -> None:
+        self._board, self._name = board, name
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:  # noqa: ARG002
         """Say which; what a worker raises it says itself."""
         for text in _losses(worker_exceptions):
-            self._board.put.remote(Note(f"{text}; Ray starts the workers again", warning=True))
+            self._board.put.remote(started_again(self._name, text))
 
 
 def explained(error: Exception, stop: Stop, max_failures: int, told: str | None = None) -> BaseException | None:
@@ -38,6 +38,14 @@ def explained(error: Exception, stop: Stop, max_failures: int, told: str | None 
         return stop.interruption()
     sentence = told or _sentence(error, max_failures)
     return UserError(sentence) if sentence else None
+
+
+def failure_in_code(error: Exception) -> str:
+    """Return what failed in a group of workers, for a sentence; where Ray does not say, its own first line."""
+    if isinstance(error, ray.train.WorkerGroupError) and error.worker_failures:
+        rank, failure = min(error.worker_failures.items(), key=lambda item: item[0])
+        return f"worker {rank} failed: {first_line(failure)}"
+    return f"its workers failed: {first_line(error)}"
 
 
 def _sentence(error: Exception, max_failures: int) -> str:

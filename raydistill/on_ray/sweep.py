@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from enum import Enum
 from typing import Any
 
@@ -13,7 +15,9 @@ from raydistill.config.precision import meaning_of_auto
 from raydistill.config.sections import NAMED_WEIGHTS
 from raydistill.errors import UserError
 from raydistill.on_ray.board import Board
-from raydistill.on_ray.callbacks import PlannedSearch, Recorder, Silence, loggers
+from raydistill.on_ray.callbacks import PlannedSearch, Recorder, Silence
+from raydistill.on_ray.group import Group
+from raydistill.on_ray.inputs import check_devices, check_inputs_here, check_inputs_there
 from raydistill.on_ray.lost_workers import explained
 from raydistill.on_ray.node import node_watched
 from raydistill.on_ray.population import population_scheduler
@@ -22,13 +26,15 @@ from raydistill.on_ray.room import Demand, Queue, many_pending, places_for, wait
 from raydistill.on_ray.run import cpus_of, run_on_workers
 from raydistill.on_ray.session import connected, ray_storage, remove_ray_storage, started_here
 from raydistill.on_ray.shipping import ship
-from raydistill.on_ray.trial import EPOCH, SCORE, flat_trial, group_trial
+from raydistill.on_ray.trial import EPOCH, SCORE, SweepOrder, flat_trial, group_trial
 from raydistill.on_ray.watch import shown
+from raydistill.runs.directory import StageName
 from raydistill.runs.events import Note
 from raydistill.runs.stopping import Stop
 from raydistill.sweeps.file import AshaScheduler, LoadedSweep, MedianScheduler, PbtScheduler
 from raydistill.sweeps.plan import Plan
-from raydistill.sweeps.table import SweepDisplay
+from raydistill.sweeps.table import SweepListener
+from raydistill.training.inputs import Inputs, inputs_of
 
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # every number is in the run directories
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C is ours; the files are the state
@@ -47,7 +53,7 @@ _OF_A_GROUPS_DRIVER = {"memory": 1024**2}
 _FOR_EVER = 10**9  # Ray's number of samples; the plan says when it is enough
 
 
-def run_sweep_on_ray(plan: Plan, display: SweepDisplay, stop: Stop) -> None:
+def run_sweep_on_ray(plan: Plan, display: SweepListener, stop: Stop) -> None:
     """Train the shared teacher if it is missing, then run every trial that is left.
 
     Raises:
@@ -58,9 +64,11 @@ def run_sweep_on_ray(plan: Plan, display: SweepDisplay, stop: Stop) -> None:
     groups = resources.num_workers > 1
     cpus = max(cpus_of(config), resources.num_workers * resources.cpus_per_worker)
     trained = plan.directory.teacher.finished  # then the driver needs no torch: that is most of its memory
+    unseen = _look_here(plan)
     with connected(cpus, groups, meanwhile="" if trained else "ray.train.torch"):
         demand = _of_a_trial(loaded)
         wait_for_room(demand, config.scaling.wait_seconds, display, stop)
+        check_inputs_there(unseen, demand, stop)
         if groups:
             _refuse_without_dashboard()
         if plan.precision is None and plan.unfinished:
@@ -69,6 +77,15 @@ def run_sweep_on_ray(plan: Plan, display: SweepDisplay, stop: Stop) -> None:
         if not trained:
             run_on_workers(config, display, stop, only="teacher")
         _run_trials(plan, display, demand, stop)
+
+
+def _look_here(plan: Plan) -> Inputs:
+    """Check what a sweep needs of this machine before Ray is started; return what only the cluster may see."""
+    loaded, resources = plan.loaded, plan.loaded.sweep.resources
+    gpus = 0 if resources.gpus_per_worker == "auto" else resources.num_workers * resources.gpus_per_worker
+    check_devices("resources.gpus_per_worker", gpus, loaded.config.training.precision)
+    teacher: list[StageName] = [] if plan.directory.teacher.finished else ["teacher"]
+    return check_inputs_here(inputs_of(loaded.config, [*teacher, "distilled"], _students_weights(loaded)))
 
 
 def _of_a_trial(loaded: LoadedSweep) -> Demand:
@@ -93,30 +110,32 @@ def _refuse_without_dashboard() -> None:
         ) from error
 
 
-def _run_trials(plan: Plan, display: SweepDisplay, demand: Demand, stop: Stop) -> None:
+def _run_trials(plan: Plan, display: SweepListener, demand: Demand, stop: Stop) -> None:
     board = started_here(Board)
     sweep, config = plan.loaded.sweep, plan.loaded.config
-    shared = {
-        "sweep": config.output,
-        "metric": sweep.metric,
-        "board": board,
-        "wanted": dict(demand.wanted),
-        "num_workers": sweep.resources.num_workers,
-        "max_failures": config.scaling.max_failures,
-        "hang_seconds": config.scaling.hang_seconds,
-        "storage": f"{ray_storage(config.output)}/groups",
-        "population": isinstance(sweep.scheduler, PbtScheduler),
-        "shipped": ship(_students_weights(plan.loaded)),
-        "logged": config.logging.mlflow is not None or config.logging.wandb is not None,
-    }
+    order = SweepOrder(
+        output=config.output,
+        metric=sweep.metric,
+        population=isinstance(sweep.scheduler, PbtScheduler),
+        shipped=ship(_students_weights(plan.loaded)),
+        group=Group(
+            name="sweep",
+            num_workers=sweep.resources.num_workers,
+            resources=demand.wanted,
+            max_failures=config.scaling.max_failures,
+            hang_seconds=config.scaling.hang_seconds,
+            storage=f"{ray_storage(config.output)}/groups",
+            board=board,
+        ),
+    )
     try:
         queue = Queue(demand, config.scaling.wait_seconds, display)
         with node_watched(stop), shown(board, queue, display, stop):
-            if shared["population"]:
-                _fit(plan, display, {**shared, "population": False}, _Round.CONTROLS)
-                _fit(plan, display, shared, _Round.POPULATION)
+            if order.population:
+                _fit(plan, display, replace(order, population=False), _Round.CONTROLS)
+                _fit(plan, display, order, _Round.POPULATION)
             else:
-                _fit(plan, display, shared, _Round.EVERYTHING)
+                _fit(plan, display, order, _Round.EVERYTHING)
     except ray.exceptions.RayError as error:
         end = explained(error, stop, config.scaling.max_failures)
         if end is None:
@@ -142,15 +161,15 @@ class _Round(Enum):
     POPULATION = 3  # all of them are known to its scheduler from the start
 
 
-def _fit(plan: Plan, display: SweepDisplay, shared: dict[str, Any], which: _Round) -> None:
+def _fit(plan: Plan, display: SweepListener, order: SweepOrder, which: _Round) -> None:
     """Let Ray Tune run what is left of the plan."""
     sweep, config = plan.loaded.sweep, plan.loaded.config
-    wanted, num_workers = shared["wanted"], shared["num_workers"]
+    wanted, num_workers = order.group.resources, sweep.resources.num_workers
     recorder = Recorder(plan, display)
-    trainable = ray.tune.with_parameters(group_trial if num_workers > 1 else flat_trial, shared=shared)
+    trainable = ray.tune.with_parameters(group_trial if num_workers > 1 else flat_trial, order=order)
     population = _population(plan) if which is _Round.POPULATION else None
     tuner = ray.tune.Tuner(
-        ray.tune.with_resources(trainable, wanted if num_workers == 1 else _OF_A_GROUPS_DRIVER),
+        ray.tune.with_resources(trainable, dict(wanted) if num_workers == 1 else _OF_A_GROUPS_DRIVER),
         param_space=population,
         tune_config=ray.tune.TuneConfig(
             metric=SCORE,
@@ -168,7 +187,7 @@ def _fit(plan: Plan, display: SweepDisplay, shared: dict[str, Any], which: _Roun
             name=f"sweep-{time.time_ns()}",
             storage_path=ray_storage(config.output),
             stop={EPOCH: config.training.epochs},
-            callbacks=[recorder, Silence(), *loggers(plan.loaded)],
+            callbacks=[recorder, Silence()],
             failure_config=ray.tune.FailureConfig(max_failures=config.scaling.max_failures),
             verbose=0,
         ),
@@ -197,7 +216,7 @@ def _first_name(trial: Any) -> str:
     return name
 
 
-def _at_once(plan: Plan, wanted: dict[str, float]) -> int:
+def _at_once(plan: Plan, wanted: Mapping[str, float]) -> int:
     """Return how many trials may run at once on the nodes that are there now."""
     resources, most = plan.loaded.sweep.resources, plan.loaded.sweep.max_concurrent
     # a group's trial holds no resources itself: more of them than fit would wait for each other for ever

@@ -130,3 +130,12 @@ def _with(workers: list[tuple[str, int]]) -> str:
         return f"and with it {what}; training goes on from the last checkpoint once its workers are there again"
     goes = "they go on from their last checkpoints" if len(workers) > 1 else "it goes on from its last checkpoint"
     return f"and with it {what}; {goes}, on other nodes"
+
+
+def started_again(name: str, text: str) -> Note:
+    """Return what is said of a worker at work on ``name`` that Ray starts again.
+
+    >>> started_again("p0001_s0", "worker 1 was lost").text
+    'p0001_s0: worker 1 was lost; Ray starts the workers again'
+    """
+    return Note(f"{'' if name == RUN else f'{name}: '}{text}; Ray starts the workers again", warning=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -17,7 +18,7 @@ from raydistill.config.precision import Precision
 from raydistill.config.renamed import current_metrics, current_tree
 from raydistill.errors import UserError
 from raydistill.runs.comparison import STAGES
-from raydistill.runs.directory import RunDirectory
+from raydistill.runs.directory import RunDirectory, StageName
 from raydistill.sweeps.directory import Role, Status, SweepDirectory, TrialDirectory, TrialRecord
 from raydistill.sweeps.file.reading import current_space
 
@@ -127,7 +128,7 @@ def _begun(run: RunDirectory) -> bool:
     return run.config.is_file() or run.metrics.is_file() or run.result.is_file()
 
 
-def _read_run(path: Path, name: str, stages: list[str]) -> Source:
+def _read_run(path: Path, name: str, stages: Sequence[StageName]) -> Source:
     notes: list[str] = []
     trials = []
     for stage in stages:

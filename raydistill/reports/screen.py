@@ -169,7 +169,7 @@ def _gains(report: Report, row: pd.Series[Any], prefix: str = "") -> list[str]:
 def _tables(report: Report) -> str:
     if report.kind == "run" and len(report.sources) == 1:
         table = comparison.comparison(report.sources[0].path)
-        if not table.empty:
+        if table:
             return comparison.as_text(table)
     if report.trials.empty:
         return "No trials."

@@ -2,59 +2,124 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
+from raydistill.runs.directory import RunDirectory, StageName
 
-from raydistill.runs.directory import RunDirectory
-
-STAGES = ("teacher", "baseline", "distilled")
-_SCORES = ["AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"]
-_MODELS = {"teacher": "teacher", "baseline": "student alone", "distilled": "student distilled"}
+STAGES: tuple[StageName, ...] = ("teacher", "baseline", "distilled")
+_SCORES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
+_MODELS: dict[StageName, str] = {"teacher": "teacher", "baseline": "student alone", "distilled": "student distilled"}
 
 
-def comparison(output: Path) -> pd.DataFrame:
-    """Return a row per finished stage below ``output``: scores from 0 to 1 and differences in AP.
+@dataclass(frozen=True)
+class OnTest:
+    """What the test split says of a stage."""
 
-    Columns: model, AP, AP50, AP75, AP_small, AP_medium, AP_large, parameters, images_per_second, vs_baseline,
-    vs_teacher, epoch (of the weights scored) and epochs; where a test split was scored, test_AP and test_vs_baseline
-    before the last two. A score without objects is NaN.
-    """
+    ap: float
+    vs_baseline: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """A finished stage: scores from 0 to 1 and differences in AP; what there is no value for is NaN."""
+
+    stage: StageName
+    scores: Mapping[str, float]
+    """AP, AP50, AP75, AP_small, AP_medium, AP_large; one without objects is NaN."""
+    parameters: int
+    images_per_second: float
+    vs_baseline: float
+    vs_teacher: float
+    on_test: OnTest | None
+    """None where no test split was scored in any stage."""
+    epoch: int
+    """Of the weights scored."""
+    epochs: int
+
+    @property
+    def columns(self) -> dict[str, str | float]:
+        """The row by the names of the table's columns: those of a test split only where one was scored."""
+        test = self.on_test
+        on_test = {} if test is None else {"test_AP": test.ap, "test_vs_baseline": test.vs_baseline}
+        return {
+            "model": _MODELS[self.stage],
+            **self.scores,
+            "parameters": self.parameters,
+            "images_per_second": self.images_per_second,
+            "vs_baseline": self.vs_baseline,
+            "vs_teacher": self.vs_teacher,
+            **on_test,
+            "epoch": self.epoch,
+            "epochs": self.epochs,
+        }
+
+
+def comparison(output: Path) -> list[Row]:
+    """Return a row per finished stage below ``output``, in order."""
     results = {stage: _result(output / stage) for stage in STAGES if RunDirectory(output / stage).finished}
     tested = any("test_AP" in result for result in results.values())
     rows = []
     for stage, result in results.items():
-        scores = {name: math.nan if result.get(name, -1) < 0 else result[name] for name in _SCORES}
+        scores = {name: math.nan if result.get(name, -1) < 0 else float(result[name]) for name in _SCORES}
         rows.append(
-            {
-                "model": _MODELS[stage],
-                **scores,
-                "parameters": int(result["parameters"]),
-                "images_per_second": result.get("images_per_second", math.nan),
-                "vs_baseline": _difference(scores["AP"], results.get("baseline")) if stage != "baseline" else math.nan,
-                "vs_teacher": _difference(scores["AP"], results.get("teacher")) if stage != "teacher" else math.nan,
-                **(_on_test(stage, results) if tested else {}),
-                "epoch": int(result.get("epoch", 0)),
-                "epochs": int(result["epochs"]),
-            }
+            Row(
+                stage=stage,
+                scores=scores,
+                parameters=int(result["parameters"]),
+                images_per_second=float(result.get("images_per_second", math.nan)),
+                vs_baseline=_difference(scores["AP"], results.get("baseline")) if stage != "baseline" else math.nan,
+                vs_teacher=_difference(scores["AP"], results.get("teacher")) if stage != "teacher" else math.nan,
+                on_test=_on_test(stage, results) if tested else None,
+                epoch=int(result.get("epoch", 0)),
+                epochs=int(result["epochs"]),
+            )
         )
-    return pd.DataFrame(rows)
+    return rows
 
 
-def as_text(table: pd.DataFrame) -> str:
-    """Return the comparison for people: points of 100, parameters in millions."""
-    shown = table.drop(columns=["epochs"]).copy()
-    for name in (name for name in map(str, shown) if name in _SCORES or name.startswith(("vs_", "test_"))):
-        sign = "+" if "vs_" in name else ""
-        shown[name] = [_points(value, sign) for value in table[name]]
-    shown["parameters"] = [f"{value / 1e6:.1f} M" for value in table["parameters"]]
-    shown["images_per_second"] = ["-" if math.isnan(value) else f"{value:.1f}" for value in table["images_per_second"]]
-    shown.columns = pd.Index(
-        [name.replace("_", " ").replace("images per second", "images/s") for name in shown.columns]
-    )
-    return shown.to_string(index=False)
+def as_csv(rows: Sequence[Row]) -> str:
+    """Return the comparison as CSV, with a headline; NaN is an empty field."""
+    text = io.StringIO()
+    table = [row.columns for row in rows]
+    writer = csv.DictWriter(text, list(table[0]) if table else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: "" if _is_nan(value) else value for name, value in row.items()} for row in table)
+    return text.getvalue()
+
+
+def as_text(rows: Sequence[Row]) -> str:
+    """Return the comparison for people, a line each below a headline: points of 100, parameters in millions."""
+    table = [{name: _shown(name, value) for name, value in row.columns.items() if name != "epochs"} for row in rows]
+    lines = [[_headline(name) for name in table[0]], *([*row.values()] for row in table)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(" ".join(map(str.rjust, line, widths)) for line in lines)
+
+
+def _headline(name: str) -> str:
+    text = name.replace("_", " ").replace("images per second", "images/s")
+    return f" {text}" if name == "epoch" else text  # a count stands a little apart from the scores
+
+
+def _shown(name: str, value: str | float) -> str:
+    if isinstance(value, str):
+        return value
+    if name in _SCORES or name.startswith(("vs_", "test_")):
+        return _points(value, "+" if "vs_" in name else "")
+    if name == "parameters":
+        return f"{value / 1e6:.1f} M"
+    if name == "images_per_second":
+        return "-" if math.isnan(value) else f"{value:.1f}"
+    return str(value)
+
+
+def _is_nan(value: str | float) -> bool:
+    return isinstance(value, float) and math.isnan(value)
 
 
 def _result(run: Path) -> dict[str, float]:
@@ -62,11 +127,10 @@ def _result(run: Path) -> dict[str, float]:
     return result
 
 
-def _on_test(stage: str, results: dict[str, dict[str, float]]) -> dict[str, float]:
+def _on_test(stage: StageName, results: Mapping[StageName, dict[str, float]]) -> OnTest:
     value = results[stage].get("test_AP", -1)
-    ap = math.nan if value < 0 else value
-    over = _difference(ap, results.get("baseline"), "test_AP") if stage != "baseline" else math.nan
-    return {"test_AP": ap, "test_vs_baseline": over}
+    ap = math.nan if value < 0 else float(value)
+    return OnTest(ap, _difference(ap, results.get("baseline"), "test_AP") if stage != "baseline" else math.nan)
 
 
 def _difference(ap: float, other: dict[str, float] | None, score: str = "AP") -> float:

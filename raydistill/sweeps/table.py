@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TextIO
+from typing import TYPE_CHECKING, Literal, Protocol, TextIO
 
 from raydistill.runs.events import EpochDone, Event, Note, StageStarted, StepDone, TrialEvent
 from raydistill.runs.progress import Display, print_above, terminal
@@ -22,6 +22,22 @@ if TYPE_CHECKING:
 
 _BEST_SHOWN, _RUNNING_SHOWN = 8, 16  # a cluster runs more than a terminal has lines
 _REFRESHES_PER_SECOND = 2
+
+
+class SweepListener(Protocol):
+    """Hears of a sweep while it runs; several threads may share it."""
+
+    def __call__(self, event: Event | TrialEvent) -> None:
+        """Hear one event."""
+
+    def begins(self, record: TrialRecord) -> None:
+        """Hear of a trial that is started."""
+
+    def ends(self, record: TrialRecord, score: float) -> None:
+        """Hear what became of a trial."""
+
+    def close(self) -> None:
+        """Hear that nothing more comes."""
 
 
 @dataclass

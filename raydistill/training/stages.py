@@ -17,7 +17,7 @@ from raydistill.detectors.state_dicts import LoadReport
 from raydistill.detectors.teacher import DTYPES, decide_precision
 from raydistill.detectors.weights import inherit_weights
 from raydistill.errors import UserError, counted
-from raydistill.runs.comparison import comparison
+from raydistill.runs.comparison import as_csv, comparison
 from raydistill.runs.directory import RunDirectory, StageName, planned, unfinished
 from raydistill.runs.events import Note
 from raydistill.runs.notices import log_to_notes
@@ -81,7 +81,7 @@ def run_stages(
                 _run_stage(stages, stage)
     worker.wait()
     if worker.is_main and only is None:
-        atomic.write_atomically(output / "comparison.csv", lambda file: comparison(output).to_csv(file, index=False))
+        atomic.write_text(output / "comparison.csv", as_csv(comparison(output)))
 
 
 def _with_decided_precision(
@@ -199,13 +199,10 @@ def _score_only(job: Job, detector: Detector, report: LoadReport, worker: Worker
 
 def _compare_known_scores(stages: Stages, reporter: Reporter) -> None:
     """Warn about a teacher that is no better than the student alone."""
-    table = comparison(mirror.folder(stages.config.output))
-    if table.empty:
+    known = {row.stage: row.scores["AP"] for row in comparison(mirror.folder(stages.config.output))}
+    if not {"teacher", "baseline"} <= known.keys():
         return
-    known = dict(zip(table["model"], table["AP"].astype(float), strict=True))
-    if not {"teacher", "student alone"} <= known.keys():
-        return
-    teacher, baseline = known["teacher"], known["student alone"]
+    teacher, baseline = known["teacher"], known["baseline"]
     text = f"preflight: teacher {100 * teacher:.1f} AP, student alone {100 * baseline:.1f} AP"
     if teacher < baseline:
         text += "; a teacher below the student can hardly help: train it longer (teacher.epochs) or take a bigger one"

@@ -111,13 +111,13 @@ def finished_at_once(
     return ""
 
 
-def trial_without_training(settings: dict[str, Any], shared: dict[str, Any]) -> None:
+def trial_without_training(settings: dict[str, Any], order: Any) -> None:
     """Run in an actor: ``flat_trial`` with nothing in its middle."""
     from raydistill.on_ray import trial as trial_module
     from raydistill.sweeps import trial
 
     trial.run_trial = finished_at_once
-    trial_module.flat_trial(settings, shared)
+    trial_module.flat_trial(settings, order)
 
 
 def bare_trial(config: dict[str, Any]) -> None:

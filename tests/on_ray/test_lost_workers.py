@@ -11,7 +11,7 @@ import ray.train
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError
 
 from raydistill.errors import UserError
-from raydistill.on_ray.lost_workers import LossTeller, explained
+from raydistill.on_ray.lost_workers import LossTeller, explained, failure_in_code
 from raydistill.runs.events import Note
 from raydistill.runs.stopping import Stop, Stopped
 
@@ -72,11 +72,19 @@ def test_a_mistake_in_code_keeps_its_traceback(error: Exception) -> None:
     assert explained(error, Stop(), 3) is None
 
 
-def test_the_board_hears_of_losses_and_of_nothing_else() -> None:
+@pytest.mark.parametrize(("name", "subject"), [("run", ""), ("p0001-seed0", "p0001-seed0: ")])
+def test_the_board_hears_of_losses_and_of_nothing_else(name: str, subject: str) -> None:
     heard: list[Note] = []
     board: Any = SimpleNamespace(put=SimpleNamespace(remote=heard.append))
-    LossTeller(board).after_exception(None, {0: OURS, 1: DEAD})
+    LossTeller(board, name).after_exception(None, {0: OURS, 1: DEAD})
     (note,) = heard
     assert note.warning
-    assert note.text.startswith("worker 1 was lost")
+    assert note.text.startswith(f"{subject}worker 1 was lost")
     assert note.text.endswith("; Ray starts the workers again")
+
+
+def test_a_failure_in_code_names_its_worker() -> None:
+    assert failure_in_code(ray.train.WorkerGroupError("failed", {1: OURS})) == (
+        "worker 1 failed: connection closed by peer"
+    )
+    assert failure_in_code(ray.train.ControllerError(OURS)).startswith("its workers failed: ")

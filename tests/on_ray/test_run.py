@@ -146,7 +146,8 @@ def test_a_run_survives_workers_that_are_told_to_end_or_killed_and_has_every_epo
 
 
 def test_an_error_of_the_users_in_a_worker_is_one_sentence_and_no_retries(tmp_path: Path) -> None:
-    """The teacher's file is looked at in the worker; more failures would be survived than there are."""
+    """What the teacher's file holds is found in the worker; more failures would be survived than there are."""
+    (tmp_path / "nowhere").write_text("no weights")
     command = _Command(tmp_path / "run", f"teacher.weights={tmp_path / 'nowhere'}", "scaling.max_failures=50")
     started = time.monotonic()
     assert command.finish() == 2

@@ -6,18 +6,20 @@ import importlib.util
 import re
 import sys
 import types
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
-from raydistill import train
+from raydistill import train, tune
 from raydistill.config import Config, load_config
 from raydistill.errors import UserError
-from raydistill.runs.events import EpochDone, Event, Note, StageStarted, StepDone
-from raydistill.runs.trackers import require, tracked
-from tests.small import Listener, small_run
+from raydistill.runs import trackers as module
+from raydistill.runs.events import EpochDone, Event, Note, StageStarted, StepDone, TrialEvent
+from raydistill.runs.trackers import Trackers, require, tracked
+from tests.small import Listener, small_run, small_sweep
 
 EVENTS: list[Event] = [
     Note("device: cpu"),
@@ -38,6 +40,18 @@ class _Run:
     logged: list[tuple[str, float, int]] = field(default_factory=list)
     closed: bool = False
     more: dict[str, Any] = field(default_factory=dict)
+
+
+class _Metric(NamedTuple):
+    key: str
+    value: float
+    timestamp: int
+    step: int
+
+
+class _Param(NamedTuple):
+    key: str
+    value: str
 
 
 @dataclass
@@ -70,10 +84,14 @@ class _Mlflow:
         assert artifact_file == "config.yaml"
         self.runs[int(run_id)].settings = dictionary
 
-    def log_metric(self, run_id: str, key: str, value: float, step: int) -> None:
-        assert _MLFLOW_TAKES.match(key), f"MLflow refuses {key!r}"
-        assert not self.runs[int(run_id)].closed
-        self.runs[int(run_id)].logged.append((key, value, step))
+    def log_batch(self, run_id: str, metrics: Sequence[_Metric] = (), params: Sequence[_Param] = ()) -> None:
+        assert len(metrics) <= 1000 and len(params) <= 100, "MLflow refuses so many at once"
+        run = self.runs[int(run_id)]
+        assert not run.closed
+        run.more |= {param.key: param.value for param in params}
+        for metric in metrics:
+            assert _MLFLOW_TAKES.match(metric.key), f"MLflow refuses {metric.key!r}"
+            run.logged.append((metric.key, metric.value, metric.step))
 
     def set_terminated(self, run_id: str) -> None:
         self.runs[int(run_id)].closed = True
@@ -81,22 +99,30 @@ class _Mlflow:
 
 @dataclass
 class _Wandb:
-    """The part of wandb that is used; a run is open at a time, as there."""
+    """The part of wandb that is used; several runs are open only where that was asked for, as there."""
 
     runs: list[_Run] = field(default_factory=list)
 
-    def init(self, project: str, entity: str | None, name: str, group: str, config: Any, dir: str) -> _Wandb:  # noqa: A002
-        assert all(run.closed for run in self.runs)
+    def init(
+        self,
+        project: str,
+        entity: str | None,
+        name: str,
+        group: str,
+        config: Any,
+        dir: str,  # noqa: A002
+        reinit: str,
+    ) -> Any:
+        assert reinit == "create_new"
         more = {"project": project, "entity": entity, "group": group, "dir": dir}
-        self.runs.append(_Run(name, config, more=more))
-        return self
+        run = _Run(name, config, more=more)
+        self.runs.append(run)
 
-    def log(self, metrics: dict[str, float], step: int) -> None:
-        assert not self.runs[-1].closed
-        self.runs[-1].logged += [(name, value, step) for name, value in metrics.items()]
+        def log(metrics: dict[str, float], step: int) -> None:
+            assert not run.closed
+            run.logged += [(name, value, step) for name, value in metrics.items()]
 
-    def finish(self) -> None:
-        self.runs[-1].closed = True
+        return types.SimpleNamespace(log=log, finish=lambda: setattr(run, "closed", True))
 
 
 @pytest.fixture
@@ -110,6 +136,9 @@ def mlflow(installed: None, monkeypatch: pytest.MonkeyPatch) -> _Mlflow:
     client = _Mlflow()
     tracking = types.ModuleType("mlflow.tracking")
     tracking.MlflowClient = client  # type: ignore[attr-defined]
+    entities = types.ModuleType("mlflow.entities")
+    entities.Metric, entities.Param = _Metric, _Param  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "mlflow.entities", entities)
     package = types.ModuleType("mlflow")
     package.tracking = tracking  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "mlflow", package)
@@ -213,6 +242,98 @@ def test_a_stage_that_starts_again_closes_the_run_that_was_lost(tmp_path: Path, 
     _play(_config(tmp_path, "logging.wandb={}"), again)
     assert [run.closed for run in wandb.runs] == [True, True]
     assert [run.logged[-1][2] for run in wandb.runs] == [1, 2]
+
+
+BOTH = ("logging.mlflow={}", "logging.wandb={}")
+
+
+def _hear(trackers: Trackers, *events: tuple[str, Event]) -> list[Note]:
+    return [note for trial, event in events for note in trackers.hear(TrialEvent(trial, event))]  # type: ignore[arg-type]
+
+
+def test_trials_that_train_at_the_same_time_have_a_run_each_with_their_settings(
+    tmp_path: Path, mlflow: _Mlflow, wandb: _Wandb
+) -> None:
+    trackers = Trackers(_config(tmp_path, *BOTH))
+    for rate, trial in ((1.5, "p0000-seed0"), (3.0, "p0001-seed0")):
+        trackers.begins(trial, {"decay.rate": rate})
+        _hear(trackers, (trial, StageStarted("distilled", 2, 5, 0)))
+    for epoch in (1, 2):
+        for value, trial in enumerate(("p0000-seed0", "p0001-seed0")):
+            assert _hear(trackers, (trial, EpochDone("distilled", epoch, 2, {"val/AP": value}, 1.0))) == []
+    for runs in (mlflow.runs, wandb.runs):
+        assert [run.name for run in runs] == ["here/p0000-seed0", "here/p0001-seed0"]
+        assert [run.logged for run in runs] == [[("val/AP", ap, 1), ("val/AP", ap, 2)] for ap in (0, 1)]
+        assert all(run.closed for run in runs)
+    assert [run.more["decay.rate"] for run in mlflow.runs] == ["1.5", "3.0"]
+    assert [run.settings["decay.rate"] for run in wandb.runs] == [1.5, 3.0]
+
+
+def test_a_trial_that_is_ended_early_is_closed_once_its_last_numbers_have_come(
+    tmp_path: Path, wandb: _Wandb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = types.SimpleNamespace(now=0.0)
+    monkeypatch.setattr(module, "time", types.SimpleNamespace(monotonic=lambda: clock.now))
+    trackers = Trackers(_config(tmp_path, "logging.wandb={}"))
+    trackers.begins("p0000-seed0", {})
+    _hear(trackers, ("p0000-seed0", StageStarted("distilled", 9, 5, 0)))
+    trackers.ends("p0000-seed0")
+    clock.now = 1.0
+    _hear(trackers, ("p0000-seed0", EpochDone("distilled", 3, 9, {"val/AP": 0.5}, 1.0)))
+    (run,) = wandb.runs
+    assert (run.logged, run.closed) == ([("val/AP", 0.5, 3)], False)
+    clock.now = 4.0
+    trackers.hear(Note("another trial goes on"))
+    assert run.closed
+
+
+def test_everything_is_closed_at_the_end(tmp_path: Path, wandb: _Wandb) -> None:
+    trackers = Trackers(_config(tmp_path, "logging.wandb={}"))
+    _hear(trackers, ("p0000-seed0", StageStarted("distilled", 9, 5, 0)))
+    assert trackers.close() == []
+    assert [run.closed for run in wandb.runs] == [True]
+
+
+def test_a_logger_that_fails_is_given_up_with_a_sentence_and_the_other_goes_on(
+    tmp_path: Path, mlflow: _Mlflow, wandb: _Wandb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that is gone for a while must not end a training of days."""
+
+    def gone(*_: Any, **__: Any) -> None:
+        raise ConnectionError("nobody answers\nat length")
+
+    monkeypatch.setattr(mlflow, "log_batch", gone)
+    heard = _play(_config(tmp_path, *BOTH))
+    assert heard.warnings == (
+        "logging.mlflow: failed (ConnectionError: nobody answers); no more numbers are sent there"
+    )
+    assert len(mlflow.runs) == 1
+    assert [run.logged[-1][2] for run in wandb.runs] == [2, 4]
+
+
+def test_a_sweep_in_this_process_sends_its_numbers_too(
+    tmp_path: Path, mlflow: _Mlflow, wandb: _Wandb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_here(plan: Any, display: Any, stop: Any) -> None:
+        record = plan.next()
+        display.begins(record)
+        for event in (StageStarted("baseline", 2, 5, 0), EpochDone("baseline", 1, 2, {"val/AP": 0.5}, 1.0)):
+            display(TrialEvent(record.name, event))
+        display.close()
+        raise UserError("enough")
+
+    monkeypatch.setattr(tune, "_run_here", run_here)
+    assert tune.main([small_sweep(tmp_path), *BOTH, "--local"]) == 2
+    for runs in (mlflow.runs, wandb.runs):
+        assert [(run.name, run.logged, run.closed) for run in runs] == [
+            ("sweep/baseline-seed0", [("val/AP", 0.5, 1)], True)
+        ]
+
+
+def test_more_metrics_than_mlflow_takes_at_once_are_parted(tmp_path: Path, mlflow: _Mlflow) -> None:
+    metrics = {f"val/class/{number}": 0.5 for number in range(1203)}
+    _play(_config(tmp_path, "logging.mlflow={}"), [EVENTS[1], EpochDone("teacher", 1, 2, metrics, 1.0)])
+    assert len(mlflow.runs[0].logged) == 1203
 
 
 def test_names_that_mlflow_refuses_are_changed(tmp_path: Path, mlflow: _Mlflow) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from raydistill.config.data import OnBadImage
-from raydistill.data.checks import clip_box, warn_sizes_taken, warn_skipped
+from raydistill.data.checks import check_images_folder, clip_box, warn_sizes_taken, warn_skipped
 from raydistill.data.dataset import AnnotatedImage, AnnotatedObject, DetectionDataset, FileIds, Records
 from raydistill.data.formats.coco_file import (
     CocoAnnotation,
@@ -21,7 +21,6 @@ from raydistill.data.formats.coco_file import (
 )
 from raydistill.data.formats.json_text import shown, without_collections
 from raydistill.data.image_folder import Header, ImageFolder, read_headers
-from raydistill.errors import UserError
 from raydistill.storage.remote_path import Place
 
 
@@ -41,8 +40,7 @@ def read_coco(images: Place, annotations: Place, on_bad_image: OnBadImage = "err
 
 def dataset_from(file: CocoFile, images: Place, on_bad_image: OnBadImage = "error") -> DetectionDataset:
     """Make the dataset of a COCO file that was read; arguments and errors as in `read_coco`."""
-    if not images.is_dir():
-        raise UserError(f"{images}: the folder of the images of {file.source} must exist; correct the path")
+    check_images_folder(images, file.source)
     num_images = len(file.images)
     named = _with_file_names(file)
     headers = read_headers([images / image["file_name"] for image in named])

@@ -9,12 +9,11 @@ from raydistill.config.data import OnBadImage
 from raydistill.data.checks import Box, clip_box, listed, raise_problems, warn_dropped, warn_skipped
 from raydistill.data.dataset import AnnotatedImage, AnnotatedObject, DetectionDataset, Records
 from raydistill.data.fetching import read_each
+from raydistill.data.formats.voc_layout import find_files, list_of, read_list
 from raydistill.data.formats.voc_xml import VocContent, parse_annotation
 from raydistill.data.image_folder import Header, ImageFolder, read_headers
 from raydistill.errors import UserError
 from raydistill.storage.remote_path import Place
-
-_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def read_voc(
@@ -42,8 +41,8 @@ def read_voc(
         UserError: naming everything that is wrong with the folder, the list, the XML files or the images' headers.
     """
     problems: list[str] = []
-    source = root / "ImageSets" / "Main" / f"{split}.txt"
-    pairs = _find_files(root, _read_list(root, split), source, on_bad_image, problems)
+    source = list_of(root, split)
+    pairs = find_files(root, read_list(root, split), source, on_bad_image, problems)
     parsed = []
     for content, faults in read_each(parse_annotation, [annotation for annotation, _ in pairs], "annotations"):
         parsed.append(content)
@@ -82,54 +81,6 @@ def read_voc(
         records=Records.build(images),
         read_image=ImageFolder(root / "JPEGImages"),
     )
-
-
-def _read_list(root: Place, split: str) -> list[str]:
-    """Names of the images of a split: the first column; lines of class lists with -1 (class absent) are left out."""
-    missing = [name for name in ("JPEGImages", "Annotations", "ImageSets/Main") if not (root / name).is_dir()]
-    if missing:
-        raise UserError(
-            f"{root}: must be a PASCAL VOC folder with JPEGImages, Annotations and ImageSets/Main, "
-            f"got none of {', '.join(missing)}; correct the path or add the folders"
-        )
-    path = root / "ImageSets" / "Main" / f"{split}.txt"
-    if not path.is_file():
-        splits = listed(sorted(found.stem for found in path.parent.glob("*.txt")))
-        raise UserError(f"{path}: the list of the split must exist; splits there: {splits}")
-    try:
-        text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
-    except OSError as error:
-        raise UserError(f"{path}: must be readable, got: {error.strerror}; check the file's permissions") from error
-    lines = [line.split() for line in text.splitlines()]
-    stems = [columns[0] for columns in lines if columns and columns[1:] != ["-1"]]
-    if not stems:
-        raise UserError(f"{path}: must list at least one image, got none; add the names of the images")
-    repeated = sorted({stem for stem in stems if stems.count(stem) > 1}) if len(set(stems)) < len(stems) else []
-    if repeated:
-        raise UserError(f"{path}: must list each image once, got {listed(repeated)} more often; remove the repeats")
-    return stems
-
-
-def _find_files(
-    root: Place, stems: list[str], source: Place, on_bad_image: OnBadImage, problems: list[str]
-) -> list[tuple[Place, Place]]:
-    """Find (annotation, image) of each name, without those where one is missing; skipped images count as there."""
-    pairs = []
-    for stem in stems:
-        annotation = root / "Annotations" / f"{stem}.xml"
-        candidates = [root / "JPEGImages" / f"{stem}{suffix}" for suffix in _SUFFIXES]
-        image = next((path for path in candidates if path.is_file()), None)
-        if image is None and on_bad_image == "skip":
-            image = candidates[0]
-        if not annotation.is_file():
-            problems.append(f"{source}: '{stem}' must have its annotation {annotation}, got none; add or unlist it")
-        if image is None:
-            problems.append(
-                f"{source}: '{stem}' must have its image {candidates[0]} (or .jpeg, .png), got none; add or unlist it"
-            )
-        elif annotation.is_file():
-            pairs.append((annotation, image))
-    return pairs
 
 
 def _unknown_names(annotation: Place, content: VocContent, labels: dict[str, int]) -> list[str]:

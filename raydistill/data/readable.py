@@ -1,0 +1,94 @@
+"""What can be told of data without a look at every image; without torch, which takes seconds to be imported."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from raydistill.config.sections import CocoData, Downloads, VocData
+from raydistill.data.checks import (
+    Categories,
+    check_images_folder,
+    raise_problems,
+    refuse_other_categories,
+    system_errors_in_words,
+)
+from raydistill.data.formats.coco_file import CocoFile, read_coco_file
+from raydistill.data.formats.json_text import shown
+from raydistill.data.formats.voc_layout import find_files, list_of, read_list
+from raydistill.storage.cache import ObjectCache
+from raydistill.storage.remote_path import Place, file_or_folder
+from raydistill.storage.store import is_remote
+
+_LARGEST_READ = 100_000_000  # bytes; a larger file takes longer to be read than an error in it takes to be found later
+
+
+def check_readable(data: CocoData | VocData, downloads: Downloads) -> None:
+    """Make sure that the splits are there: annotations, folders of images, categories; no image is opened.
+
+    Of data on an object store only COCO's annotations are looked at: all else would take a list of what lies there.
+
+    Raises:
+        UserError: naming what is wrong, as ``build_splits`` does.
+    """
+    with system_errors_in_words():
+        if isinstance(data, CocoData):
+            _check_coco(data, downloads.cache)
+        elif not is_remote(data.root):
+            _check_voc(data, Path(data.root))
+
+
+def _check_coco(data: CocoData, cache: ObjectCache) -> None:
+    splits = [
+        ("training", data.train_images, data.train_annotations),
+        ("validation", data.val_images, data.val_annotations),
+        ("test", data.test_images, data.test_annotations),
+    ]
+    train: CocoFile | None = None
+    for name, folder, file in splits:
+        if folder is None or file is None:
+            continue
+        if is_remote(data.root):
+            split = _read(file_or_folder(f"{data.root.rstrip('/')}/{file}", cache))
+        else:
+            split = _read(Path(data.root) / file, Path(data.root) / folder, data.on_bad_image == "error")
+        if name == "training":
+            train = split
+        elif train is not None and split is not None:
+            refuse_other_categories(_categories(split), split.source, name, _categories(train), train.source)
+
+
+def _read(source: Place, images: Path | None = None, first_needed: bool = False) -> CocoFile | None:
+    """Return the annotations of a split that is sound as far as it was looked at; None where they are too many."""
+    large = source.is_file() and source.stat().st_size > _LARGEST_READ
+    file = None if large else read_coco_file(source)
+    if images is not None:
+        check_images_folder(images, source)
+        if file is not None and first_needed:
+            _look_for_first(file, images)
+    if file is not None:
+        file.raise_problems()
+    return file
+
+
+def _look_for_first(file: CocoFile, images: Path) -> None:
+    """Note where the first image is missing: most often all are, as the folder is another one."""
+    first = next((image for image in file.images if isinstance(image.get("file_name"), str)), None)
+    with contextlib.suppress(ValueError):  # the name of no file
+        if first is not None and not (path := images / first["file_name"]).is_file():
+            file.problems.append(
+                f"image {shown(first['id'])}: {path}: the image file must exist; put it there or correct its name in "
+                "the annotations"
+            )
+
+
+def _categories(file: CocoFile) -> Categories:
+    return {(category["id"], category["name"]) for category in file.categories}
+
+
+def _check_voc(data: VocData, root: Path) -> None:
+    for split in (data.train_split, data.val_split, data.test_split):
+        if split is not None:
+            problems: list[str] = []
+            find_files(root, read_list(root, split), list_of(root, split), data.on_bad_image, problems)
+            raise_problems(problems, f"{root}: the split '{split}' must be complete and sound")

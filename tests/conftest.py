@@ -40,3 +40,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the files that take minutes come first: on several cores the short ones fill what is left."""
     long = {item.path for item in items if item.get_closest_marker("ray")}
     items.sort(key=lambda item: item.path not in long)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Let the server of forks know what to import before it starts, where tests are to be run that need all of it."""
+    if any(item.get_closest_marker("ray") for item in session.items):
+        from tests.commands import let_the_server_import
+
+        let_the_server_import()

@@ -18,7 +18,8 @@ from raydistill.runs.worker import Worker
 
 # A server imports everything once and never computes: its forks start in no time.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["raydistill.training.stages", "tests.ranks", "tests.small"])
+PRELOADED = ("raydistill.training.stages", "tests.ranks", "tests.small")
+PROCESSES.set_forkserver_preload([*PRELOADED])
 
 
 def start_ranks(

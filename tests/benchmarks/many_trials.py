@@ -146,7 +146,7 @@ def ours(trials: int, folder: Path, readings: Readings, train: bool) -> None:
     with (folder / "display.txt").open("w") as stream:
         display = WatchedDisplay(SweepDisplay("AP", "max", trials, stream), readings, trials)
         demand = Demand("resources", 1, {"CPU": 1}, "")
-        sweep_module._run_trials(plan, display, demand, Stop())  # type: ignore[arg-type]
+        sweep_module._run_trials(plan, display, demand, Stop())
     failed = [record for record in plan.records if record.seconds and record.status != "finished"]
     assert not failed, failed
 

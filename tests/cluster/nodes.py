@@ -15,7 +15,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,21 +22,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.commands import Command, fork, start, until, users_environment
 from tests.small import REPOSITORY
 
-TIMEOUT = 600
-_ATTEMPTS = 5
 _PORTS = ("dashboard-agent-listen", "dashboard-agent-grpc", "metrics-export", "runtime-env-agent")
-RAY = [sys.executable, "-c", "from ray.scripts.scripts import main; main()"]
-
-
-def until(condition: Callable[[], object], what: str, seconds: float = TIMEOUT) -> None:
-    """Return when ``condition`` holds; raise with ``what`` after some time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(what)
-        time.sleep(0.1)
+_CLI = "ray.scripts.scripts"
+RAY = [sys.executable, "-c", f"from {_CLI} import main; main()"]
+SPARING = {
+    "RAY_prestart_worker_first_driver": "0",  # idle workers, most of which are not those that are wanted
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_health_check_period_ms": "1000",  # a node that is killed is missed after 5 s instead of 15
+}
+"""What spares a cluster processes and waits that no test is about."""
 
 
 @dataclass(frozen=True)
@@ -71,30 +67,6 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Command:
-    """A command of ours, at work on the cluster."""
-
-    process: subprocess.Popen[str]
-    log: Path
-
-    @property
-    def text(self) -> str:
-        """Return what it has said so far."""
-        return self.log.read_text()
-
-    def running(self) -> bool:
-        """Return whether it is still at work."""
-        return self.process.poll() is None
-
-    def finish(self) -> int:
-        """Wait for its end and return the exit code."""
-        try:
-            return self.process.wait(TIMEOUT)
-        finally:
-            self.process.kill()
-
-
-@dataclass(frozen=True)
 class Cluster:
     """A head, and the nodes that were added to it."""
 
@@ -106,7 +78,7 @@ class Cluster:
     folder: Path
     sessions: str
 
-    def add(self, cpus: int) -> Node:
+    def add(self, cpus: int, **environment: str) -> Node:
         """Start one more node.
 
         Its folder is its own, as on a machine of its own: a second node unpacks a job's working directory anew, and
@@ -114,22 +86,32 @@ class Cluster:
         """
         options = [f"--address={self.address}", f"--num-cpus={cpus}", "--object-store-memory=80000000"]
         options.append(f"--temp-dir={self.sessions}/{len(self.nodes)}")
-        return _start(options, self.environment, self.folder / f"node-{len(self.nodes)}.log", self.nodes)
+        return _start(options, self.environment | environment, self.folder / f"node-{len(self.nodes)}", self.nodes)
 
-    def run(self, name: str, *arguments: str, **environment: str) -> Command:
-        """Start ``python -m`` with these arguments, as a user does on the head."""
-        command = [sys.executable, "-m", *arguments]
-        return self._start(name, command, {"RAY_ADDRESS": self.address, **environment})
+    def run(self, name: str, module: str, *arguments: str, **environment: str) -> Command:
+        """Start a command of ours, as a user does on the head; its process is forked."""
+        return fork(module, arguments, self.folder / name, self.users | environment)
 
     def submit(self, name: str, *command: str) -> Command:
         """Start ``ray job submit`` in the repository."""
         arguments = [*RAY, "job", "submit", "--submission-id", name, "--working-dir", ".", "--", *command]
-        return self._start(name, arguments, {"RAY_ADDRESS": self.dashboard})
+        environment = {**self.environment, "RAY_ADDRESS": self.dashboard}
+        return start(arguments, self.folder / name, environment, merged=True)
+
+    def take_first_job(self, entrypoint: str, cpus: int = 0) -> None:
+        """Submit a job that is somebody else's; return when the head, whose start takes a while, has taken it."""
+        job = {"entrypoint": entrypoint, "entrypoint_num_cpus": cpus, "submission_id": "others"}
+
+        def taken() -> bool:
+            with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError):
+                return bool(self.job("others") or self.ask("/api/jobs/", body=job))
+            return False
+
+        until(taken, "the head takes no jobs")
 
     def stop_job(self, name: str) -> None:
-        """Run ``ray job stop``."""
-        environment = {**self.environment, "RAY_ADDRESS": self.dashboard}
-        subprocess.run([*RAY, "job", "stop", name], env=environment, capture_output=True, check=True)
+        """Do what ``ray job stop`` does."""
+        self.ask(f"/api/jobs/{name}/stop", body={})
 
     def job(self, name: str) -> dict[str, Any]:
         """Return what the job server knows of a job."""
@@ -146,23 +128,19 @@ class Cluster:
             text: str = answer.read().decode()
             return text
 
-    def _start(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> Command:
-        log = self.folder / f"{name}.log"
-        with log.open("w") as file:
-            process = subprocess.Popen(
-                command,
-                cwd=REPOSITORY,
-                env={**self.environment, **environment},
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-        return Command(process, log)
+    @property
+    def users(self) -> dict[str, str]:
+        """Return the environment of who uses it."""
+        return {**self.environment, "RAY_ADDRESS": self.address}
 
 
 @contextlib.contextmanager
 def started(
-    folder: Path, cpus: int, options: Callable[[str], Sequence[str]] | None = None, **environment: str
+    folder: Path,
+    cpus: int,
+    options: Callable[[str], Sequence[str]] | None = None,
+    jobs: bool = False,
+    **environment: str,
 ) -> Iterator[Cluster]:
     """Start a head on ports of its own, and end it with all of its nodes afterwards.
 
@@ -170,31 +148,32 @@ def started(
         folder: for logs.
         cpus: of the head.
         options: gives more options of ``ray start`` from the address that the head will have.
+        jobs: whether it is a whole head, with a dashboard that takes jobs and an autoscaler; else it is up sooner, and
+            its workers find the repository, which a job brings along.
         environment: of the head only.
     """
     sessions = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short: sockets lie in it
     port, dashboard = _free_port(), _free_port()
     address = f"{socket.gethostbyname(socket.gethostname())}:{port}"
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    ours = kept | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # a job's `python` is the head's
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(16),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_worker_niceness": "0",  # where others want the cores too, Ray's workers are last in the queue
-        "RAY_raylet_start_wait_time_s": "60",  # 30 by default
-    }
+    ours = users_environment(
+        PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # a job's `python` is the head's
+        RAY_AUTH_MODE="token",
+        RAY_AUTH_TOKEN=secrets.token_hex(16),
+        RAY_USAGE_STATS_ENABLED="0",
+    )
+    if not jobs:
+        ours |= SPARING
+        ours["PYTHONPATH"] = os.pathsep.join(filter(None, (str(REPOSITORY), ours.get("PYTHONPATH"))))
     head_options = [
         *("--head", f"--port={port}", f"--dashboard-port={dashboard}", f"--num-cpus={cpus}"),
         *(f"--ray-client-server-port={_free_port()}", "--object-store-memory=100000000", f"--temp-dir={sessions}/0"),
+        *(() if jobs else ("--include-dashboard=false", "--no-monitor")),
         *(options(address) if options else ()),
     ]
     nodes: list[Node] = []
     try:
-        head = _start(head_options, ours | environment, folder / "head.log", nodes)
-        cluster = Cluster(head, nodes, address, f"http://127.0.0.1:{dashboard}", ours, folder, sessions)
-        until(lambda: _takes_jobs(cluster), f"the head takes no jobs: {(folder / 'head.log').read_text()}")
-        yield cluster
+        head = _start(head_options, ours | environment, folder / "head", nodes)
+        yield Cluster(head, nodes, address, f"http://127.0.0.1:{dashboard}", ours, folder, sessions)
     finally:
         for node in reversed(nodes):
             node.kill()
@@ -202,28 +181,14 @@ def started(
 
 
 def _start(options: Sequence[str], environment: Mapping[str, str], log: Path, nodes: list[Node]) -> Node:
-    """Run ``ray start`` in a session of its own; the node is listed before it is there, so that it is always ended.
-
-    On a machine too busy a raylet gives up its own agents, without a setting for how long it waits: it is tried again.
-    """
-    for _ in range(_ATTEMPTS):
-        # not the ports of another Ray on this machine, which takes Ray's defaults
-        ports = [f"--{name}-port={_free_port()}" for name in _PORTS]
-        with log.open("w") as file:
-            starter = subprocess.Popen(
-                [*RAY, "start", *ports, *options], env=environment, stdout=file, stderr=file, start_new_session=True
-            )
-        nodes.append(Node(starter.pid))
-        if starter.wait(TIMEOUT) == 0:
-            return nodes[-1]
-        nodes.pop().kill()
-    raise RuntimeError(log.read_text())
-
-
-def _takes_jobs(cluster: Cluster) -> bool:
-    with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError):
-        return bool(cluster.ask("/api/jobs/", body={"entrypoint": "true"}))
-    return False
+    """Run ``ray start`` in a session of its own; the node is listed before it is there, so that it is always ended."""
+    # not the ports of another Ray on this machine, which takes Ray's defaults
+    ports = [f"--{name}-port={_free_port()}" for name in _PORTS]
+    starter = fork(_CLI, ["start", "--include-log-monitor=false", *ports, *options], log, environment)
+    nodes.append(Node(starter.pid))
+    if starter.finish() != 0:
+        raise RuntimeError(starter.text)
+    return nodes[-1]
 
 
 def _free_port() -> int:

@@ -12,12 +12,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from raydistill.sweeps.directory import SweepDirectory
-from tests.cluster.nodes import RAY, Cluster, Node, started, until
+from tests.cluster.nodes import RAY, Cluster, Node, started
+from tests.commands import Command, until
 from tests.small import REPOSITORY
 
 SWEEP = "tune_configs/quickstart.yaml"
@@ -54,7 +54,8 @@ class _Paper:
 def main() -> int:
     """Write the transcript and return the exit code of the submitted command."""
     folder = Path(tempfile.mkdtemp())
-    with started(folder, 0) as cluster:
+    with started(folder, 0, jobs=True) as cluster:
+        cluster.take_first_job("true")
         nodes = {name: cluster.add(1) for name in ("a", "b", "c")}
         paper = _Paper([(str(folder), "/mnt/shared"), (cluster.address, "HEAD:6379"), *_neutral(cluster)])
         paper.write("# A head without CPUs for work, and three nodes with one CPU each.")
@@ -68,7 +69,7 @@ def _sweep(cluster: Cluster, nodes: dict[str, Node], paper: _Paper, output: Path
     paper.write(f"$ ray job submit --submission-id quickstart --working-dir . -- {' '.join(command)}")
     paper.started = time.monotonic()
     job = cluster.submit("quickstart", *command)
-    following = threading.Thread(target=_follow, args=(job.log, job.running, paper), daemon=True)
+    following = threading.Thread(target=_follow, args=(job, paper), daemon=True)
     following.start()
     until(lambda: not job.running() or all(_at_work(nodes).values()), "the nodes are not all at work")
     paper.at(f"# trials at work: {_shown(_at_work(nodes))}")
@@ -93,19 +94,19 @@ def _sweep(cluster: Cluster, nodes: dict[str, Node], paper: _Paper, output: Path
     return code
 
 
-def _follow(log: Path, running: Callable[[], bool], paper: _Paper) -> None:
+def _follow(job: Command, paper: _Paper) -> None:
     """Write what the job says, line by line, until it has ended."""
-    with log.open() as file:
-        rest = ""
-        while True:
-            last = not running()
-            *lines, rest = (rest + file.read()).split("\n")
-            for line in lines:
-                if not _OF_PACKING.search(line):
-                    paper.at(line)
-            if last:
-                return
-            time.sleep(0.1)
+    written = 0
+    while True:
+        last = not job.running()
+        *lines, _ = job.out.split("\n")
+        for line in lines[written:]:
+            if not _OF_PACKING.search(line):
+                paper.at(line)
+        written = len(lines)
+        if last:
+            return
+        time.sleep(0.1)
 
 
 def _at_work(nodes: dict[str, Node]) -> dict[str, int]:

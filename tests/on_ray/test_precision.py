@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,9 @@ from raydistill.on_ray.precision import all_nodes_compute_bf16
 from raydistill.on_ray.room import Demand
 from raydistill.on_ray.session import connected
 from raydistill.runs.stopping import Stop
+from raydistill.runs.worker import Worker
+from tests.cluster.nodes import Cluster
+from tests.ranks import on_ranks
 from tests.small import Listener
 
 TRIAL = Demand("resources", 1, {"CPU": 2}, "lower it")
@@ -93,13 +97,17 @@ def test_a_wish_to_stop_ends_the_wait(cluster: Callable[..., list[str]]) -> None
         all_nodes_compute_bf16(TRIAL, Listener(), stop)
 
 
-@pytest.mark.ray
-def test_a_real_node_answers_though_its_cpus_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def _ask_a_busy_node(_: Worker, environment: dict[str, str]) -> None:
     import ray
 
-    monkeypatch.setenv("RAY_worker_niceness", "0")  # Ray's workers give way to everybody, else
-    monkeypatch.setattr(precision, "_computes_bf16", lambda: True)  # without torch, whose import takes long there
+    os.environ.update(environment)
+    precision._computes_bf16 = lambda: True  # without torch, whose import takes long there
     with connected(1):
         (node,) = ray.nodes()
         assert ray.util.placement_group([{"CPU": node["Resources"]["CPU"]}]).wait(60)
         assert precision._answer(precision._asked(node["NodeID"])) is True
+
+
+@pytest.mark.ray
+def test_a_real_node_answers_though_its_cpus_are_taken(head: Cluster) -> None:
+    assert on_ranks(_ask_a_busy_node, 1, head.users) == [0]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,55 +18,28 @@ import pytest
 
 from raydistill import tune
 from raydistill.sweeps.directory import SweepDirectory, TrialDirectory, TrialRecord
-from tests.small import REPOSITORY, metrics_of, repeatable, small_sweep
+from tests.cluster.nodes import SPARING, Cluster
+from tests.commands import Command, fork, start, train_teacher, users_environment, without_pictures
+from tests.small import metrics_of, repeatable, small_sweep
 
 pytestmark = pytest.mark.ray
 
-TIMEOUT = 240
 LONGER = {"training.epochs": 8, "scaling.cpus_per_worker": 1}
 
 
-class _Command:
-    """``python -m raydistill.tune`` in a process of its own; it keeps track of the processes that it starts."""
+class _Family:
+    """The processes that a command has started, and those that they have."""
 
-    def __init__(self, file: str, *arguments: str) -> None:
-        folder = Path(file).parent
-        self.sweep = SweepDirectory(folder / "sweep")
-        self._files = (folder / "out.txt", folder / "err.txt")
-        environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-        with self._files[0].open("w") as out, self._files[1].open("w") as err:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "raydistill.tune", file, *arguments],
-                cwd=REPOSITORY,
-                stdout=out,
-                stderr=err,
-                env={**environment, "OMP_NUM_THREADS": "1"},
-            )
-        self._family = {self.process.pid: _born(self.process.pid)}
+    def __init__(self, command: Command) -> None:
+        self._born = {command.pid: _born(command.pid)}
 
-    def finish(self) -> int:
-        deadline = time.monotonic() + TIMEOUT
-        try:
-            while (code := self.process.poll()) is None:
-                assert time.monotonic() < deadline, f"still at work:\n{self.err}"
-                self.look()
-                time.sleep(0.2)
-            return code
-        finally:
-            self.process.kill()
-
-    def kill(self) -> None:
-        """End the driver at once, as a lost machine or the system's memory guard would."""
-        self.look()
-        self.process.kill()
-        self.process.wait()
-
-    def look(self) -> None:
-        """Remember the processes that this command has started so far."""
+    def look(self) -> bool:
+        """Remember those that there are now; they are many."""
         listing = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
         rows = [tuple(map(int, line.split())) for line in listing.splitlines()]
         for _ in range(5):  # the driver starts the raylet, which starts the workers
-            self._family |= {pid: _born(pid) for pid, parent in rows if parent in self._family}
+            self._born |= {pid: _born(pid) for pid, parent in rows if parent in self._born}
+        return len(self._born) > 3
 
     def left(self, patience: float = 60) -> list[str]:
         """Return the command lines of the processes that are still there after some time.
@@ -74,25 +47,13 @@ class _Command:
         Two agents of Ray's take minutes to see that their raylet was lost; they touch nothing of ours.
         """
         deadline = time.monotonic() + patience
-        while alive := [pid for pid, born in self._family.items() if born and _born(pid) == born]:
+        while alive := [pid for pid, born in self._born.items() if born and _born(pid) == born]:
             lines = [f"{pid} {_arguments(pid).strip()}" for pid in alive]
             lines = [line for line in lines if not line.endswith(("ray::DashboardAgent", "ray::RuntimeEnvAgent"))]
             if not lines or time.monotonic() > deadline:
                 return lines
             time.sleep(0.5)
         return []
-
-    @property
-    def out(self) -> str:
-        return self._files[0].read_text()
-
-    @property
-    def err(self) -> str:
-        return self._files[1].read_text()
-
-    @property
-    def records(self) -> dict[str, TrialRecord]:
-        return {directory.path.name: directory.read() for directory in self.sweep.trials()}
 
 
 def _born(pid: int) -> str:
@@ -114,7 +75,8 @@ def _arguments(pid: int) -> str:
 def here(tmp_path_factory: pytest.TempPathFactory) -> SweepDirectory:
     """A sweep of one point and the controls, run to its end in this process."""
     folder = tmp_path_factory.mktemp("here")
-    assert tune.main([small_sweep(folder, LONGER), "--local"]) == 0
+    with without_pictures():
+        assert tune.main([small_sweep(folder, LONGER), "--local"]) == 0
     return SweepDirectory(folder / "sweep")
 
 
@@ -123,43 +85,45 @@ def _table(sweep: SweepDirectory) -> pd.DataFrame:
     return table.drop(columns=[name for name in table if "seconds" in name])
 
 
-def _killed_when_one_has_ended(file: str) -> tuple[_Command, TrialDirectory]:
-    """Run a sweep until a trial has ended and another has a checkpoint, kill it, and return the latter."""
-    command = _Command(file)
-    deadline = time.monotonic() + TIMEOUT
-    while True:
-        assert command.process.poll() is None, f"ended on its own:\n{command.err}"
-        assert time.monotonic() < deadline, f"no trial has ended:\n{command.err}"
-        trials = command.sweep.trials()
-        at_work = [trial for trial in trials if not trial.read().ended and trial.run.checkpoint.is_file()]
-        if len(at_work) < len(trials) and any(trial.read().ended for trial in trials) and at_work:
-            command.kill()
-            return command, at_work[0]
-        time.sleep(0.05)
+def _with_a_ray_of_its_own(file: str, log: Path) -> Command:
+    return fork("raydistill.tune", [file], log, users_environment(**SPARING))
 
 
-def test_a_killed_sweep_goes_on_and_ends_as_one_that_was_never_killed(here: SweepDirectory, tmp_path: Path) -> None:
-    file = small_sweep(tmp_path, LONGER)
-    shutil.copytree(here.teacher.path, tmp_path / "sweep" / "teacher")
-    killed, interrupted = _killed_when_one_has_ended(file)
-    assert killed.left() == []
-    records = {trial.record_file: trial.record_file.read_bytes() for trial in killed.sweep.trials()}
+def test_a_killed_sweep_goes_on_and_ends_as_one_that_was_never_killed(
+    here: SweepDirectory, head: Cluster, tmp_path: Path
+) -> None:
+    file, sweep = small_sweep(tmp_path, LONGER, max_concurrent=1), SweepDirectory(tmp_path / "sweep")
+    shutil.copytree(here.teacher.path, sweep.teacher.path)
+    killed = _with_a_ray_of_its_own(file, tmp_path / "killed")
+    family = _Family(killed)
+    at_work: list[TrialDirectory] = []
+
+    def one_has_ended_and_another_has_a_checkpoint() -> bool:
+        open_ones = [trial for trial in sweep.trials() if not trial.read().ended]
+        at_work[:] = [trial for trial in open_ones if trial.run.checkpoint.is_file()]
+        return bool(at_work) and len(open_ones) < len(sweep.trials())
+
+    killed.reach(one_has_ended_and_another_has_a_checkpoint)
+    assert family.look()
+    killed.kill()
+    assert family.left() == []
+    (interrupted,) = at_work
+    records = {trial.record_file: trial.record_file.read_bytes() for trial in sweep.trials()}
     kept = {path: text for path, text in records.items() if json.loads(text)["status"] == "finished"}
     assert 0 < len(kept) < len(records)
     assert interrupted.record_file not in kept
     first_epoch = interrupted.run.lines()[0]
 
-    command = _Command(file)
-    assert command.finish() == 0, command.err
+    again = head.run("again", "raydistill.tune", file)
+    assert again.finish() == 0, again.err
     assert {path: path.read_bytes() for path in kept} == kept
-    assert f"{len(kept)} of them ended before and are kept" in command.err
+    assert f"{len(kept)} of them ended before and are kept" in again.err
     assert interrupted.run.lines()[0] == first_epoch  # to the hundredth of a second: it was not trained again
-    pd.testing.assert_frame_equal(_table(command.sweep), _table(here))
+    pd.testing.assert_frame_equal(_table(sweep), _table(here))
     for trial in here.trials():
-        on_ray = command.sweep.trial(trial.path.name)
+        on_ray = sweep.trial(trial.path.name)
         assert repeatable(metrics_of(on_ray.run)) == repeatable(metrics_of(trial.run))
-    assert not (command.sweep.path / "ray").exists()
-    assert command.left() == []
+    assert not (sweep.path / "ray").exists()
 
 
 LEARNING = {
@@ -172,23 +136,41 @@ LEARNING = {
 }
 
 
+@dataclass(frozen=True)
+class _Ended:
+    """A command that has ended, the sweep it ran, and which of its processes are left."""
+
+    command: Command
+    sweep: SweepDirectory
+    left: list[str]
+
+    @property
+    def records(self) -> dict[str, TrialRecord]:
+        return {directory.path.name: directory.read() for directory in self.sweep.trials()}
+
+
 @pytest.fixture(scope="module")
-def halved(tmp_path_factory: pytest.TempPathFactory) -> _Command:
+def halved(tmp_path_factory: pytest.TempPathFactory) -> _Ended:
     """A sweep under ASHA: a point that learns, one that learns nothing, and one that cannot be trained."""
+    folder = tmp_path_factory.mktemp("asha")
     file = small_sweep(
-        tmp_path_factory.mktemp("asha"),
+        folder,
         LEARNING,
         metric="AP50",
         scheduler={"name": "asha", "grace_period": 2, "reduction_factor": 2},
         max_concurrent=1,  # in this order: the first has nothing to be compared with
         space={"training.optimizer.learning_rate": {"grid": [0.02, 1e-9, 1e9]}},
     )
-    command = _Command(file)
+    train_teacher(file)
+    command = start([sys.executable, "-m", "raydistill.tune", file], folder / "tune", users_environment())
+    family, sweep = _Family(command), SweepDirectory(folder / "sweep")
+    command.reach(sweep.trial("p0001-seed0").run.metrics.is_file)
+    assert family.look()
     assert command.finish() == 0, command.err
-    return command
+    return _Ended(command, sweep, family.left())
 
 
-def test_asha_stops_the_hopeless_point_and_no_control(halved: _Command) -> None:
+def test_asha_stops_the_hopeless_point_and_no_control(halved: _Ended) -> None:
     statuses = {name: record.status for name, record in halved.records.items() if name != "p0002-seed0"}
     assert statuses == {
         "baseline-seed0": "finished",
@@ -200,44 +182,26 @@ def test_asha_stops_the_hopeless_point_and_no_control(halved: _Command) -> None:
     assert epochs == {"baseline-seed0": 3, "constant-seed0": 3, "p0000-seed0": 3, "p0001-seed0": 2}
 
 
-def test_a_failing_trial_keeps_its_reason_and_the_others_go_on(halved: _Command) -> None:
+def test_a_failing_trial_keeps_its_reason_and_the_others_go_on(halved: _Ended) -> None:
     record = halved.records["p0002-seed0"]
     assert record.status == "failed"
     assert "the loss must be finite" in record.reason
     assert "learning_rate" in record.reason
-    assert "Failed:\n  p0002-seed0: distilled, step " in halved.out
-    assert "Traceback" not in halved.err
+    assert "Failed:\n  p0002-seed0: distilled, step " in halved.command.out
+    assert "Traceback" not in halved.command.err
 
 
-def test_a_sweep_on_ray_says_no_word_of_ray(halved: _Command) -> None:
+def test_a_sweep_on_ray_says_no_word_of_ray(halved: _Ended) -> None:
     ours = ("device: ", "data: ", "teacher", "preflight: ", "[", "5 trials in ")
-    assert [line for line in halved.err.splitlines() if not line.startswith(ours)] == []
-    assert [line.split()[0] for line in halved.err.splitlines() if line.startswith("[")] == [
+    assert [line for line in halved.command.err.splitlines() if not line.startswith(ours)] == []
+    assert [line.split()[0] for line in halved.command.err.splitlines() if line.startswith("[")] == [
         f"[{number}/5]" for number in range(1, 6)
     ]
-    assert halved.left() == []
+    assert halved.left == []
 
 
-def test_a_sweep_on_ray_prints_its_report_and_nothing_else(halved: _Command) -> None:
-    assert halved.out.startswith("\nsweep: 5 trials, ")
-
-
-def test_a_trial_of_two_workers_is_one_trial_with_every_epoch_once(here: SweepDirectory, tmp_path: Path) -> None:
-    resources = {"num_workers": 2, "cpus_per_worker": 1}
-    file = small_sweep(tmp_path, LONGER | {"training.epochs": 3}, resources=resources)
-    shutil.copytree(here.teacher.path, tmp_path / "sweep" / "teacher")
-    for control in ("baseline-seed0", "constant-seed0"):  # groups take their time to start: one is enough
-        shutil.copytree(here.trial(control).path, tmp_path / "sweep" / "trials" / control)
-    command = _Command(file)
-    assert command.finish() == 0, command.err
-    assert command.records["p0000-seed0"].status == "finished"
-    trial = command.sweep.trial("p0000-seed0")
-    assert [line["epoch"] for line in metrics_of(trial.run)] == [1, 2, 3]
-    saved = json.loads(trial.run.result.read_text())
-    assert saved["epochs"] == 3
-    assert "2 finished" not in command.out
-    assert "3 trials, 3 finished" in command.out
-    assert command.left() == []
+def test_a_sweep_on_ray_prints_its_report_and_nothing_else(halved: _Ended) -> None:
+    assert halved.command.out.startswith("\nsweep: 5 trials, ")
 
 
 def test_trials_of_two_workers_are_not_refused_because_of_another_ray_on_the_machine(
@@ -280,20 +244,17 @@ def test_resources_that_cannot_be_had_are_refused_in_a_sentence(
 
 
 def test_ctrl_c_ends_a_sweep_on_ray_with_how_to_go_on(here: SweepDirectory, tmp_path: Path) -> None:
-    file = small_sweep(tmp_path, LONGER | {"training.epochs": 200})
-    shutil.copytree(here.teacher.path, tmp_path / "sweep" / "teacher")
-    command = _Command(file)
-    deadline = time.monotonic() + TIMEOUT
-    while not any(trial.run.checkpoint.is_file() for trial in command.sweep.trials()):
-        assert command.process.poll() is None, command.err
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    command.look()
-    command.process.send_signal(signal.SIGINT)
+    file, sweep = small_sweep(tmp_path, LONGER | {"training.epochs": 200}), SweepDirectory(tmp_path / "sweep")
+    shutil.copytree(here.teacher.path, sweep.teacher.path)
+    command = _with_a_ray_of_its_own(file, tmp_path / "tune")
+    family = _Family(command)
+    command.reach(lambda: any(trial.run.checkpoint.is_file() for trial in sweep.trials()))
+    assert family.look()
+    command.send(signal.SIGINT)
     assert command.finish() == 130
     assert "interrupted; the same command goes on" in command.err
     assert "Traceback" not in command.err
-    begun = [record for record in command.records.values() if record.seconds]
-    assert begun
-    assert all(record.status == "unfinished" for record in command.records.values())
-    assert command.left() == []
+    records = [trial.read() for trial in sweep.trials()]
+    assert any(record.seconds for record in records)
+    assert all(record.status == "unfinished" for record in records)
+    assert family.left() == []

@@ -146,7 +146,7 @@ def test_the_rehearsal_has_the_teacher_on_the_workers_device(tmp_path: Path, mon
     rehearsed = []
     monkeypatch.setattr(stages, "rehearse", lambda job, distiller, *_: rehearsed.append(distiller))
     monkeypatch.setattr(stages, "_run_stage", lambda *_: None)
-    monkeypatch.setattr(stages, "comparison", lambda _: pd.DataFrame())
+    monkeypatch.setattr(stages, "comparison", lambda _: [])
     _run(_config(tmp_path / "other"))
     (distiller,) = rehearsed
     assert distiller.teacher is not None

@@ -16,7 +16,7 @@ from raydistill.on_ray.trial import SCORE
 from raydistill.runs.events import Note
 from raydistill.sweeps.file import LoadedSweep
 from raydistill.sweeps.plan import Plan
-from raydistill.sweeps.table import SweepDisplay
+from raydistill.sweeps.table import SweepListener
 
 
 def loggers(loaded: LoadedSweep) -> list[ray.tune.Callback]:
@@ -87,7 +87,7 @@ class Recorder(ray.tune.Callback):  # type: ignore[misc]
     """Tells plan and display when trials begin and end; runs in the driver."""
 
     plan: Plan
-    display: SweepDisplay
+    display: SweepListener
     started: dict[str, float] = field(default_factory=dict)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -88,6 +88,18 @@ class Plan:
         return (points + 2) * len(self.loaded.sweep.seeds)
 
     @property
+    def headline(self) -> str:
+        """How much there is to do, what was left out, and in what the teacher answers where that is known."""
+        kept = sum(record.ended for record in self.records)
+        sentences = [f"{self.total} trials in {self.loaded.config.output}"]
+        if kept:
+            sentences.append(f"{kept} of them ended before and are kept")
+        lines = ["; ".join(sentences), *self.loaded.dropped]
+        if self.precision is not None and TEACHER_PRECISION not in self.loaded.sweep.space:
+            lines.append(precision_text(self.precision, self.loaded.config))
+        return "\n".join(lines)
+
+    @property
     def unfinished(self) -> bool:
         """Whether any trial is left."""
         if any(not record.ended for record in self._queue):

@@ -8,8 +8,9 @@ import math
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TextIO
+from typing import TYPE_CHECKING, Literal, Protocol, TextIO
 
 from raydistill.runs.events import EpochDone, Event, Note, StageStarted, StepDone, TrialEvent
 from raydistill.runs.progress import Display, print_above, terminal
@@ -22,6 +23,62 @@ if TYPE_CHECKING:
 
 _BEST_SHOWN, _RUNNING_SHOWN = 8, 16  # a cluster runs more than a terminal has lines
 _REFRESHES_PER_SECOND = 2
+
+
+@dataclass(frozen=True)
+class TrialStarted:
+    """A trial begins or goes on."""
+
+    record: TrialRecord
+
+
+@dataclass(frozen=True)
+class TrialEnded:
+    """A trial is over, for good or for now."""
+
+    record: TrialRecord
+    score: float  # in the sweep's metric; NaN where there is none
+
+
+SweepEvent = Event | TrialEvent | TrialStarted | TrialEnded
+
+
+class SweepListener(Protocol):
+    """Hears of a sweep while it runs; several threads may share it."""
+
+    def __call__(self, event: Event | TrialEvent) -> None:
+        """Hear one event."""
+
+    def begins(self, record: TrialRecord) -> None:
+        """Hear of a trial that is started."""
+
+    def ends(self, record: TrialRecord, score: float) -> None:
+        """Hear what became of a trial."""
+
+    def close(self) -> None:
+        """Hear that nothing more comes."""
+
+
+@dataclass(frozen=True)
+class SweepEvents:
+    """Hands everything on to one function."""
+
+    listener: Callable[[SweepEvent], object]
+
+    def __call__(self, event: Event | TrialEvent) -> None:
+        """Hand on."""
+        self.listener(event)
+
+    def begins(self, record: TrialRecord) -> None:
+        """Hand on as an event."""
+        self.listener(TrialStarted(record))
+
+    def ends(self, record: TrialRecord, score: float) -> None:
+        """Hand on as an event."""
+        self.listener(TrialEnded(record, score))
+
+    def close(self) -> None:
+        """Nothing: a function needs no end."""
 
 
 @dataclass

@@ -11,8 +11,8 @@ from typing import Any, Literal
 from raydistill.config.loader import CONFIG, validate, with_absolute_paths
 from raydistill.config.precision import TEACHER_PRECISION, Precision, with_precision
 from raydistill.config.sections import OF_DISTILLATION, TERMS, Config
+from raydistill.config.tree import nested
 from raydistill.errors import one_error
-from raydistill.sweeps.file.reading import nested
 from raydistill.sweeps.file.sections import Resources, Sweep
 from raydistill.sweeps.file.space import Point, point_text
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal, cast
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 from raydistill.config.loader import Overrides, Recipe, load_config
 from raydistill.errors import UserError
@@ -48,8 +48,8 @@ def distill(
         recipe: the name of a recipe, a YAML file, settings (with a ``base`` if they are not complete), or a config.
         overrides: settings to change, nested or by dotted names.
         output: where the results go; by default ``runs/RECIPE``.
-        local: train in this process instead of on Ray. A Ray that this process has started, or is connected to, is
-            used and left as it was.
+        local: train in this process instead of on Ray. Without it the run has a process of its own, which uses the
+            Ray that this one has started or joined, else the cluster that RAY_ADDRESS names, else this machine.
         on_event: hears of every stage, step, epoch and note; by default they are shown on stderr.
 
     Raises:
@@ -62,10 +62,13 @@ def distill(
       - decay.shape: must be one of 'linear', 'cosine', 'exponential', 'step', 'polynomial', 'constant', got 'round'
       - training.epoch: no such setting; did you mean training.epochs?
     """
+    from raydistill.runs.progress import Display
+
     with places_named():
         config = load_config(recipe, overrides, output)
-        with stoppable(ends_process=False) as stop:
-            _train(config, local, on_event, stop)
+        display = Display()
+        with stoppable(ends_process=False) as stop, contextlib.closing(display):
+            _train(config, local, on_event or display, stop)
         return Run(config, _compared(config))
 
 
@@ -95,12 +98,15 @@ def sweep(
     raydistill.errors.UserError: sweep: a sweep that cannot be run (1 problem):
       - space.training.batch_siz: no such setting; did you mean training.batch_size?
     """
-    with places_named():
-        from raydistill.sweeps.file import load_sweep
+    from raydistill.sweeps.file import load_sweep
+    from raydistill.sweeps.table import SweepDisplay, SweepEvents
 
+    with places_named():
         loaded = load_sweep(file, overrides, output)
-        with stoppable(ends_process=False) as stop:
-            return SweepRun(loaded.config.output, _tune(loaded, local, on_event, stop))
+        display = SweepDisplay(loaded.sweep.metric, loaded.sweep.mode, loaded.num_trials)
+        with stoppable(ends_process=False) as stop, contextlib.closing(display):
+            has_result = _tune(loaded, local, SweepEvents(on_event) if on_event else display, stop)
+        return SweepRun(loaded.config.output, has_result)
 
 
 def score(
@@ -185,35 +191,34 @@ def load(path: StrPath) -> Detector:
         return load_student(os.fspath(path))
 
 
-def _train(config: Config, local: bool, on_event: Listener | None, stop: Stop) -> None:
-    """Run what is missing of ``config``, in this process or on Ray workers."""
-    from raydistill.inference.scoring import check_backend
+def _train(config: Config, local: bool, listener: Listener, stop: Stop) -> None:
+    """Run what is missing, here or on Ray."""
+    from raydistill import runner
+    from raydistill.driver import run_apart
     from raydistill.runs.directory import unfinished
-    from raydistill.runs.progress import Display
-    from raydistill.runs.settings import refuse_other_settings
-    from raydistill.runs.trackers import tracked
-    from raydistill.storage.lock import locked
 
-    output = mirror.folder(config.output)
-    with locked(output):
-        mirror.pull(output)
-        refuse_other_settings(config)
-        check_backend(config.evaluation.backend)
-        display = Display()
-        listener = tracked(config, on_event or display)
-        try:
-            if local or not unfinished(config):  # Ray takes half a minute to start: not for nothing
-                from raydistill.training.local import run_locally
+    if local or not unfinished(config) or _may_drive_ray(stop):
+        runner.run(config, local, listener, stop)
+    else:
+        run_apart(runner.drive_run, config, listener, stop)
 
-                run_locally(config, listener, stop)
-            else:
-                with _interrupted_by_exit():
-                    from raydistill.on_ray.run import run_on_ray
 
-                    run_on_ray(config, listener, stop)
-        finally:
-            display.close()
-        mirror.pull(output)  # what workers on other machines have written
+def _tune(loaded: LoadedSweep, local: bool, listener: SweepListener, stop: Stop) -> bool:
+    """Run what is missing of a sweep, here or on Ray; return whether any searched trial has ended."""
+    from raydistill import runner
+    from raydistill.driver import run_apart
+    from raydistill.sweeps.table import hand_on
+
+    if local or _may_drive_ray(stop):
+        return runner.run_sweep(loaded, local, listener, stop)
+    return run_apart(runner.drive_sweep, loaded, lambda event: hand_on(event, listener), stop)
+
+
+def _may_drive_ray(stop: Stop) -> bool:
+    """Return whether this process may start or join Ray itself: it is a command's, and uses none yet."""
+    from raydistill.driver import address_of_ray
+
+    return stop.ends_process and not address_of_ray()
 
 
 def _compared(config: Config) -> pd.DataFrame:
@@ -227,50 +232,5 @@ def _compared(config: Config) -> pd.DataFrame:
     return table
 
 
-def _tune(loaded: LoadedSweep, local: bool, on_event: Callable[[SweepEvent], object] | None, stop: Stop) -> bool:
-    """Run what is missing of a sweep, in this process or on Ray; return whether any searched trial has ended."""
-    from raydistill.inference.scoring import check_backend
-    from raydistill.runs.events import Note
-    from raydistill.runs.trackers import require
-    from raydistill.storage.lock import locked
-    from raydistill.sweeps.plan import Plan
-    from raydistill.sweeps.table import SweepDisplay, SweepEvents
-
-    require(loaded.config)
-    check_backend(loaded.config.evaluation.backend)
-    if local:
-        from raydistill.sweeps.local import refuse_what_needs_ray
-
-        refuse_what_needs_ray(loaded)
-    output = mirror.folder(loaded.config.output)
-    with locked(output):
-        mirror.pull(output)
-        plan = Plan(loaded, replay=loaded.sweep.scheduler.name != "none")
-        listener: SweepListener = SweepDisplay(loaded.sweep.metric, loaded.sweep.mode, plan.total)
-        if on_event is not None:
-            listener = SweepEvents(on_event)
-        listener(Note(plan.headline))
-        if local:
-            from raydistill.sweeps.local import run_sweep_locally
-
-            run_sweep_locally(plan, listener, stop)
-        elif plan.unfinished or not plan.directory.teacher.finished:  # Ray takes a while to start: not for nothing
-            with _interrupted_by_exit():
-                from raydistill.on_ray.sweep import run_sweep_on_ray
-
-                run_sweep_on_ray(plan, cast(SweepDisplay, listener), stop)
-        mirror.pull(output)  # the teacher's records, where another machine has written them
-    return any(record.ended for record in plan.records if record.role == "searched")
-
-
 def _text(path: StrPath | None) -> str | None:
     return None if path is None else os.fspath(path)
-
-
-@contextlib.contextmanager
-def _interrupted_by_exit() -> Iterator[None]:
-    """Raise KeyboardInterrupt where Ray ends what was interrupted as if it were a whole process."""
-    try:
-        yield
-    except SystemExit as error:
-        raise KeyboardInterrupt from error

@@ -14,8 +14,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "raydistill"
 COMMANDS = ("__main__", "train", "tune", "evaluate", "report")
 """The modules at the top that are command lines: only they write to stdout and end the process."""
 ROOMS = (
-    *("command", "api", "results", "reports", "on_ray", "sweeps", "training", "methods", "inference", "detectors"),
-    *("data", "runs", "config", "storage", "structures", "errors"),
+    *("command", "api", "results", "reports", "driver", "runner", "on_ray", "sweeps", "training", "methods"),
+    *("inference", "detectors", "data", "runs", "config", "storage", "structures", "errors"),
 )
 """From the top floor down; a module of one file is a room too."""
 FACADE = "raydistill"

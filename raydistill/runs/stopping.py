@@ -32,7 +32,7 @@ class Stop:
 
     def __init__(self, thread: int | None = None, ends_process: bool = True) -> None:
         self._asked, self._ending, self._saved = threading.Event(), False, False
-        self._thread, self._ends_process = thread, ends_process
+        self._thread, self.ends_process = thread, ends_process
         self._problem = ""
         self._timers: list[threading.Timer] = []
 
@@ -82,7 +82,7 @@ class Stop:
 
     def end_process_after(self, seconds: float, last_words: str, code: int) -> None:
         """End the process after some time whatever it does, where it is the run's own."""
-        if self._ends_process:
+        if self.ends_process:
             self.after(seconds, lambda: _end_process(last_words, code))
 
     def forget(self) -> None:

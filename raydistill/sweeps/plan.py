@@ -84,8 +84,7 @@ class Plan:
     @property
     def total(self) -> int:
         """How many trials the sweep has, controls included."""
-        points = len(self.loaded.points) if self.loaded.points is not None else self.loaded.sweep.num_trials or 0
-        return (points + 2) * len(self.loaded.sweep.seeds)
+        return self.loaded.num_trials
 
     @property
     def headline(self) -> str:

@@ -81,6 +81,16 @@ class SweepEvents:
         """Nothing: a function needs no end."""
 
 
+def hand_on(event: SweepEvent, listener: SweepListener) -> None:
+    """Let ``listener`` hear what ``SweepEvents`` made an event of."""
+    if isinstance(event, TrialStarted):
+        listener.begins(event.record)
+    elif isinstance(event, TrialEnded):
+        listener.ends(event.record, event.score)
+    else:
+        listener(event)
+
+
 @dataclass
 class _Running:
     """A trial at work."""

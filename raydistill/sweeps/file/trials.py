@@ -41,6 +41,12 @@ class LoadedSweep:
     raw: dict[str, Any] = field(repr=False, default_factory=dict)
     """What ``config`` was built from: what was left open there may depend on what a point changes."""
 
+    @property
+    def num_trials(self) -> int:
+        """How many trials there are, those of the two controls included."""
+        points = len(self.points) if self.points is not None else self.sweep.num_trials or 0
+        return (points + 2) * len(self.sweep.seeds)
+
 
 def with_teachers_precision(loaded: LoadedSweep, precision: Precision) -> LoadedSweep:
     """Return the sweep with a teacher that answers in ``precision`` in every trial."""

@@ -11,14 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raydistill import VERSION
-from raydistill.errors import UserError
-from raydistill.runs.directory import RunDirectory
-from raydistill.storage.mirror import fetched, folder, named, place_of
-from raydistill.storage.store import is_remote
+from raydistill.command import run_command
+from raydistill.storage.mirror import folder, place_of
 
 if TYPE_CHECKING:
-    from raydistill.config import Downloads
-    from raydistill.data.dataset import DetectionDataset
     from raydistill.inference.columns import Detections
     from raydistill.inference.scoring import Scores
 
@@ -33,20 +29,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("give either WEIGHTS and DATA, or --annotations and --detections")
     if options.batch_size < 1 or options.num_workers < 0:
         parser.error("--batch-size must be at least 1 and --num-workers at least 0")
-    try:
-        _check_backend(options.backend)
-        scores, detections = (_score_files(options), None) if with_files else _score_weights(options)
-        sys.stdout.write(as_text(scores) + "\n")  # first: nothing that fails below may cost it
-        if options.json:
-            _write_json(folder(options.json, reading=True), {**scores.summary, "per_class": scores.per_class})
-        if detections is not None:
-            _write_json(_detections_file(options), detections)
-    except UserError as error:
-        sys.stderr.write(f"{named(str(error))}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        return 130
+    return run_command(lambda: _evaluate(options, with_files))
+
+
+def _evaluate(options: argparse.Namespace, with_files: bool) -> int:
+    from raydistill.inference.scoring import check_backend
+
+    check_backend(options.backend, "--backend")
+    scores, detections = (_score_files(options), None) if with_files else _score_weights(options)
+    sys.stdout.write(as_text(scores) + "\n")  # first: nothing that fails below may cost it
+    if options.json:
+        _write_json(folder(options.json, reading=True), {**scores.summary, "per_class": scores.per_class})
+    if detections is not None:
+        _write_json(_detections_file(options), detections)
     return 0
 
 
@@ -65,12 +60,6 @@ def as_text(scores: Scores) -> str:
     return f"{table.to_string()}\n\n{', '.join(f'{name} {100 * value:.1f}' for name, value in recalls)}"
 
 
-def _check_backend(backend: str) -> None:
-    from raydistill.inference.scoring import check_backend
-
-    check_backend(backend, "--backend")
-
-
 def _score_files(options: argparse.Namespace) -> Scores:
     from raydistill.data.formats.coco_results import read_detections, read_ground_truth
     from raydistill.inference.scoring import score
@@ -81,51 +70,28 @@ def _score_files(options: argparse.Namespace) -> Scores:
 
 def _score_weights(options: argparse.Namespace) -> tuple[Scores, Detections]:
     """Run the net that the weights file describes on the data."""
-    import torch
-
-    from raydistill.config import Loader
-    from raydistill.config.sections import Input
-    from raydistill.data.checks import check_sides
-    from raydistill.data.discover import open_dataset
-    from raydistill.data.loading.loaders import evaluation_loader
     from raydistill.detectors.restore import restore_detector
-    from raydistill.inference.evaluation import evaluate
-    from raydistill.runs.worker import Worker
+    from raydistill.inference.on_data import DataPath, downloads_to, score_on_data, weights_here
+    from raydistill.runs.worker import local_device
 
     logging.basicConfig(format="%(message)s")
     logging.getLogger("raydistill").setLevel(logging.INFO)
-    weights = _weights_here(options.weights)
+    weights = weights_here(options.weights)
     detector = restore_detector(weights)
-    dataset = open_dataset(
-        options.data,
-        options.split,
-        options.images,
-        detector.classes,
-        options.difficult,
-        options.coordinates,
-        _downloads(options),
+    downloads = downloads_to(options.download_folder, options.download_gb, "--download-folder, --download-gb")
+    data = DataPath(options.data, options.split, options.images, options.difficult, options.coordinates, downloads)
+    scored = score_on_data(
+        detector,
+        data,
+        called=str(weights),
+        device=local_device(),
+        backend=options.backend,
+        batch_size=options.batch_size,
+        num_workers=options.num_workers,
     )
-    _check_classes(dataset, detector.classes, weights)
-    resizing: Any = detector.exported().transform
-    check_sides(dataset, Input(min_size=resizing.min_size[0], max_size=resizing.max_size))
-    worker = Worker(device=torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu"))
-    batches = evaluation_loader(dataset, options.batch_size, 0, 1, Loader(num_workers=options.num_workers))
-    result = evaluate(detector.to(worker.device), dataset, batches, worker, backend=options.backend)
-    speed = f"{result.images_per_second:.1f} images/s"
-    sys.stderr.write(f"{len(result.found)} detections into {place_of(_detections_file(options))}, {speed}\n")
-    return result.scores, dataset.file_ids.restored(result.detections)
-
-
-def _downloads(options: argparse.Namespace) -> Downloads:
-    from pydantic import ValidationError
-
-    from raydistill.config import Downloads
-
-    try:
-        return Downloads(folder=options.download_folder, max_gb=options.download_gb)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        raise UserError(f"--download-folder, --download-gb: {problem['msg']}, got {problem['input']}") from error
+    speed = f"{scored.images_per_second:.1f} images/s"
+    sys.stderr.write(f"{len(scored.detections)} detections into {place_of(_detections_file(options))}, {speed}\n")
+    return scored.scores, scored.detections
 
 
 def _detections_file(options: argparse.Namespace) -> Path:
@@ -135,24 +101,6 @@ def _detections_file(options: argparse.Namespace) -> Path:
     weights, data = folder(options.weights, reading=True), Path(options.data).resolve().stem
     run = weights if weights.is_dir() else weights.parent
     return run / f"detections_{data}{'_' + options.split if options.split else ''}.json"
-
-
-def _weights_here(weights: str) -> Path:
-    """Return the weights file or run directory, fetched where it is on an object store."""
-    path = folder(weights, reading=True)
-    if is_remote(weights) and not fetched(path).is_file():
-        for file in (RunDirectory(path).best, RunDirectory(path).last):
-            if fetched(file).is_file():
-                break
-    return path
-
-
-def _check_classes(dataset: DetectionDataset, classes: tuple[str, ...], weights: Path) -> None:
-    if set(dataset.classes) != set(classes):
-        raise UserError(
-            f"{weights}: must know the data's classes, got a net for {', '.join(classes)} and data with "
-            f"{', '.join(dataset.classes)}; name weights that were trained on these classes"
-        )
 
 
 def _write_json(path: Path, value: dict[str, Any] | Detections) -> None:

@@ -1,4 +1,4 @@
-"""``python -m raydistill.report``: tables, pictures and one page of runs or sweeps."""
+"""``python -m raydistill.report``: tables, pictures and one page of runs or sweeps; ``load`` gives the tables."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import sys
 from collections.abc import Sequence
 
 from raydistill import VERSION
-from raydistill.errors import UserError
-from raydistill.storage.mirror import named
+from raydistill.command import run_command
+from raydistill.reports import load
+
+__all__ = ["load", "main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -17,18 +19,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if len(options.directories) > 1 and options.output is None:
         parser.error("--output: must be given with several directories: none of them is the place for what joins them")
-    try:
-        from raydistill.reports import write_report
-        from raydistill.reports.screen import as_text
+    return run_command(lambda: _report(options))
 
-        report = write_report(*options.directories, output=options.output, pictures=not options.no_pictures)
-        sys.stdout.write(f"{as_text(report)}\n")
-    except UserError as error:
-        sys.stderr.write(f"{named(str(error))}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        return 130
+
+def _report(options: argparse.Namespace) -> int:
+    from raydistill.reports import write_report
+    from raydistill.reports.screen import as_text
+
+    report = write_report(*options.directories, output=options.output, pictures=not options.no_pictures)
+    sys.stdout.write(f"{as_text(report)}\n")
     return 0
 
 

@@ -5,106 +5,42 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from raydistill import VERSION
+from raydistill import VERSION, api
+from raydistill.command import run_command
 from raydistill.config import RECIPES, Config, dump, load_config
-from raydistill.errors import UserError
-from raydistill.runs.stopping import Stop, Stopped, stoppable
-from raydistill.storage import mirror
+from raydistill.runs.stopping import stoppable
 
-if TYPE_CHECKING:
-    from raydistill.runs.events import Listener
+STOPPED = "interrupted; the same command goes on where it stopped"
+INTERRUPTED = "interrupted; the same command goes on after the last finished epoch"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     options = _parser().parse_intermixed_args(arguments)
-    try:
-        config = load_config(options.recipe, _overrides(options))
-        if options.print_config:
-            sys.stdout.write(dump(config))
-            return 0
-        with stoppable() as stop:
-            train(config, options.local, stop)
-    except UserError as error:
-        sys.stderr.write(f"{mirror.named(str(error))}\n")
-        return 2
-    except Stopped:
-        sys.stderr.write("interrupted; the same command goes on where it stopped\n")
-        return 130
-    except (KeyboardInterrupt, SystemExit):
-        sys.stderr.write("interrupted; the same command goes on after the last finished epoch\n")
-        return 130
+    return run_command(lambda: _main(options), STOPPED, INTERRUPTED)
+
+
+def _main(options: argparse.Namespace) -> int:
+    config = load_config(options.recipe, options.overrides, options.output)
+    if options.print_config:
+        sys.stdout.write(dump(config))
+    else:
+        _train(config, options.local)
     return 0
 
 
-def train(config: Config, local: bool, stop: Stop) -> None:
-    """Run what is missing of ``config``, in this process or on Ray workers, and print the comparison.
+def _train(config: Config, local: bool) -> None:
+    """Run what is missing of ``config`` and print the comparison."""
+    from raydistill.runs.comparison import as_text
+    from raydistill.storage.mirror import folder, place_of
 
-    Raises:
-        Stopped: when ``stop`` was asked for and a checkpoint is written.
-    """
-    from raydistill.inference.scoring import check_backend
-    from raydistill.reports import write_report
-    from raydistill.runs.comparison import as_text, comparison
-    from raydistill.runs.directory import RunDirectory, planned, unfinished
-    from raydistill.runs.progress import Display
-    from raydistill.runs.settings import refuse_other_settings
-    from raydistill.runs.trackers import tracked
-    from raydistill.storage.lock import locked
-
-    output = mirror.folder(config.output)
-    with locked(output):
-        mirror.pull(output)
-        refuse_other_settings(config)
-        check_backend(config.evaluation.backend)
-        display = Display()
-        listener = tracked(config, display)
-        try:
-            if local or not unfinished(config):  # Ray takes half a minute to start: not for nothing
-                _run_here(config, listener, stop)
-            else:
-                from raydistill.on_ray.run import run_on_ray
-
-                run_on_ray(config, listener, stop)
-        finally:
-            display.close()
-        mirror.pull(output)  # what workers on other machines have written
-    table = comparison(output)
-    if not table:
-        raise UserError(f"{output}: holds no results here; the workers must write to storage that this machine shares")
-    sys.stdout.write(f"\n{as_text(table)}\n\n")
-    best = RunDirectory(output / planned(config)[-1]).best
-    sys.stdout.write(f"Student's weights: {mirror.place_of(best)}\n")
-    sys.stdout.flush()  # the report takes some seconds more
-    write_report(output)
-    sys.stdout.write(f"Report: {mirror.place_of(output / 'report' / 'report.html')}\n")
-
-
-def _run_here(config: Config, listener: Listener, stop: Stop) -> None:
-    """Run the stages in this process, without Ray."""
-    import torch
-
-    from raydistill.runs.directory import unfinished
-    from raydistill.runs.events import Note
-    from raydistill.runs.reporter import FileReporter
-    from raydistill.runs.worker import Worker
-    from raydistill.training.stages import run_stages
-
-    there, to_do = torch.cuda.is_available(), unfinished(config)
-    if config.scaling.use_gpu is True and not there and to_do:
-        raise UserError("scaling.use_gpu: must not be true on a machine without a GPU; leave it out")
-    if config.scaling.num_workers > 1 and to_do:
-        listener(Note(f"--local: one process instead of scaling.num_workers={config.scaling.num_workers}"))
-    use_gpu = config.scaling.use_gpu and there
-    worker = Worker(device=torch.device("cuda", 0) if use_gpu else torch.device("cpu"), stop=stop)
-    run_stages(config, worker, lambda run: FileReporter(run, worker, listener, config.logging.tensorboard))
-
-
-def _overrides(options: argparse.Namespace) -> list[str]:
-    overrides: list[str] = options.overrides
-    return [*overrides, f"output={options.output}"] if options.output else overrides
+    with stoppable():
+        run = api.distill(config, local=local)
+        sys.stdout.write(f"\n{as_text(run.rows)}\n\nStudent's weights: {run.weights}\n")
+        sys.stdout.flush()  # the report takes some seconds more
+        run.write_report()
+        sys.stdout.write(f"Report: {place_of(folder(run.output) / 'report' / 'report.html')}\n")
 
 
 def _parser() -> argparse.ArgumentParser:

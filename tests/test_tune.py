@@ -401,7 +401,7 @@ def test_the_plan_of_a_search_says_how_many_points_will_be_found(
 def test_what_is_left_out_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     space = {"decay.shape": {"grid": ["linear", "constant"]}}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("raydistill.tune._run_here", lambda plan, display, stop: None)
+        patch.setattr("raydistill.sweeps.local.run_sweep_locally", lambda plan, display, stop: None)
         main([small_sweep(tmp_path, space=space), "--local"])
     assert "decay.shape=constant: left out, as it gives the same as the control constant\n" in capsys.readouterr().err
 

@@ -9,8 +9,9 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path, PurePath
 
-import raydistill
 from raydistill.errors import UserError
+
+_PACKAGE = resources.files("raydistill")
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,11 @@ def first_sentence(text: str) -> str:
 
 def _sweeps_folder() -> Traversable:
     """Return ``tune_configs``: inside an installed package, beside it in a checkout."""
-    inside = resources.files(raydistill) / "tune_configs"
-    return inside if inside.is_dir() else Path(raydistill.__file__).resolve().parents[1] / "tune_configs"
+    inside = _PACKAGE / "tune_configs"
+    return inside if inside.is_dir() else Path(__file__).resolve().parents[2] / "tune_configs"
 
 
-BUNDLED_RECIPES = BundledFiles("recipe", resources.files(raydistill) / "config" / "recipes")
+BUNDLED_RECIPES = BundledFiles("recipe", _PACKAGE / "config" / "recipes")
 BUNDLED_SWEEPS = BundledFiles("sweep", _sweeps_folder())
 RECIPES = BUNDLED_RECIPES.names
 SWEEPS = BUNDLED_SWEEPS.names

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from raydistill.config import yaml_text
 from raydistill.config.bundled import BUNDLED_RECIPES, RECIPES
+from raydistill.config.from_python import SETTING_NAME, plain, read_settings
 from raydistill.config.renamed import current_name, current_tree, note_renamed
 from raydistill.config.sections import NAMED_WEIGHTS, Config, conflicts
 from raydistill.config.tree import Tree, nest
@@ -16,26 +17,47 @@ from raydistill.errors import UserError, one_error
 
 CONFIG = Tree(Config, {"data": "format", "decay": "shape", "training.schedule": "shape"})
 """The configuration tree; a new format or shape drops the settings of the old one."""
+Recipe = str | os.PathLike[str] | Mapping[str, Any] | Config
+"""A recipe's name, a YAML file, the settings themselves (a ``base`` among them as in a file), or a checked config."""
+Overrides = Sequence[str] | Mapping[str, Any]
+"""``section.key=value`` texts, or settings by nested or dotted names."""
 
 
-def load_config(recipe: str, overrides: Sequence[str] = ()) -> Config:
-    """Read a recipe by name or a YAML file, apply ``section.key=value`` overrides and check everything.
+def load_config(recipe: Recipe, overrides: Overrides = (), output: str | os.PathLike[str] | None = None) -> Config:
+    """Read a recipe, apply overrides and check everything.
 
     Paths in the result are absolute; those in a file are relative to the working directory, as on the command line.
+
+    Args:
+        recipe: what to begin with.
+        overrides: what to change.
+        output: where the results go; None leaves it to the settings, and to ``runs/NAME`` where they do not say.
 
     Raises:
         UserError: naming every wrong setting with its path, all at once.
     """
-    raw, name = read_recipe(recipe)
-    parsed, problems = split_overrides(overrides)
-    for dotted, value in parsed:
-        raw = CONFIG.merge(raw, nest(dotted, value))
-    if raw.get("output") is None:
+    raw, name = _read(recipe)
+    problems: list[str] = []
+    if isinstance(overrides, Mapping):
+        note_renamed(overrides)
+        raw = CONFIG.merge(raw, current_tree(read_settings(overrides, problems)))
+    else:
+        parsed, problems = split_overrides(overrides)
+        for dotted, value in parsed:
+            raw = CONFIG.merge(raw, nest(dotted, value))
+    if output is not None:
+        raw["output"] = os.fspath(output)
+    if raw.get("output") is None and name:
         raw["output"] = f"runs/{name}"
     config = validate(raw, problems)
     if problems or config is None:
-        raise one_error(problems, f"{recipe}: settings that cannot be used")
+        raise one_error(problems, f"{called(recipe)}: settings that cannot be used")
     return with_absolute_paths(config)
+
+
+def called(recipe: Recipe) -> str:
+    """Return what a message calls a recipe."""
+    return "recipe" if isinstance(recipe, Config | Mapping) else os.fspath(recipe)
 
 
 def parse_overrides(overrides: Sequence[str]) -> list[tuple[str, Any]]:
@@ -56,7 +78,7 @@ def split_overrides(overrides: Sequence[str]) -> tuple[list[tuple[str, Any]], li
     problems = []
     for text in overrides:
         dotted, equals, value = text.partition("=")
-        if not equals or not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*){,19}", dotted):
+        if not equals or not SETTING_NAME.fullmatch(dotted):
             problems.append(f"'{text}': must have the form section.key=value")
             continue
         try:
@@ -85,15 +107,33 @@ def read_recipe(recipe: str) -> tuple[dict[str, Any], str]:
         if not is_file(path):
             raise BUNDLED_RECIPES.not_found(recipe)
         text, name = read_text(path, recipe), path.stem
-    settings = yaml_text.read_mapping(text, recipe)
+    return _on_its_base(yaml_text.read_mapping(text, recipe), recipe)[0], name
+
+
+def _read(recipe: Recipe) -> tuple[dict[str, Any], str]:
+    """Return the raw mapping of any kind of recipe and its name; without a name where it has neither file nor base."""
+    if isinstance(recipe, Config):
+        return plain(recipe), ""
+    if not isinstance(recipe, Mapping):
+        file = os.fspath(recipe)
+        return read_recipe(file if isinstance(recipe, str) or file not in RECIPES else f"./{file}")
+    problems: list[str] = []
+    settings = read_settings(recipe, problems)
+    if problems:
+        raise one_error(problems, "recipe: settings that cannot be used")
+    return _on_its_base(settings, "recipe")
+
+
+def _on_its_base(settings: dict[str, Any], where: str) -> tuple[dict[str, Any], str]:
+    """Return settings laid over the recipe that they name as their base, and its name; empty where they name none."""
     note_renamed(settings)
     settings = current_tree(settings)
     base = settings.pop("base", None)
     if base is None:
-        return settings, name
+        return settings, ""
     if base not in RECIPES:
-        raise UserError(f"{recipe}: base: must be one of {', '.join(RECIPES)}, got {base!r}")
-    return CONFIG.merge(read_recipe(base)[0], settings), name
+        raise UserError(f"{where}: base: must be one of {', '.join(RECIPES)}, got {base!r}")
+    return CONFIG.merge(read_recipe(base)[0], settings), base
 
 
 def read_text(path: Path, where: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pandas as pd
 from pydantic import ValidationError
 
 from raydistill.config import Config, dump
@@ -21,9 +20,7 @@ def best_recipe(report: Report) -> str | None:
     The sweep's own teacher is reused where it is finished, else trained as the sweep's base says. The student alone is
     trained too, so that ``train`` prints the comparison.
     """
-    if report.best is None:
-        return None
-    found = _trial(report, report.best.row)
+    found = best_trial(report)
     if found is None:
         return None
     source, trial = found
@@ -38,8 +35,11 @@ def best_recipe(report: Report) -> str | None:
     return f"{_origin(report, source)}{text}"
 
 
-def _trial(report: Report, row: pd.Series[Any]) -> tuple[Source, Trial] | None:
-    """Return the point's trial with the base's seed, else with the first; one whose recipe can be read."""
+def best_trial(report: Report) -> tuple[Source, Trial] | None:
+    """Return the best point's trial with the base's seed, else with the first; one whose recipe can be read."""
+    if report.best is None:
+        return None
+    row = report.best.row
     sources = [source for source in report.sources if row.get("sweep", source.name) == source.name]
     for source in sources:
         own = [t for t in source.trials if t.role == "searched" and t.record.point == row["point"] and t.recipe]

@@ -128,6 +128,11 @@ class Worker:
         return values
 
 
+def local_device(use_gpu: bool = True) -> torch.device:
+    """Return this machine's first GPU where there is one and it may be used, else its processor."""
+    return torch.device("cuda", 0) if use_gpu and torch.cuda.is_available() else torch.device("cpu")
+
+
 def arriving(flag: Tensor) -> Callable[[], bool]:
     """Start to bring ``flag`` over from its device, and return what waits for it."""
     if flag.device.type != "cuda":

@@ -61,6 +61,16 @@ def named(text: str) -> str:
     return text
 
 
+@contextlib.contextmanager
+def places_named() -> Iterator[None]:
+    """Let a user's error name URIs in place of the folders that stand for them."""
+    try:
+        yield
+    except UserError as error:
+        error.args = (named(str(error)),)
+        raise
+
+
 def store_of(path: Path) -> Store | None:
     """Return the place on a store that ``path`` stands for, if it does."""
     mirror = _mirror_of(path)

@@ -84,8 +84,19 @@ class Plan:
     @property
     def total(self) -> int:
         """How many trials the sweep has, controls included."""
-        points = len(self.loaded.points) if self.loaded.points is not None else self.loaded.sweep.num_trials or 0
-        return (points + 2) * len(self.loaded.sweep.seeds)
+        return self.loaded.num_trials
+
+    @property
+    def headline(self) -> str:
+        """How much there is to do, what was left out, and in what the teacher answers where that is known."""
+        kept = sum(record.ended for record in self.records)
+        sentences = [f"{self.total} trials in {self.loaded.config.output}"]
+        if kept:
+            sentences.append(f"{kept} of them ended before and are kept")
+        lines = ["; ".join(sentences), *self.loaded.dropped]
+        if self.precision is not None and TEACHER_PRECISION not in self.loaded.sweep.space:
+            lines.append(precision_text(self.precision, self.loaded.config))
+        return "\n".join(lines)
 
     @property
     def unfinished(self) -> bool:

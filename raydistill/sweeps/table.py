@@ -8,6 +8,7 @@ import math
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol, TextIO
 
@@ -24,6 +25,24 @@ _BEST_SHOWN, _RUNNING_SHOWN = 8, 16  # a cluster runs more than a terminal has l
 _REFRESHES_PER_SECOND = 2
 
 
+@dataclass(frozen=True)
+class TrialStarted:
+    """A trial begins or goes on."""
+
+    record: TrialRecord
+
+
+@dataclass(frozen=True)
+class TrialEnded:
+    """A trial is over, for good or for now."""
+
+    record: TrialRecord
+    score: float  # in the sweep's metric; NaN where there is none
+
+
+SweepEvent = Event | TrialEvent | TrialStarted | TrialEnded
+
+
 class SweepListener(Protocol):
     """Hears of a sweep while it runs; several threads may share it."""
 
@@ -38,6 +57,38 @@ class SweepListener(Protocol):
 
     def close(self) -> None:
         """Hear that nothing more comes."""
+
+
+@dataclass(frozen=True)
+class SweepEvents:
+    """Hands everything on to one function."""
+
+    listener: Callable[[SweepEvent], object]
+
+    def __call__(self, event: Event | TrialEvent) -> None:
+        """Hand on."""
+        self.listener(event)
+
+    def begins(self, record: TrialRecord) -> None:
+        """Hand on as an event."""
+        self.listener(TrialStarted(record))
+
+    def ends(self, record: TrialRecord, score: float) -> None:
+        """Hand on as an event."""
+        self.listener(TrialEnded(record, score))
+
+    def close(self) -> None:
+        """Nothing: a function needs no end."""
+
+
+def hand_on(event: SweepEvent, listener: SweepListener) -> None:
+    """Let ``listener`` hear what ``SweepEvents`` made an event of."""
+    if isinstance(event, TrialStarted):
+        listener.begins(event.record)
+    elif isinstance(event, TrialEnded):
+        listener.ends(event.record, event.score)
+    else:
+        listener(event)
 
 
 @dataclass

@@ -131,6 +131,71 @@ def test_a_driver_whose_node_is_dead_ends_with_a_sentence(
         time.sleep(30 if lost else 0.2)
 
 
+# A process that is not a command's own -------------------------------------------------------------------------------
+def test_a_process_of_the_users_is_never_ended(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(stopping, "END_SECONDS", 0.05)
+    monkeypatch.setattr(stopping, "_end_process", lambda _, code: ended.append(code))
+    with stoppable(ends_process=False) as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.2)
+    assert stop.wanted
+    assert "a second interrupt ends it at once" in capfd.readouterr().err
+    with pytest.raises(UserError, match="the machine is gone"), stoppable(ends_process=False) as stop:
+        threading.Thread(target=stop.fail, args=["the machine is gone"]).start()
+        time.sleep(30)
+    assert ended == []
+
+
+def test_inside_a_commands_it_is_the_commands() -> None:
+    with stoppable() as outer, stoppable(ends_process=False) as inner:
+        assert inner is outer
+    with stoppable(ends_process=False) as later:
+        assert later is not outer
+
+
+def _in_a_thread(work: Callable[[Stop], None]) -> BaseException | None:
+    """Do ``work`` in a thread with a stop of its own, and return what it raised."""
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            with stoppable() as stop:
+                work(stop)
+        except BaseException as error:  # noqa: BLE001
+            raised.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(30)
+    return raised[0] if raised else None
+
+
+def _busy() -> None:
+    for _ in range(1000):
+        time.sleep(0.01)
+
+
+def test_in_a_thread_signals_are_left_alone_and_another_thread_can_end_it() -> None:
+    before = [signal.getsignal(number) for number in SIGNALS]
+
+    def save(stop: Stop) -> None:
+        assert [signal.getsignal(number) for number in SIGNALS] == before
+        threading.Thread(target=stop.end, args=[True]).start()
+        _busy()
+
+    def lose(stop: Stop) -> None:
+        threading.Thread(target=stop.fail, args=["the machine is gone"]).start()
+        _busy()
+
+    assert isinstance(_in_a_thread(save), Stopped)
+    lost = _in_a_thread(lose)
+    assert isinstance(lost, UserError)
+    assert str(lost) == "the machine is gone"
+
+
 # Training -------------------------------------------------------------------------------------------------------------
 def _stage(folder: Path, *settings: str, worker: Worker | None = None) -> Stage:
     return Stage(small_run(folder, *THREE_STEPS, *settings), "baseline", worker or Worker())

@@ -15,7 +15,7 @@ import pytest
 from raydistill.runs.events import EpochDone, Note, StageStarted, StepDone, TrialEvent
 from raydistill.sweeps import table
 from raydistill.sweeps.directory import TrialRecord
-from raydistill.sweeps.table import SweepDisplay
+from raydistill.sweeps.table import SweepDisplay, SweepEvents, hand_on
 
 STEP = TrialRecord("p0000-seed0", "searched", 0, 0, {"decay.shape": "step", "decay.milestones": [0.5]})
 LISTED = TrialRecord("p0001-seed0", "searched", 1, 0, {"model.flags": [True, "a"], "methods.tar.feature.weight": 0.25})
@@ -244,3 +244,28 @@ def test_two_threads_may_share_a_display_on_a_terminal(wide: None, monkeypatch: 
     display.close()
     assert [f"[{number}/100]" in _said(display) for number in range(1, 101)] == [True] * 100
     assert "100 of 100 trials ended, 0 running" in _shown(display)
+
+
+def test_what_was_made_events_of_is_heard_as_it_was() -> None:
+    heard: list[tuple[Any, ...]] = []
+
+    class Listener:
+        def __call__(self, event: Any) -> None:
+            heard.append(("event", event))
+
+        def begins(self, record: TrialRecord) -> None:
+            heard.append(("begins", record))
+
+        def ends(self, record: TrialRecord, score: float) -> None:
+            heard.append(("ends", record, score))
+
+        def close(self) -> None:
+            heard.append(("close",))
+
+    record, note = TrialRecord("p0000-seed0", "searched", 0, 0), Note("a sentence")
+    events = SweepEvents(lambda event: hand_on(event, Listener()))
+    events.begins(record)
+    events(note)
+    events.ends(record, 0.5)
+    events.close()
+    assert heard == [("begins", record), ("event", note), ("ends", record, 0.5)]

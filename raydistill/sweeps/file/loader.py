@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from raydistill.config import RECIPES, SWEEPS, yaml_text
 from raydistill.config.bundled import BUNDLED_SWEEPS
+from raydistill.config.from_python import plain
 from raydistill.config.loader import (
     CONFIG,
+    Overrides,
     absolute,
     expanded,
     is_file,
@@ -21,10 +24,10 @@ from raydistill.config.loader import (
 )
 from raydistill.config.renamed import current_name, current_names, note_renamed
 from raydistill.config.sections import Config
-from raydistill.config.tree import nest
+from raydistill.config.tree import leaves, nest, nested
 from raydistill.errors import UserError, one_error
 from raydistill.sweeps.file.points import Points
-from raydistill.sweeps.file.reading import KINDS, current_space, leaves, nested, read_space
+from raydistill.sweeps.file.reading import KINDS, current_space, read_space
 from raydistill.sweeps.file.rules import rules
 from raydistill.sweeps.file.sections import SWEEP, Sweep
 from raydistill.sweeps.file.trials import LoadedSweep
@@ -34,23 +37,32 @@ _MOST_PARTS = 20  # of a dotted name
 _PATHS = ("data.root", "teacher.weights", "student.weights")
 
 
-def load_sweep(sweep: str, overrides: Sequence[str] = ()) -> LoadedSweep:
-    """Read a sweep, apply ``key=value`` overrides and check everything without starting anything.
+def load_sweep(
+    sweep: str | os.PathLike[str] | Mapping[str, Any],
+    overrides: Overrides = (),
+    output: str | os.PathLike[str] | None = None,
+) -> LoadedSweep:
+    """Read a sweep, apply overrides and check everything without starting anything.
 
     Args:
-        sweep: the name of one that comes with the package, else a YAML file; what ``dump_sweep`` wrote is one too.
+        sweep: the name of one that comes with the package, else a YAML file (what ``dump_sweep`` wrote is one too), or
+            what such a file holds.
         overrides: keys of the sweep (``seeds=1``, ``search.seed=3``, ``space.decay.rate={uniform: [1, 4]}``), or
             settings of its base (``data.num_train=100``).
+        output: where the results go; None leaves it to the sweep.
 
     Raises:
         UserError: naming every wrong key, value and combination, all at once.
     """
     raw, path = _read(sweep)
     problems: list[str] = []
-    raw = _overridden(_in_long_form(raw), overrides, problems)
+    raw = _overridden(_in_long_form(raw), _pairs(overrides, problems), problems)
+    if output is not None:
+        raw = {**raw, "output": os.fspath(output)}
     loaded = _load(raw, path, problems)
     if problems or loaded is None:
-        raise one_error(list(dict.fromkeys(problems)), f"{sweep}: a sweep that cannot be run")
+        where = "sweep" if isinstance(sweep, Mapping) else os.fspath(sweep)
+        raise one_error(list(dict.fromkeys(problems)), f"{where}: a sweep that cannot be run")
     return loaded
 
 
@@ -59,10 +71,13 @@ def dump_sweep(loaded: LoadedSweep) -> str:
     return yaml_text.write({"sweep": _as_written(loaded.sweep), "config": loaded.config.model_dump(mode="json")})
 
 
-def _read(sweep: str) -> tuple[dict[str, Any], Path]:
-    """Return what a sweep holds, and its file; one that comes with the package counts as lying here."""
+def _read(sweep: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[dict[str, Any], Path]:
+    """Return what a sweep holds, and its file; one without a file counts as lying here, called like its base."""
+    if isinstance(sweep, Mapping):
+        return plain(sweep), Path(f"{Path(str(sweep.get('base'))).stem}.yaml")
     if sweep in SWEEPS:
-        return yaml_text.read_mapping(BUNDLED_SWEEPS.read(sweep), sweep), Path(f"{sweep}.yaml")
+        return yaml_text.read_mapping(BUNDLED_SWEEPS.read(str(sweep)), str(sweep)), Path(f"{sweep}.yaml")
+    sweep = os.fspath(sweep)
     path = expanded(sweep)
     if not is_file(path):
         raise BUNDLED_SWEEPS.not_found(sweep)
@@ -93,10 +108,25 @@ def _with_its_tag(key: str, value: Any) -> Any:
     return {tag: value} if tag is not None and isinstance(value, str) else value
 
 
-def _overridden(raw: dict[str, Any], overrides: Sequence[str], problems: list[str]) -> dict[str, Any]:
-    parsed, unreadable = split_overrides(overrides)
-    problems += unreadable
-    for name, value in parsed:
+def _pairs(overrides: Overrides, problems: list[str]) -> list[tuple[str, Any]]:
+    """Return names and values of overrides; those of a mapping that are the base's as one, as they have no order."""
+    if not isinstance(overrides, Mapping):
+        pairs, unreadable = split_overrides(overrides)
+        problems += unreadable
+        return pairs
+    note_renamed(overrides)
+    given = current_names({str(name): plain(value) for name, value in overrides.items()})
+    of_base = {name: value for name, value in given.items() if _is_of_base(name.partition(".")[0])}
+    rest = [(name, value) for name, value in given.items() if name not in of_base]
+    return [*rest, ("settings", of_base)] if of_base else rest
+
+
+def _is_of_base(key: str) -> bool:
+    return key in Config.model_fields and key not in Sweep.model_fields
+
+
+def _overridden(raw: dict[str, Any], overrides: list[tuple[str, Any]], problems: list[str]) -> dict[str, Any]:
+    for name, value in overrides:
         key, _, rest = name.partition(".")
         if key in ("space", "settings") and rest:
             note_renamed([rest])

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, cast, get_args
 
 from raydistill.config.renamed import current_names
-from raydistill.config.tree import nest
 from raydistill.sweeps.file.space import Dimension, Kind, Space, among, dependency_order, parents_values, value_key
 
 KINDS: tuple[str, ...] = get_args(Kind)
@@ -155,33 +154,3 @@ def current_space(space: Mapping[str, Any]) -> dict[str, Any]:
         else written
         for name, written in current_names(space).items()
     }
-
-
-def leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the dotted names that giving ``name`` the ``value`` sets: those inside of a mapping."""
-    if isinstance(value, Mapping) and value:
-        for key, inner in value.items():
-            yield from leaves(f"{name}.{key}", inner)
-    else:
-        yield name, value
-
-
-def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings, dotted or nested or both, as a tree; where one is given twice the last one counts.
-
-    >>> nested({"training.optimizer": {"name": "sgd"}, "training": {"epochs": 2}})
-    {'training': {'optimizer': {'name': 'sgd'}, 'epochs': 2}}
-    """
-    tree: dict[str, Any] = {}
-    for name, value in settings.items():
-        for leaf, inner in leaves(str(name), value):
-            tree = _over(tree, nest(leaf, inner))
-    return tree
-
-
-def _over(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in over.items():
-        old = merged.get(key)
-        merged[key] = _over(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-    return merged

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 
 from raydistill.config.precision import TEACHER_PRECISION
 from raydistill.config.sections import Config
-from raydistill.sweeps.file.reading import leaves
+from raydistill.config.tree import leaves
 from raydistill.sweeps.file.sections import (
     AshaScheduler,
     MedianScheduler,

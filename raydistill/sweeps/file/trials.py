@@ -11,8 +11,8 @@ from typing import Any, Literal
 from raydistill.config.loader import CONFIG, validate, with_absolute_paths
 from raydistill.config.precision import TEACHER_PRECISION, Precision, with_precision
 from raydistill.config.sections import OF_DISTILLATION, Config
+from raydistill.config.tree import nested
 from raydistill.errors import one_error
-from raydistill.sweeps.file.reading import nested
 from raydistill.sweeps.file.sections import Resources, Sweep
 from raydistill.sweeps.file.space import Point, point_text
 
@@ -37,6 +37,12 @@ class LoadedSweep:
     """A sentence for each point that was left out, since another one or a control would give the same."""
     raw: dict[str, Any] = field(repr=False, default_factory=dict)
     """What ``config`` was built from: what was left open there may depend on what a point changes."""
+
+    @property
+    def num_trials(self) -> int:
+        """How many trials there are, those of the two controls included."""
+        points = len(self.points) if self.points is not None else self.sweep.num_trials or 0
+        return (points + 2) * len(self.sweep.seeds)
 
 
 def with_teachers_precision(loaded: LoadedSweep, precision: Precision) -> LoadedSweep:

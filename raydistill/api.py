@@ -1,0 +1,235 @@
+"""What ``import raydistill as rd`` offers: the commands as functions, with Python values in and results out.
+
+Settings are given as on the command line, and checked with the same words; a mistake raises ``UserError``. Ctrl-C, or
+interrupting a notebook's kernel, ends a run with a checkpoint and raises ``KeyboardInterrupt``; the same call goes on.
+Several threads may each have a run; only one in the main thread can be interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from raydistill.config.loader import Overrides, Recipe, load_config
+from raydistill.errors import UserError
+from raydistill.results import BestPoint, Run, SweepRun
+from raydistill.runs.stopping import Stop, stoppable
+from raydistill.storage import mirror
+from raydistill.storage.mirror import places_named
+
+if TYPE_CHECKING:
+    from raydistill.config import Config
+    from raydistill.config.training import Backend
+    from raydistill.detectors.base import Detector
+    from raydistill.runs.comparison import Row
+    from raydistill.runs.events import Listener
+    from raydistill.sweeps.file import LoadedSweep
+    from raydistill.sweeps.table import SweepEvent, SweepListener
+
+__all__ = ["BestPoint", "Run", "StrPath", "SweepRun", "distill", "load", "score", "sweep"]
+
+StrPath = str | os.PathLike[str]
+
+
+def distill(
+    recipe: Recipe,
+    overrides: Overrides = (),
+    *,
+    output: StrPath | None = None,
+    local: bool = False,
+    on_event: Listener | None = None,
+) -> Run:
+    """Train a teacher, a student alone and a distilled student, and compare them; what is finished is not run again.
+
+    Args:
+        recipe: the name of a recipe, a YAML file, settings (with a ``base`` if they are not complete), or a config.
+        overrides: settings to change, nested or by dotted names.
+        output: where the results go; by default ``runs/RECIPE``.
+        local: train in this process instead of on Ray. Without it the run has a process of its own, which uses the
+            Ray that this one has started or joined, else the cluster that RAY_ADDRESS names, else this machine.
+        on_event: hears of every stage, step, epoch and note; by default they are shown on stderr.
+
+    Raises:
+        UserError: naming everything that is wrong with the settings, or what cannot be done.
+        KeyboardInterrupt: when the run was interrupted; it goes on when it is called again.
+
+    >>> distill("quickstart", {"training.epoch": 3, "decay": {"shape": "round"}})
+    Traceback (most recent call last):
+    raydistill.errors.UserError: quickstart: settings that cannot be used (2 problems):
+      - decay.shape: must be one of 'linear', 'cosine', 'exponential', 'step', 'polynomial', 'constant', got 'round'
+      - training.epoch: no such setting; did you mean training.epochs?
+    """
+    from raydistill.runs.progress import Display
+
+    with places_named():
+        config = load_config(recipe, overrides, output)
+        display = Display()
+        with stoppable(ends_process=False) as stop, contextlib.closing(display):
+            _train(config, local, on_event or display, stop)
+        return Run(config, tuple(_compared(config)))
+
+
+def sweep(
+    file: StrPath | Mapping[str, Any],
+    overrides: Overrides = (),
+    *,
+    output: StrPath | None = None,
+    local: bool = False,
+    on_event: Callable[[SweepEvent], object] | None = None,
+) -> SweepRun:
+    """Train one teacher, two controls and a student per point and seed; ended trials are kept, the others go on.
+
+    Args:
+        file: the name of a sweep that comes with the package, a YAML file, or what such a file holds.
+        overrides: keys of the sweep, or settings of its base, nested or by dotted names.
+        output: where the results go; by default ``runs/tune/SWEEP``.
+        local: run the trials one by one in this process instead of on Ray, as for ``distill``.
+        on_event: hears when trials begin and end, and of their epochs; by default they are shown on stderr.
+
+    Raises:
+        UserError: naming everything that is wrong with the sweep, or what cannot be done.
+        KeyboardInterrupt: when it was interrupted; it goes on when it is called again.
+
+    >>> sweep({"base": "quickstart", "space": {"training.batch_siz": {"grid": [8, 16]}}})
+    Traceback (most recent call last):
+    raydistill.errors.UserError: sweep: a sweep that cannot be run (1 problem):
+      - space.training.batch_siz: no such setting; did you mean training.batch_size?
+    """
+    from raydistill.sweeps.file import load_sweep
+    from raydistill.sweeps.table import SweepDisplay, SweepEvents
+
+    with places_named():
+        loaded = load_sweep(file, overrides, output)
+        display = SweepDisplay(loaded.sweep.metric, loaded.sweep.mode, loaded.num_trials)
+        with stoppable(ends_process=False) as stop, contextlib.closing(display):
+            has_result = _tune(loaded, local, SweepEvents(on_event) if on_event else display, stop)
+        return SweepRun(loaded.config.output, has_result)
+
+
+def score(
+    weights: StrPath | Detector,
+    data: StrPath,
+    *,
+    split: str | None = None,
+    images: StrPath | None = None,
+    difficult: Literal["ignore", "include"] = "ignore",
+    coordinates: Literal["one_based", "zero_based"] = "one_based",
+    backend: Backend = "pycocotools",
+    batch_size: int = 4,
+    num_workers: int = 2,
+    download_folder: StrPath | None = None,
+    download_gb: float = 50,
+) -> dict[str, Any]:
+    """Return the COCO scores of a detector on data, from 0 to 1, -1 where there is no object.
+
+    Args:
+        weights: a detector, or what ``load`` takes.
+        data: a COCO annotations file, a COCO folder or a PASCAL VOC folder.
+        split: of a folder; by default ``val``.
+        images: where the images of an annotations file lie; by default near it.
+        difficult: of a PASCAL VOC folder, as ``data.difficult``.
+        coordinates: of a PASCAL VOC folder, as ``data.coordinates``.
+        backend: who computes the numbers.
+        batch_size: images at once.
+        num_workers: loader processes.
+        download_folder: as ``downloads.folder``, for data on an object store.
+        download_gb: as ``downloads.max_gb``.
+
+    Returns:
+        ``AP, AP50, AP75, AP_small, AP_medium, AP_large, AR1, ...``, and under ``per_class`` those of each class.
+
+    Raises:
+        UserError: when weights or data cannot be read, or do not fit together.
+    """
+    from raydistill.inference.on_data import DataPath, downloads_to, score_on_data
+    from raydistill.inference.scoring import check_backend
+    from raydistill.runs.worker import local_device
+
+    for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
+        if value < least:
+            raise UserError(f"{name}: must be at least {least}, got {value}")
+    with places_named():
+        check_backend(backend, "backend")
+        downloads = downloads_to(_text(download_folder), download_gb, "download_folder, download_gb")
+        place = DataPath(os.fspath(data), split, _text(images), difficult, coordinates, downloads)
+        if isinstance(weights, str | os.PathLike):
+            detector, called, device = load(weights), os.fspath(weights), local_device()
+        else:
+            detector, called, device = weights, "weights", next(weights.parameters()).device
+        scored = score_on_data(
+            detector,
+            place,
+            called=called,
+            device=device,
+            backend=backend,
+            batch_size=batch_size,
+            num_workers=num_workers,
+        )
+    return scored.metrics
+
+
+def load(path: StrPath) -> Detector:
+    """Return a detector ready to use: in eval mode, ``detector.detect(images)``, ``detector.classes``.
+
+    Args:
+        path: the output of a run (its distilled student at its best), the directory of a stage or of a trial, or a
+            weights file; also on an object store.
+
+    Raises:
+        UserError: when there is none, or it does not say how its net is built.
+
+    >>> load("runs/nowhere")
+    Traceback (most recent call last):
+    raydistill.errors.UserError: runs/nowhere: must be a weights file or a run directory, there is no such file
+    """
+    from raydistill.inference.on_data import load_student
+
+    with places_named():
+        return load_student(os.fspath(path))
+
+
+def _train(config: Config, local: bool, listener: Listener, stop: Stop) -> None:
+    """Run what is missing, here or on Ray."""
+    from raydistill import runner
+    from raydistill.driver import run_apart
+    from raydistill.runs.directory import unfinished
+
+    if local or not unfinished(config) or _may_drive_ray(stop):
+        runner.run(config, local, listener, stop)
+    else:
+        run_apart(runner.drive_run, config, listener, stop)
+
+
+def _tune(loaded: LoadedSweep, local: bool, listener: SweepListener, stop: Stop) -> bool:
+    """Run what is missing of a sweep, here or on Ray; return whether any searched trial has ended."""
+    from raydistill import runner
+    from raydistill.driver import run_apart
+    from raydistill.sweeps.table import hand_on
+
+    if local or _may_drive_ray(stop):
+        return runner.run_sweep(loaded, local, listener, stop)
+    return run_apart(runner.drive_sweep, loaded, lambda event: hand_on(event, listener), stop)
+
+
+def _may_drive_ray(stop: Stop) -> bool:
+    """Return whether this process may start or join Ray itself: it is a command's, and uses none yet."""
+    from raydistill.driver import address_of_ray
+
+    return stop.ends_process and not address_of_ray()
+
+
+def _compared(config: Config) -> list[Row]:
+    """Return the comparison of a run's stages."""
+    from raydistill.runs.comparison import comparison
+
+    output = mirror.folder(config.output)
+    rows = comparison(output)
+    if not rows:
+        raise UserError(f"{output}: holds no results here; the workers must write to storage that this machine shares")
+    return rows
+
+
+def _text(path: StrPath | None) -> str | None:
+    return None if path is None else os.fspath(path)

@@ -1,0 +1,128 @@
+"""Weights and the path of data -> scores and detections."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import ValidationError
+
+from raydistill.config import Downloads, Loader
+from raydistill.config.sections import Input
+from raydistill.config.training import Backend
+from raydistill.data.build import AS_USUAL
+from raydistill.data.checks import check_sides
+from raydistill.data.dataset import DetectionDataset
+from raydistill.data.discover import open_dataset
+from raydistill.data.loading.loaders import evaluation_loader
+from raydistill.detectors.base import Detector
+from raydistill.detectors.restore import restore_detector
+from raydistill.errors import UserError
+from raydistill.inference.columns import Detections
+from raydistill.inference.evaluation import evaluate
+from raydistill.inference.scoring import Scores
+from raydistill.runs.directory import RunDirectory
+from raydistill.runs.worker import Worker
+from raydistill.storage.mirror import exists, fetched, folder
+from raydistill.storage.store import is_remote
+
+
+@dataclass(frozen=True)
+class DataPath:
+    """Data as a user names them on the command line; what the fields are says ``open_dataset``."""
+
+    path: str
+    split: str | None = None
+    images: str | None = None
+    difficult: Literal["ignore", "include"] = "ignore"
+    coordinates: Literal["one_based", "zero_based"] = "one_based"
+    downloads: Downloads = AS_USUAL
+
+    def open(self, classes: tuple[str, ...]) -> DetectionDataset:
+        """Open them for a net that knows ``classes``."""
+        return open_dataset(
+            self.path, self.split, self.images, classes, self.difficult, self.coordinates, self.downloads
+        )
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a detector found in data, and how good that is."""
+
+    scores: Scores
+    detections: Detections  # with the data's own ids
+    images_per_second: float
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The scores, and under ``per_class`` those of each class."""
+        return {**self.scores.summary, "per_class": self.scores.per_class}
+
+
+def load_student(place: str) -> Detector:
+    """Return the detector of a weights file, of a run directory, or of the distilled student in a run's output.
+
+    Raises:
+        UserError: when there is none, or it does not say how its net is built.
+    """
+    distilled = RunDirectory(folder(place, reading=True) / "distilled")
+    if any(exists(file) for file in (distilled.best, distilled.last)):
+        place = f"{place}/distilled"
+    return restore_detector(weights_here(place)).eval()
+
+
+def weights_here(weights: str) -> Path:
+    """Return the weights file or run directory, fetched where it is on an object store."""
+    path = folder(weights, reading=True)
+    if is_remote(weights) and not fetched(path).is_file():
+        for file in (RunDirectory(path).best, RunDirectory(path).last):
+            if fetched(file).is_file():
+                break
+    return path
+
+
+def downloads_to(folder: str | None, max_gb: float, called: str) -> Downloads:
+    """Return where to keep what is fetched; ``called`` are the two settings in a message.
+
+    Raises:
+        UserError: when one of them cannot be used.
+    """
+    try:
+        return Downloads(folder=folder, max_gb=max_gb)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise UserError(f"{called}: {problem['msg']}, got {problem['input']}") from error
+
+
+def score_on_data(
+    detector: Detector,
+    data: DataPath,
+    *,
+    called: str,
+    device: torch.device,
+    backend: Backend = "pycocotools",
+    batch_size: int = 4,
+    num_workers: int = 2,
+) -> Scored:
+    """Run ``detector``, which messages name ``called``, on data and score what it finds.
+
+    Raises:
+        UserError: when the data cannot be read, or are of other classes.
+    """
+    dataset = data.open(detector.classes)
+    _check_classes(dataset, detector.classes, called)
+    resizing: Any = detector.exported().transform
+    check_sides(dataset, Input(min_size=resizing.min_size[0], max_size=resizing.max_size))
+    batches = evaluation_loader(dataset, batch_size, 0, 1, Loader(num_workers=num_workers))
+    result = evaluate(detector.to(device), dataset, batches, Worker(device=device), backend=backend)
+    return Scored(result.scores, dataset.file_ids.restored(result.detections), result.images_per_second)
+
+
+def _check_classes(dataset: DetectionDataset, classes: tuple[str, ...], called: str) -> None:
+    if set(dataset.classes) != set(classes):
+        raise UserError(
+            f"{called}: must know the data's classes, got a net for {', '.join(classes)} and data with "
+            f"{', '.join(dataset.classes)}; name weights that were trained on these classes"
+        )

@@ -1,0 +1,107 @@
+"""A run or a sweep from its settings to its files: here or on Ray, alone in its output directory."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from raydistill.storage import mirror
+
+if TYPE_CHECKING:
+    from raydistill.config import Config
+    from raydistill.runs.events import Listener
+    from raydistill.runs.stopping import Stop
+    from raydistill.sweeps.file import LoadedSweep
+    from raydistill.sweeps.table import SweepEvent, SweepListener
+
+
+def run(config: Config, local: bool, listener: Listener, stop: Stop) -> None:
+    """Run what is missing of ``config``, in this process or on Ray workers.
+
+    Raises:
+        UserError: when it cannot be done.
+        Stopped: when ``stop`` was asked for and a checkpoint is written.
+    """
+    from raydistill.inference.scoring import check_backend
+    from raydistill.runs.directory import unfinished
+    from raydistill.runs.settings import refuse_other_settings
+    from raydistill.runs.trackers import tracked
+    from raydistill.storage.lock import locked
+
+    output = mirror.folder(config.output)
+    with locked(output):
+        mirror.pull(output)
+        refuse_other_settings(config)
+        check_backend(config.evaluation.backend)
+        tracking = tracked(config, listener)
+        if local or not unfinished(config):  # Ray takes half a minute to start: not for nothing
+            from raydistill.training.local import run_locally
+
+            run_locally(config, tracking, stop)
+        else:
+            with _interrupted_by_exit():
+                from raydistill.on_ray.run import run_on_ray
+
+                run_on_ray(config, tracking, stop)
+        mirror.pull(output)  # what workers on other machines have written
+
+
+def run_sweep(loaded: LoadedSweep, local: bool, listener: SweepListener, stop: Stop) -> bool:
+    """Run what is missing of a sweep, in this process or on Ray; return whether any searched trial has ended.
+
+    Raises:
+        UserError: when it cannot be done.
+        Stopped: when ``stop`` was asked for and the checkpoints of all trials at work are written.
+    """
+    from raydistill.inference.scoring import check_backend
+    from raydistill.runs.events import Note
+    from raydistill.runs.trackers import require
+    from raydistill.storage.lock import locked
+    from raydistill.sweeps.plan import Plan
+    from raydistill.sweeps.tracking import tracked_sweep
+
+    require(loaded.config)
+    check_backend(loaded.config.evaluation.backend)
+    if local:
+        from raydistill.sweeps.local import refuse_what_needs_ray
+
+        refuse_what_needs_ray(loaded)
+    output = mirror.folder(loaded.config.output)
+    with locked(output):
+        mirror.pull(output)
+        plan = Plan(loaded, replay=loaded.sweep.scheduler.name != "none")
+        tracking = tracked_sweep(loaded.config, listener)
+        listener(Note(plan.headline))
+        if local:
+            from raydistill.sweeps.local import run_sweep_locally
+
+            run_sweep_locally(plan, tracking, stop)
+        elif plan.unfinished or not plan.directory.teacher.finished:  # Ray takes a while to start: not for nothing
+            with _interrupted_by_exit():
+                from raydistill.on_ray.sweep import run_sweep_on_ray
+
+                run_sweep_on_ray(plan, tracking, stop)
+        mirror.pull(output)  # the teacher's records, where another machine has written them
+    return any(record.ended for record in plan.records if record.role == "searched")
+
+
+def drive_run(config: Config, listener: Listener, stop: Stop) -> None:
+    """Run what is missing of ``config`` on Ray workers, as ``run`` does."""
+    run(config, False, listener, stop)
+
+
+def drive_sweep(loaded: LoadedSweep, listen: Callable[[SweepEvent], object], stop: Stop) -> bool:
+    """Run what is missing of a sweep on Ray, as ``run_sweep`` does; ``listen`` hears everything."""
+    from raydistill.sweeps.table import SweepEvents
+
+    return run_sweep(loaded, False, SweepEvents(listen), stop)
+
+
+@contextlib.contextmanager
+def _interrupted_by_exit() -> Iterator[None]:
+    """Raise KeyboardInterrupt where Ray ends what was interrupted as if it were a whole process."""
+    try:
+        yield
+    except SystemExit as error:
+        raise KeyboardInterrupt from error

@@ -17,10 +17,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
 
 import pytest
-from ray._private import services
 
 from raydistill import reports
 from raydistill.runs.reporter import FileReporter
@@ -37,8 +35,7 @@ _IMPORTED = (  # raydistill before Ray, which reads its environment as it is imp
 )
 _PATIENT = {
     "RAY_worker_niceness": "0",  # by default workers are last in the queue
-    "RAY_raylet_start_wait_time_s": "300",  # by default 30 s, for those that connect to a node
-    "RAY_agent_register_timeout_ms": "300000",  # by default 30 s, after which a node is given up
+    "RAY_raylet_start_wait_time_s": "60",  # by default 30
 }
 
 
@@ -168,20 +165,6 @@ def _files(log: Path) -> tuple[Path, Path]:
     return Path(f"{log}.out"), Path(f"{log}.err")
 
 
-def _patient(get_node: Callable[..., Any]) -> Callable[..., Any]:
-    def found(*given: Any) -> Any:
-        deadline = time.monotonic() + TIMEOUT
-        while True:
-            try:
-                return get_node(*given)
-            except RuntimeError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.1)
-
-    return found
-
-
 def _main(module: str, arguments: list[str], files: list[str], environment: dict[str, str]) -> None:
     """Run in the fork."""
     os.setsid()
@@ -193,6 +176,5 @@ def _main(module: str, arguments: list[str], files: list[str], environment: dict
     os.environ.update(environment)  # beside what importing the commands has set
     os.chdir(REPOSITORY)
     sys.argv = [module, *arguments]
-    services.get_node = _patient(services.get_node)  # of a node that starts, for which Ray waits 30 s
     with without_pictures():
         sys.exit(importlib.import_module(module).main())

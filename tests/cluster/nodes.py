@@ -25,6 +25,7 @@ from typing import Any
 from tests.commands import Command, fork, start, until, users_environment
 from tests.small import REPOSITORY
 
+_ATTEMPTS = 5
 _PORTS = ("dashboard-agent-listen", "dashboard-agent-grpc", "metrics-export", "runtime-env-agent")
 _CLI = "ray.scripts.scripts"
 RAY = [sys.executable, "-c", f"from {_CLI} import main; main()"]
@@ -181,14 +182,19 @@ def started(
 
 
 def _start(options: Sequence[str], environment: Mapping[str, str], log: Path, nodes: list[Node]) -> Node:
-    """Run ``ray start`` in a session of its own; the node is listed before it is there, so that it is always ended."""
-    # not the ports of another Ray on this machine, which takes Ray's defaults
-    ports = [f"--{name}-port={_free_port()}" for name in _PORTS]
-    starter = fork(_CLI, ["start", "--include-log-monitor=false", *ports, *options], log, environment)
-    nodes.append(Node(starter.pid))
-    if starter.finish() != 0:
-        raise RuntimeError(starter.text)
-    return nodes[-1]
+    """Run ``ray start`` in a session of its own; the node is listed before it is there, so that it is always ended.
+
+    On a machine too busy a raylet gives up its own agents, without a setting for how long it waits: it is tried again.
+    """
+    for _ in range(_ATTEMPTS):
+        # not the ports of another Ray on this machine, which takes Ray's defaults
+        ports = [f"--{name}-port={_free_port()}" for name in _PORTS]
+        starter = fork(_CLI, ["start", "--include-log-monitor=false", *ports, *options], log, environment)
+        nodes.append(Node(starter.pid))
+        if starter.finish() == 0:
+            return nodes[-1]
+        nodes.pop().kill()
+    raise RuntimeError(starter.text)
 
 
 def _free_port() -> int:

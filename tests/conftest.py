@@ -6,6 +6,8 @@ bfloat16 (AVX512-BF16, AMX), ``=0`` for one that does not, whatever it is: no te
 
 from __future__ import annotations
 
+import copy
+import functools
 import os
 import runpy
 from collections.abc import Iterator
@@ -13,8 +15,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
 
 import raydistill.on_ray  # noqa: F401  (Ray reads its environment when it is imported, which tests may do first)
+from raydistill.config.sections import Detector
+from raydistill.detectors import build
 
 # The nets here are so small that a second thread only waits, ten times longer where other processes want the core too.
 torch.set_num_threads(1)
@@ -33,6 +38,27 @@ def _without_waiting_for_the_disk() -> Iterator[None]:
     """Let nothing wait until a file would survive a power cut: no test can see it, and it takes a tenth of the time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _nets_are_drawn_once() -> Iterator[None]:
+    """Let a small net that was drawn from the same random numbers before be a copy, which takes half as long."""
+    draw = build._backbone
+
+    @functools.lru_cache(maxsize=16)
+    def drawn(settings: Detector, random: bytes) -> tuple[BackboneWithFPN, torch.Tensor]:
+        return draw(settings), torch.get_rng_state()
+
+    def backbone(settings: Detector) -> BackboneWithFPN:
+        if settings.backbone != "mobilenet_v3_small":
+            return draw(settings)
+        net, random = drawn(settings, torch.get_rng_state().numpy().tobytes())
+        torch.set_rng_state(random)
+        return copy.deepcopy(net)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "_backbone", backbone)
         yield
 
 

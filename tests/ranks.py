@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 
 from raydistill.runs.worker import Worker
+from tests.small import PATIENCE
 
 # A server imports everything once and never computes: its forks start in no time.
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -23,7 +24,7 @@ PROCESSES.set_forkserver_preload([*PRELOADED])
 
 
 def start_ranks(
-    function: Callable[..., None], world_size: int, *arguments: Any, seconds: float = 120
+    function: Callable[..., None], world_size: int, *arguments: Any, seconds: float = PATIENCE
 ) -> list[BaseProcess]:
     """Start ``function(worker, *arguments)`` on every rank; a rank waits no longer than ``seconds`` for another."""
     rendezvous = Path(tempfile.gettempdir()) / f"rendezvous-{uuid.uuid4().hex}"
@@ -40,7 +41,7 @@ def on_ranks(function: Callable[..., None], world_size: int, *arguments: Any) ->
     """Run ``function(worker, *arguments)`` on every rank to its end, and return the exit codes."""
     processes = start_ranks(function, world_size, *arguments)
     for process in processes:
-        process.join(120)
+        process.join(PATIENCE)
         process.kill()
         process.join()
     return [process.exitcode for process in processes]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import json
 import os
@@ -18,10 +17,8 @@ import yaml
 
 from raydistill.config import Config, load_config
 from raydistill.config.loader import split_overrides
-from raydistill.config.sections import Detector, Input
 from raydistill.data.build import build_splits
 from raydistill.data.loading.loaders import TrainingLoader
-from raydistill.detectors.two_stage.build import build_faster_rcnn
 from raydistill.detectors.two_stage.faster_rcnn import FasterRCNNDetector
 from raydistill.runs.directory import RunDirectory, StageName
 from raydistill.runs.events import Event, Note
@@ -32,6 +29,8 @@ from raydistill.training.job import Job
 from raydistill.training.loop import fit, make_loader
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+PATIENCE = 900
+"""Seconds that are waited for what takes a few on a machine that does nothing else, before it is called lost."""
 NOT_REPEATABLE = ("seconds", "train/images_per_second")
 """Metrics that measure time."""
 
@@ -154,21 +153,6 @@ class InterruptedReporter:
         return self.inner.resume_from()
 
 
-def _built(settings: Detector, image: Input, classes: tuple[str, ...], seed: int) -> FasterRCNNDetector:
-    """Return a net drawn from ``seed``, and leave the random numbers as building it leaves them."""
-    detector, state = _built_once(settings, image, classes, seed)
-    torch.set_rng_state(state)
-    return copy.deepcopy(detector)
-
-
-@functools.lru_cache(maxsize=16)
-def _built_once(
-    settings: Detector, image: Input, classes: tuple[str, ...], seed: int
-) -> tuple[FasterRCNNDetector, torch.Tensor]:
-    torch.manual_seed(seed)
-    return build_faster_rcnn(settings, image, classes), torch.get_rng_state()
-
-
 @dataclass
 class Stage:
     """One stage ready to be trained without the others."""
@@ -193,12 +177,14 @@ class Stage:
         return FileReporter(self.run, self.worker, self.listener)
 
     def detector(self, seed: int = 0) -> FasterRCNNDetector:
-        return _built(self.job.settings, self.config.input, self.job.train.classes, seed)
+        torch.manual_seed(seed)
+        return build_faster_rcnn(self.job.settings, self.config.input, self.job.train.classes)
 
     def teacher(self) -> FasterRCNNDetector | None:
         if self.name != "distilled":
             return None
-        teacher = _built(self.config.teacher, self.config.input, self.job.train.classes, 77)
+        torch.manual_seed(77)
+        teacher = build_faster_rcnn(self.config.teacher, self.config.input, self.job.train.classes)
         with torch.no_grad():  # a new net says the same of everything: let this one have opinions
             teacher.model.roi_heads.box_predictor.cls_score.weight.mul_(50)
             teacher.model.roi_heads.box_predictor.bbox_pred.weight.mul_(50)
@@ -247,7 +233,7 @@ def same_weights(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]
     return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
 
 
-def run_python(*arguments: str, timeout: float = 240, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_python(*arguments: str, timeout: float = PATIENCE, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run Python in a process of its own, one thread per library, in the repository."""
     return subprocess.run(
         [sys.executable, *arguments],

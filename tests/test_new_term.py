@@ -94,7 +94,7 @@ print(json.dumps(found))
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Return what the parts of a package with one more term say of it."""
     folder = tmp_path_factory.mktemp("copy")
-    shutil.copytree(REPOSITORY / "raydistill", folder / "raydistill", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(REPOSITORY / "raydistill", folder / "raydistill")  # with what is compiled already
     settings = folder / "raydistill" / "config" / "methods.py"
     text = settings.read_text()
     for added in (CLASS, FIELD):

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from raydistill import __main__, __version__
-from tests.small import REPOSITORY, SMALL_RUN
+from tests.small import PATIENCE, REPOSITORY, SMALL_RUN
 
 SOURCES = ["pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "raydistill", "tune_configs"]
 TINY = [
@@ -81,7 +81,7 @@ def _run(command: list[str], folder: Path) -> str:
         env=environment | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=PATIENCE,
         check=False,
     )
     assert ran.returncode == 0, f"{command}\n{ran.stdout}\n{ran.stderr}"

@@ -66,13 +66,13 @@ def read_coco_text(coco: CocoFolder, text: str | bytes, rule: str) -> None:
 RULES = st.sampled_from(["error", "skip"])
 
 
-@tried(40)
+@tried(25)
 @given(text=st.binary(max_size=40) | VALUES.map(json.dumps), rule=RULES)
 def test_any_text_is_annotations_or_a_users_error(coco: CocoFolder, text: str | bytes, rule: str) -> None:
     read_coco_text(coco, text, rule)
 
 
-@tried(40)
+@tried(25)
 @given(
     sections=st.fixed_dictionaries(
         {key: VALUES | st.lists(VALUES, max_size=3) for key in ("images", "annotations", "categories")}
@@ -84,7 +84,7 @@ def test_any_content_of_the_sections_is_annotations_or_a_users_error(
     read_coco_text(coco, json.dumps(sections), "error")
 
 
-@tried(135)
+@tried(80)
 @given(data=st.data(), rule=RULES)
 def test_annotations_with_one_change_are_sound_or_a_users_error(
     coco: CocoFolder, data: st.DataObject, rule: str
@@ -102,7 +102,7 @@ def with_all_keys(content: dict[str, Any]) -> None:
     content["annotations"][0] |= {"iscrowd": 0, "area": 600}
 
 
-@tried(100)
+@tried(60)
 @given(data=st.data())
 def test_files_to_be_scored_with_one_change_are_sound_or_a_users_error(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -135,7 +135,7 @@ PIECES = [
 ]
 
 
-@tried(85)
+@tried(50)
 @given(
     start=st.integers(0, len(CONTENT)),
     length=st.integers(0, 20),
@@ -187,7 +187,7 @@ TAGS = [
 ]
 
 
-@tried(50)
+@tried(30)
 @given(data=st.data())
 def test_a_settings_file_with_one_change_is_a_config_or_a_users_error(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -197,7 +197,7 @@ def test_a_settings_file_with_one_change_is_a_config_or_a_users_error(
     assert isinstance(outcome(lambda: load_config(str(path))), Config | None)
 
 
-@tried(50)
+@tried(30)
 @given(
     tag=st.sampled_from(TAGS),
     text=st.text("abc019.-:[]{},&*!'\" \n\tT", max_size=8),
@@ -214,7 +214,7 @@ def test_any_yaml_is_a_config_or_a_users_error(
 NAMES = sorted(set(setting_names()))
 
 
-@tried(50)
+@tried(30)
 @given(name=st.sampled_from(NAMES) | st.text("ab._=", max_size=8), text=st.text(max_size=6) | VALUES.map(repr))
 def test_any_override_is_a_setting_or_a_users_error(name: str, text: str) -> None:
     assert isinstance(outcome(lambda: load_config("quickstart", [f"{name}={text}"])), Config | None)
@@ -236,7 +236,7 @@ SWEEP: dict[str, Any] = {
 }
 
 
-@tried(40)
+@tried(25)
 @given(data=st.data())
 def test_a_sweep_with_one_change_is_a_sweep_or_a_users_error(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

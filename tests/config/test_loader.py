@@ -353,7 +353,7 @@ def test_that_the_names_of_the_settings_are_known():
     assert {"decay.rate", "data.root", "training.optimizer.learning_rate", "teacher.train"} <= set(SETTINGS)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
     name=st.sampled_from(SETTINGS),
     value=st.recursive(

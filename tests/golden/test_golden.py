@@ -10,7 +10,7 @@ from tests.small import run_python
 
 
 def test_the_golden_runs_are_as_they_were() -> None:
-    done = run_python("-m", "tests.golden", "check", timeout=600)
+    done = run_python("-m", "tests.golden", "check")
     assert done.returncode == 0, f"{done.stdout[-6000:]}\n{done.stderr[-3000:]}"
 
 

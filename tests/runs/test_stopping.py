@@ -28,7 +28,7 @@ from raydistill.runs.stopping import END_SECONDS, SAVE_SECONDS, Stop, Stopped, s
 from raydistill.runs.worker import Worker
 from raydistill.training import loop, stages
 from tests.ranks import on_ranks
-from tests.small import REPOSITORY, Stage, metrics_of, repeatable, same_weights, small_run, weights_of
+from tests.small import PATIENCE, REPOSITORY, Stage, metrics_of, repeatable, same_weights, small_run, weights_of
 from tests.training.test_resume import THREE_STEPS
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -70,8 +70,8 @@ def test_a_checkpoint_that_takes_too_long_is_not_waited_for(monkeypatch: pytest.
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt), stoppable():
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(30)
-    assert time.monotonic() - started < 10
+        time.sleep(PATIENCE)
+    assert time.monotonic() - started < PATIENCE
 
 
 STUBBORN = """
@@ -90,7 +90,7 @@ with stopping.stoppable():
 
 def test_a_process_that_does_not_end_is_ended() -> None:
     answer = subprocess.run(
-        [sys.executable, "-c", STUBBORN], cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", STUBBORN], cwd=REPOSITORY, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert answer.returncode == 130
     assert "the same command goes on after the last checkpoint" in answer.stderr
@@ -109,7 +109,7 @@ def test_loader_processes_leave_ctrl_c_to_their_parent(capfd: pytest.CaptureFixt
 def test_another_thread_can_end_it_with_a_sentence() -> None:
     with pytest.raises(UserError, match="the machine is gone"), stoppable() as stop:
         threading.Thread(target=stop.fail, args=["the machine is gone"]).start()
-        time.sleep(30)
+        time.sleep(PATIENCE)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_a_driver_whose_node_is_dead_ends_with_a_sentence(
     monkeypatch.setattr(session.ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "own"))
     ends = pytest.raises(UserError, match="Ray was lost on this machine") if lost else contextlib.nullcontext()
     with ends, stoppable() as stop, node_module.node_watched(stop):
-        time.sleep(30 if lost else 0.2)
+        time.sleep(PATIENCE if lost else 0.2)
 
 
 # A process that is not a command's own -------------------------------------------------------------------------------
@@ -318,6 +318,8 @@ def board(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setattr(session.ray, "nodes", lambda: [node])
     monkeypatch.setattr(session.ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "own"))
     monkeypatch.setattr(watch, "has_unmet_requests", lambda: False)
+    for name in ("SAVE_SECONDS", "END_SECONDS"):  # the clock would end this process
+        monkeypatch.setattr(stopping, name, PATIENCE)
     for module in (session, watch):
         monkeypatch.setattr(module, "POLL_SECONDS", 0.02)
     yield _Board()
@@ -343,7 +345,7 @@ def test_the_wish_to_stop_reaches_a_worker_and_the_driver_ends_when_it_has_saved
         thread.start()
         time.sleep(0.1)
         os.kill(os.getpid(), signal.SIGTERM)
-        session.in_a_thread(lambda: time.sleep(30))
+        session.in_a_thread(lambda: time.sleep(PATIENCE))
     assert heard == [Note("saved")]
     assert thread.is_alive()  # Ray would take its end for success
 
@@ -352,8 +354,8 @@ def test_a_driver_whose_workers_have_not_begun_ends_soon(board: Any) -> None:
     started = time.monotonic()
     with pytest.raises(Stopped), stoppable() as stop, _shown(board, lambda _: None, stop):
         os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(30)
-    assert time.monotonic() - started < 10
+        time.sleep(PATIENCE)
+    assert time.monotonic() - started < PATIENCE
 
 
 def test_a_worker_that_ends_is_not_waited_for(board: Any) -> None:
@@ -381,7 +383,7 @@ def test_sigterm_to_a_worker_asks_for_a_checkpoint_and_then_ray_is_to_start_anot
     worker = Worker(rank, 2)
     with pytest.raises(stopping_module.TerminatedError), stopping_module.heeding(board, "run", worker):
         os.kill(os.getpid(), signal.SIGTERM)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE
         while not worker.stop.wanted:
             assert time.monotonic() < deadline
             time.sleep(0.01)

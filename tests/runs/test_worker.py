@@ -22,7 +22,7 @@ from raydistill.training.distiller import Distiller
 from raydistill.training.job import Job
 from raydistill.training.loop import finish
 from raydistill.training.state import export
-from tests.small import Listener, metrics_of, small_sweep
+from tests.small import PATIENCE, Listener, metrics_of, small_sweep
 
 
 def _reporter(folder: Path, tensorboard: bool = True, **worker: Any) -> FileReporter:
@@ -93,7 +93,7 @@ def test_tensorboard_can_be_read_while_a_run_goes_on(tmp_path: Path) -> None:
         for epoch in (1, 2):
             reporter.report(_line(epoch))
         wanted = {name.replace(" ", "_"): [1, 2] for name in _line(1)}
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE
         while (shown := _steps(tmp_path / "run")) != wanted and time.monotonic() < deadline:
             time.sleep(0.2)
         assert shown == wanted

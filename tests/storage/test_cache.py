@@ -13,6 +13,7 @@ import pytest
 
 from raydistill.errors import UserError
 from raydistill.storage.cache import ObjectCache, cache_folder
+from tests.small import PATIENCE
 
 
 def writes(content: bytes) -> Callable[[Path], None]:
@@ -137,7 +138,7 @@ def test_processes_share_a_folder_that_is_too_small(tmp_path: Path) -> None:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(PATIENCE)
     assert [process.exitcode for process in processes] == [0, 0, 0]
     files = [*tmp_path.glob("*/*")]
     assert sum(file.stat().st_size for file in files) <= 30_000

@@ -24,6 +24,7 @@ from raydistill.storage.lease import Owner, lease
 from raydistill.storage.lock import locked
 from raydistill.storage.store import Store, store
 from tests.object_store import BUCKET, S3Server, s3_server
+from tests.small import PATIENCE
 from tests.store_proxy import proxy_of
 
 STRANGER = Owner("theirs", "elsewhere", 42, "another machine", "7")
@@ -109,7 +110,7 @@ def test_a_command_elsewhere_without_a_sign_of_life_is_replaced(
 
 def _beats(place: Store, folder: Path, wanted: int) -> int:
     """Wait for signs of life, and return how many there were."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while (seen := _owner(place, folder).beat) < wanted:
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -177,7 +178,7 @@ def test_a_lock_that_somebody_removes_is_told(place: Store) -> None:
     lost: list[str] = []
     with lease(place, lost.append):
         place.delete(".lock")
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE
         while not lost:
             assert time.monotonic() < deadline
             time.sleep(0.1)
@@ -219,7 +220,7 @@ def test_a_command_that_lost_its_output_writes_nothing_more(
     with locked(output):
         write_text(output / "before.txt", "x")
         _leave(place, STRANGER)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE
         while not mirror._mirrors[output.parent].closed:
             assert time.monotonic() < deadline
             time.sleep(0.1)

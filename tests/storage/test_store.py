@@ -18,6 +18,7 @@ from raydistill.storage import fetcher, retry
 from raydistill.storage.store import Store, Version, store
 from raydistill.storage.store_errors import ConflictError
 from tests.object_store import BUCKET, S3Server, s3_server
+from tests.small import PATIENCE
 from tests.store_proxy import Proxy, proxy_of
 
 
@@ -227,7 +228,7 @@ def test_a_large_file_is_put_in_parts(proxy: Proxy, through: Store, tmp_path: Pa
 def _in_a_fork(work: Callable[[], None]) -> int | None:
     process = multiprocessing.get_context("fork").Process(target=work, daemon=True)  # as a loader's are
     process.start()
-    process.join(60)
+    process.join(PATIENCE)
     process.kill()
     return process.exitcode
 

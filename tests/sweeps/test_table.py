@@ -16,6 +16,7 @@ from raydistill.runs.events import EpochDone, Note, StageStarted, StepDone, Tria
 from raydistill.sweeps import table
 from raydistill.sweeps.directory import TrialRecord
 from raydistill.sweeps.table import SweepDisplay, SweepEvents, hand_on
+from tests.small import PATIENCE
 
 STEP = TrialRecord("p0000-seed0", "searched", 0, 0, {"decay.shape": "step", "decay.milestones": [0.5]})
 LISTED = TrialRecord("p0001-seed0", "searched", 1, 0, {"model.flags": [True, "a"], "methods.tar.feature.weight": 0.25})
@@ -223,7 +224,7 @@ def _from_two_threads(display: SweepDisplay) -> list[threading.Thread]:
     threads = [threading.Thread(target=work, daemon=True) for work in (begin_and_end, say)]
     for thread in threads:
         thread.start()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     for thread in threads:
         thread.join(max(0, deadline - time.monotonic()))
     return threads

@@ -111,7 +111,8 @@ def test_without_a_size_all_images_are_the_same_to_the_bit(tmp_path: Path) -> No
 @pytest.mark.parametrize(("smallest", "largest"), [(24, 36), (64, 64), (128, 176), (256, 341), (800, 1333)])
 def test_the_transform_leaves_stored_sizes_as_they_are_or_does_what_it_always_did(smallest: int, largest: int) -> None:
     size = Input(min_size=smallest, max_size=largest)
-    own = np.random.default_rng(0).integers(2, 3 * largest, (400, 2)).astype(np.int32)
+    number = 400 if largest < 1000 else 40
+    own = np.random.default_rng(0).integers(2, 3 * largest, (number, 2)).astype(np.int32)
     stored = stored_sizes(own, size)
     transform = GeneralizedRCNNTransform(smallest, largest, [0.0], [1.0], size_divisible=1)
     shrunk = 0
@@ -121,7 +122,7 @@ def test_the_transform_leaves_stored_sizes_as_they_are_or_does_what_it_always_di
             expected = transform.resize(torch.zeros(1, height, width))[0].shape
             assert transform.resize(torch.zeros(1, small_height, small_width))[0].shape == expected
             assert expected == (1, small_height, small_width)
-    assert shrunk > 100
+    assert shrunk > number / 4
 
 
 def test_an_image_that_the_transform_would_resize_twice_keeps_its_size() -> None:

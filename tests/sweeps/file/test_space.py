@@ -247,7 +247,7 @@ def by_hand(space: Space, full: Point) -> Point:
         active = kept
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=50, deadline=None, derandomize=True)
 @given(spaces())
 def test_that_the_combinations_are_those_found_by_hand(space):
     found = list(combinations(space, {name: dimension.values for name, dimension in space.items()}))
@@ -259,7 +259,7 @@ def test_that_the_combinations_are_those_found_by_hand(space):
     assert len(found) == len(expected)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=50, deadline=None, derandomize=True)
 @given(spaces(), st.integers(0, 1000))
 def test_that_a_drawn_point_is_one_of_the_combinations_in_the_order_of_the_space(space, seed):
     point = draw(space, Generator(seed))
@@ -267,7 +267,7 @@ def test_that_a_drawn_point_is_one_of_the_combinations_in_the_order_of_the_space
     assert list(point) == [name for name in space if name in point]
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=50, deadline=None, derandomize=True)
 @given(spaces())
 def test_that_every_parent_comes_before_its_children(space):
     order = dependency_order(space)
@@ -275,7 +275,7 @@ def test_that_every_parent_comes_before_its_children(space):
     assert all(order.index(parent) < order.index(name) for name in space for parent in space[name].when)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=50, deadline=None, derandomize=True)
 @given(spaces())
 def test_that_the_ancestors_values_make_a_setting_active(space):
     found = list(combinations(space, {name: dimension.values for name, dimension in space.items()}))
@@ -287,7 +287,7 @@ def test_that_the_ancestors_values_make_a_setting_active(space):
             assert all(space[parent].active(parents) for parent in parents)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=50, deadline=None, derandomize=True)
 @given(spaces())
 def test_that_a_space_survives_being_written_and_read(space):
     problems: list[str] = []

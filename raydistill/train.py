@@ -52,11 +52,9 @@ def train(config: Config, local: bool, stop: Stop) -> None:
     from raydistill.runs.progress import Display
     from raydistill.runs.settings import refuse_other_settings
     from raydistill.runs.trackers import tracked
-    from raydistill.storage.lock import locked
+    from raydistill.storage.output import Output
 
-    output = mirror.folder(config.output)
-    with locked(output):
-        mirror.pull(output)
+    with Output.at(config.output).opened() as output:
         refuse_other_settings(config)
         check_backend(config.evaluation.backend)
         display = Display()
@@ -70,16 +68,18 @@ def train(config: Config, local: bool, stop: Stop) -> None:
                 run_on_ray(config, listener, stop)
         finally:
             display.close()
-        mirror.pull(output)  # what workers on other machines have written
-    table = comparison(output)
+        output.pull()  # what workers on other machines have written
+    table = comparison(output.folder)
     if not table:
-        raise UserError(f"{output}: holds no results here; the workers must write to storage that this machine shares")
+        raise UserError(
+            f"{output.folder}: holds no results here; the workers must write to storage that this machine shares"
+        )
     sys.stdout.write(f"\n{as_text(table)}\n\n")
-    best = RunDirectory(output / planned(config)[-1]).best
-    sys.stdout.write(f"Student's weights: {mirror.place_of(best)}\n")
+    best = RunDirectory(output.folder / planned(config)[-1]).best
+    sys.stdout.write(f"Student's weights: {output.place_of(best)}\n")
     sys.stdout.flush()  # the report takes some seconds more
-    write_report(output)
-    sys.stdout.write(f"Report: {mirror.place_of(output / 'report' / 'report.html')}\n")
+    write_report(output.folder)
+    sys.stdout.write(f"Report: {output.place_of(output.folder / 'report' / 'report.html')}\n")
 
 
 def _run_here(config: Config, listener: Listener, stop: Stop) -> None:

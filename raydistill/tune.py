@@ -58,7 +58,7 @@ def tune(loaded: LoadedSweep, local: bool, stop: Stop) -> int:
     from raydistill.reports import write_report
     from raydistill.reports.screen import as_text
     from raydistill.runs.trackers import require
-    from raydistill.storage.lock import locked
+    from raydistill.storage.output import Output
     from raydistill.sweeps.plan import Plan
     from raydistill.sweeps.table import SweepDisplay
     from raydistill.sweeps.tracking import tracked_sweep
@@ -67,9 +67,7 @@ def tune(loaded: LoadedSweep, local: bool, stop: Stop) -> int:
     check_backend(loaded.config.evaluation.backend)
     if local:
         _refuse_what_needs_ray(loaded)
-    output = mirror.folder(loaded.config.output)
-    with locked(output):
-        mirror.pull(output)
+    with Output.at(loaded.config.output).opened() as output:
         plan = Plan(loaded, replay=loaded.sweep.scheduler.name != "none")
         display = SweepDisplay(loaded.sweep.metric, loaded.sweep.mode, plan.total)
         listener = tracked_sweep(loaded.config, display)
@@ -80,8 +78,8 @@ def tune(loaded: LoadedSweep, local: bool, stop: Stop) -> int:
             from raydistill.on_ray.sweep import run_sweep_on_ray
 
             run_sweep_on_ray(plan, listener, stop)
-        mirror.pull(output)  # the teacher's records, where another machine has written them
-        report = write_report(output)
+        output.pull()  # the teacher's records, where another machine has written them
+        report = write_report(output.folder)
     sys.stdout.write(f"\n{as_text(report)}\n")
     return 0 if any(record.ended for record in plan.records if record.role == "searched") else 1
 

@@ -6,8 +6,6 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from raydistill.storage import mirror
-
 if TYPE_CHECKING:
     from raydistill.config import Config
     from raydistill.runs.events import Listener
@@ -27,11 +25,9 @@ def run(config: Config, local: bool, listener: Listener, stop: Stop) -> None:
     from raydistill.runs.directory import unfinished
     from raydistill.runs.settings import refuse_other_settings
     from raydistill.runs.trackers import tracked
-    from raydistill.storage.lock import locked
+    from raydistill.storage.output import Output
 
-    output = mirror.folder(config.output)
-    with locked(output):
-        mirror.pull(output)
+    with Output.at(config.output).opened() as output:
         refuse_other_settings(config)
         check_backend(config.evaluation.backend)
         tracking = tracked(config, listener)
@@ -44,7 +40,7 @@ def run(config: Config, local: bool, listener: Listener, stop: Stop) -> None:
                 from raydistill.on_ray.run import run_on_ray
 
                 run_on_ray(config, tracking, stop)
-        mirror.pull(output)  # what workers on other machines have written
+        output.pull()  # what workers on other machines have written
 
 
 def run_sweep(loaded: LoadedSweep, local: bool, listener: SweepListener, stop: Stop) -> bool:
@@ -57,7 +53,7 @@ def run_sweep(loaded: LoadedSweep, local: bool, listener: SweepListener, stop: S
     from raydistill.inference.scoring import check_backend
     from raydistill.runs.events import Note
     from raydistill.runs.trackers import require
-    from raydistill.storage.lock import locked
+    from raydistill.storage.output import Output
     from raydistill.sweeps.plan import Plan
     from raydistill.sweeps.tracking import tracked_sweep
 
@@ -67,9 +63,7 @@ def run_sweep(loaded: LoadedSweep, local: bool, listener: SweepListener, stop: S
         from raydistill.sweeps.local import refuse_what_needs_ray
 
         refuse_what_needs_ray(loaded)
-    output = mirror.folder(loaded.config.output)
-    with locked(output):
-        mirror.pull(output)
+    with Output.at(loaded.config.output).opened() as output:
         plan = Plan(loaded, replay=loaded.sweep.scheduler.name != "none")
         tracking = tracked_sweep(loaded.config, listener)
         listener(Note(plan.headline))
@@ -82,7 +76,7 @@ def run_sweep(loaded: LoadedSweep, local: bool, listener: SweepListener, stop: S
                 from raydistill.on_ray.sweep import run_sweep_on_ray
 
                 run_sweep_on_ray(plan, tracking, stop)
-        mirror.pull(output)  # the teacher's records, where another machine has written them
+        output.pull()  # the teacher's records, where another machine has written them
     return any(record.ended for record in plan.records if record.role == "searched")
 
 

@@ -19,6 +19,7 @@ from raydistill.config import Config, load_config
 from raydistill.config.loader import split_overrides
 from raydistill.data.build import build_splits
 from raydistill.data.loading.loaders import TrainingLoader
+from raydistill.detectors.two_stage.build import build_faster_rcnn
 from raydistill.detectors.two_stage.faster_rcnn import FasterRCNNDetector
 from raydistill.runs.directory import RunDirectory, StageName
 from raydistill.runs.events import Event, Note

@@ -31,6 +31,7 @@ from raydistill.on_ray.watch import shown
 from raydistill.runs.directory import StageName
 from raydistill.runs.events import Note
 from raydistill.runs.stopping import Stop
+from raydistill.storage.output import Output
 from raydistill.sweeps.file import AshaScheduler, LoadedSweep, MedianScheduler, PbtScheduler
 from raydistill.sweeps.plan import Plan
 from raydistill.sweeps.table import SweepListener
@@ -114,7 +115,7 @@ def _run_trials(plan: Plan, display: SweepListener, demand: Demand, stop: Stop) 
     board = started_here(Board)
     sweep, config = plan.loaded.sweep, plan.loaded.config
     order = SweepOrder(
-        output=config.output,
+        output=Output.at(config.output),
         metric=sweep.metric,
         population=isinstance(sweep.scheduler, PbtScheduler),
         shipped=ship(_students_weights(plan.loaded)),

@@ -14,7 +14,8 @@ from raydistill.on_ray.stopping import heeding
 from raydistill.runs.events import EpochDone
 from raydistill.runs.stopping import Stop
 from raydistill.storage.atomic import write_text
-from raydistill.storage.mirror import drop_weights, fetched, folder, named, pull
+from raydistill.storage.mirror import drop_weights, fetched, named, pull
+from raydistill.storage.output import Output
 from raydistill.storage.parcels import Shipped
 from raydistill.sweeps.directory import SweepDirectory, TrialDirectory
 
@@ -33,7 +34,7 @@ SCORE, EPOCH = "score", "epoch"
 class SweepOrder:
     """What all trials of a sweep share, as it is sent to their workers."""
 
-    output: str
+    output: Output
     metric: str
     population: bool
     """Whether settings change while trials train."""
@@ -44,7 +45,7 @@ class SweepOrder:
     @property
     def directory(self) -> SweepDirectory:
         """Where the sweep lies."""
-        return SweepDirectory(folder(self.output))
+        return SweepDirectory(self.output.folder)
 
     def trial(self, name: str) -> TrialDirectory:
         """Return where a trial lies."""

@@ -21,6 +21,7 @@ from raydistill.on_ray.group import Group, run_group
 from raydistill.on_ray.run import RunOrder
 from raydistill.on_ray.trial import SweepOrder, TrialOrder
 from raydistill.runs.stopping import Stop
+from raydistill.storage.output import Output
 from tests.small import small_run
 
 LOST = ray.train.WorkerGroupError(
@@ -78,7 +79,7 @@ def test_errors_of_one_launch_are_none_of_another(tmp_path: Path) -> None:
 
 
 def _sweep_order(output: Path, board: Any = None) -> SweepOrder:
-    return SweepOrder(str(output), "AP", population=False, shipped={}, group=_group(board, "sweep"))
+    return SweepOrder(Output.at(str(output)), "AP", population=False, shipped={}, group=_group(board, "sweep"))
 
 
 def _failure_after(error: Exception, output: Path, monkeypatch: pytest.MonkeyPatch, before: str = "") -> str:

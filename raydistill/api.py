@@ -36,7 +36,7 @@ StrPath = str | os.PathLike[str]
 
 def distill(
     recipe: Recipe,
-    overrides: Overrides = (),
+    overrides: Overrides | None = None,
     *,
     output: StrPath | None = None,
     local: bool = False,
@@ -65,7 +65,7 @@ def distill(
     from raydistill.runs.progress import Display
 
     with places_named():
-        config = load_config(recipe, overrides, output)
+        config = load_config(recipe, overrides or (), output)
         display = Display()
         with stoppable(ends_process=False) as stop, contextlib.closing(display):
             _train(config, local, on_event or display, stop)
@@ -74,7 +74,7 @@ def distill(
 
 def sweep(
     file: StrPath | Mapping[str, Any],
-    overrides: Overrides = (),
+    overrides: Overrides | None = None,
     *,
     output: StrPath | None = None,
     local: bool = False,
@@ -102,7 +102,7 @@ def sweep(
     from raydistill.sweeps.table import SweepDisplay, SweepEvents
 
     with places_named():
-        loaded = load_sweep(file, overrides, output)
+        loaded = load_sweep(file, overrides or (), output)
         display = SweepDisplay(loaded.sweep.metric, loaded.sweep.mode, loaded.num_trials)
         with stoppable(ends_process=False) as stop, contextlib.closing(display):
             has_result = _tune(loaded, local, SweepEvents(on_event) if on_event else display, stop)

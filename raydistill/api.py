@@ -35,7 +35,7 @@ StrPath = str | os.PathLike[str]
 
 def distill(
     recipe: Recipe,
-    overrides: Overrides = (),
+    overrides: Overrides | None = None,
     *,
     output: StrPath | None = None,
     local: bool = False,
@@ -64,7 +64,7 @@ def distill(
     from raydistill.runs.progress import Display
 
     with places_named():
-        config = load_config(recipe, overrides, output)
+        config = load_config(recipe, overrides or (), output)
         display = Display()
         with stoppable(ends_process=False) as stop, contextlib.closing(display):
             _train(config, local, on_event or display, stop)
@@ -73,7 +73,7 @@ def distill(
 
 def sweep(
     file: StrPath | Mapping[str, Any],
-    overrides: Overrides = (),
+    overrides: Overrides | None = None,
     *,
     output: StrPath | None = None,
     local: bool = False,
@@ -101,7 +101,7 @@ def sweep(
     from raydistill.sweeps.table import SweepDisplay, SweepEvents
 
     with places_named():
-        loaded = load_sweep(file, overrides, output)
+        loaded = load_sweep(file, overrides or (), output)
         display = SweepDisplay(loaded.sweep.metric, loaded.sweep.mode, loaded.num_trials)
         with stoppable(ends_process=False) as stop, contextlib.closing(display):
             has_result = _tune(loaded, local, SweepEvents(on_event) if on_event else display, stop)

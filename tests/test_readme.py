@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -17,11 +18,13 @@ from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_fpn, fast
 from torchvision.utils import draw_bounding_boxes
 
 import raydistill.reports
-from raydistill import evaluate, report, train, tune
+from raydistill import api, evaluate, report, train, tune
+from raydistill.config.loader import split_overrides
 from raydistill.detectors.restore import restore_detector
 from raydistill.reports import load
 from raydistill.sweeps.file import load_sweep
 from tests.benchmarks import __main__ as benchmarks
+from tests.small import SMALL_RUN
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -92,14 +95,41 @@ def test_that_every_command_of_the_readme_does_what_it_says(world, monkeypatch):
     assert [*(world / "runs/tune/quickstart/report").glob("*.png")]
     assert len(load("runs/tune/quickstart").trials) == 3
     assert 0 <= json.loads((world / "scores.json").read_text())["AP"] <= 1
-    (snippet,) = (text for kind, text in BLOCKS if kind == "python")
+    plain_student, from_python = (text for kind, text in BLOCKS if kind == "python")
     names: dict[str, torch.nn.Module] = {}
-    exec(snippet, names)
+    exec(plain_student, names)
     images = [torch.rand(3, 64, 80)]
     plain = names["student"].eval()(images)[0]
     ours = restore_detector(world / "runs/finetune/distilled").eval().detect(images)[0]
     assert len(plain["boxes"]) > 0
     torch.testing.assert_close(plain, dict(ours))
+    found = _run_in_python(from_python, monkeypatch)
+    assert 0 <= found["metrics"]["AP"] <= 1
+    assert found["detector"].classes == ("gear",)
+    assert list(found["table"]["model"]) == ["teacher", "student alone", "student distilled"]
+    assert found["best"].settings == {"decay.shape": "linear"}
+    assert found["student"].detect(images)[0].keys() == {"boxes", "labels", "scores"}
+
+
+def _run_in_python(snippet: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Run the README's lines with settings that make them small, and return what they made."""
+    small = {**dict(split_overrides(SMALL_RUN)[0]), "training.epochs": 1, "data.num_train": 4, "data.num_val": 2}
+    small |= {"distillation.preflight": "warn", "student.box_score_thresh": 0}
+    one_point = {"space": {"decay.shape": {"grid": ["linear"]}}}
+    distill, sweep = api.distill, api.sweep
+    monkeypatch.setattr(
+        api,
+        "distill",
+        lambda recipe, changes, local: distill(recipe, changes | small, output="runs/called", local=local),
+    )
+    monkeypatch.setattr(
+        api,
+        "sweep",
+        lambda file, changes, local: sweep(file, changes | small | one_point, output="runs/swept", local=local),
+    )
+    names: dict[str, Any] = {}
+    exec(snippet, names)
+    return names
 
 
 def test_that_the_benchmark_of_the_readme_prints_what_it_quotes(capsys):

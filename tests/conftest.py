@@ -42,6 +42,14 @@ def _without_waiting_for_the_disk() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True, scope="session")
+def _ray_is_started_on_purpose_only() -> Iterator[None]:
+    """Let a call of Ray's, of a thread that a test has left behind say, start no Ray that ends this process later."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ray._private.auto_init_hook.enable_auto_connect", False)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
 def _nets_are_drawn_once() -> Iterator[None]:
     """Let a small net that was drawn from the same random numbers before be a copy, which takes half as long."""
     draw = build._backbone

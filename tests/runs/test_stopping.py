@@ -320,9 +320,13 @@ def board(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setattr(watch, "has_unmet_requests", lambda: False)
     for name in ("SAVE_SECONDS", "END_SECONDS"):  # the clock would end this process
         monkeypatch.setattr(stopping, name, PATIENCE)
-    for module in (session, watch):
+    for module in (session, watch, stopping_module):
         monkeypatch.setattr(module, "POLL_SECONDS", 0.02)
+    before = {*threading.enumerate()}
     yield _Board()
+    for thread in {*threading.enumerate()} - before:  # what follows the board would ask a real one
+        if "follow" in thread.name:
+            thread.join(PATIENCE)
 
 
 def _shown(board: Any, listener: Listener, stop: Stop) -> contextlib.AbstractContextManager[None]:

@@ -19,11 +19,12 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 
 import raydistill.on_ray  # noqa: F401  (Ray reads its environment when it is imported, which tests may do first)
 from raydistill.config.sections import Detector
-from raydistill.detectors import build
+from raydistill.detectors.two_stage import build
 
 # The nets here are so small that a second thread only waits, ten times longer where other processes want the core too.
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start
+os.environ.setdefault("RAY_worker_niceness", "0")  # by default Ray's workers come after whatever else computes
 
 if os.environ.get("RAYDISTILL_TEST_BF16", "") not in ("", "0", "1"):
     raise pytest.UsageError(f"RAYDISTILL_TEST_BF16: must be 0 or 1, got {os.environ['RAYDISTILL_TEST_BF16']}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 from torch import Tensor, nn
 
@@ -61,6 +61,16 @@ class Method(nn.Module, ABC):
 
     measures_quality = False
     """Whether ``compare`` is to say how good both nets' answers are, where it can."""
+
+    def __init__(self, settings: Any, student: Detector, teacher: Detector) -> None:  # noqa: ARG002
+        """Build what is trained; a method without such modules needs none of its own.
+
+        Args:
+            settings: its section of ``methods``; of a method of the user's own what stands under ``settings`` there.
+            student: for channels and levels.
+            teacher: likewise.
+        """
+        super().__init__()
 
     def needs(self) -> Iterable[Need]:
         """Return what teacher and student must be able to do."""

@@ -106,7 +106,7 @@ def test_that_settings_the_handwritten_loop_does_not_know_leave_it_out():
 
 @pytest.mark.parametrize("name", ["regression", "rpn"])
 def test_that_a_term_of_weight_zero_is_measured_alone_all_the_same(name):
-    bench = Bench(tiny_config(f"{name}.weight=0"), Worker(), CaseOptions())
+    bench = Bench(tiny_config(f"methods.tar.{name}.weight=0"), Worker(), CaseOptions())
     cases = bench.cases()
     cases[name]()
     cases["plain"]()

@@ -26,7 +26,7 @@ class Mean(Method):
     """A feature loss in ten lines: the means of the finest maps."""
 
     def __init__(self, settings: dict[str, Any], student: Detector, teacher: Detector) -> None:
-        super().__init__()
+        super().__init__(settings, student, teacher)
         self.scale = nn.Parameter(torch.ones(teacher.feature_channels))
         self.power = settings.get("power", 2)
 

@@ -94,7 +94,7 @@ def trial(
     directory.write(TrialRecord(name, role, point, seed, settings, status, reason, seconds=10.0 * len(scores)))
     overrides = [f"{key}={json.dumps(value)}" for key, value in sorted(settings.items(), reverse=True)]
     if role == "baseline":
-        overrides = [f"{term}.weight=0" for term in ("feature", "classification", "regression", "rpn")]
+        overrides = [f"methods.tar.{term}.weight=0" for term in ("feature", "classification", "regression", "rpn")]
     directory.recipe.write_text(recipe(output, *overrides, f"seed={seed}"))
     stage = "baseline" if role == "baseline" else "distilled"
     if scores:

@@ -16,7 +16,7 @@ from tests.drawn import as_setting, draw
 from tests.object_store import BUCKET, s3_server
 from tests.small import NOT_REPEATABLE, SMALL_RUN, metrics_of
 
-ALONE = [f"{term}.weight=0" for term in ("feature", "classification", "regression", "rpn")]
+ALONE = [f"methods.tar.{term}.weight=0" for term in ("feature", "classification", "regression", "rpn")]
 SETTINGS = [*SMALL_RUN, *ALONE, "training.epochs=1", "logging.tensorboard=false", "loader.num_workers=1"]
 
 

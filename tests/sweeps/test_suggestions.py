@@ -130,7 +130,7 @@ def test_a_point_of_an_earlier_session_is_not_suggested_again(tmp_path: Path) ->
 def test_no_point_is_a_control(tmp_path: Path) -> None:
     space = {
         "decay.shape": {"choice": ["constant", "linear"]},
-        **{f"{term}.weight": {"choice": [0, 1]} for term in ("classification", "regression", "rpn")},
+        **{f"methods.tar.{term}.weight": {"choice": [0, 1]} for term in ("classification", "regression", "rpn")},
         "methods.tar.feature.weight": {"choice": [0, 3]},
     }
     loaded = _loaded(tmp_path, space=space, num_trials=31)

@@ -69,7 +69,7 @@ def test_the_pulls_of_real_nets_follow_weight_and_decay(tmp_path: Path) -> None:
     stage = _stage(tmp_path)
     distiller = stage.distiller()
     whole, half = _measured(stage, distiller), _measured(stage, distiller, decay=0.5)
-    assert set(whole.pulls) == {"feature", "classification", "regression", "rpn"}
+    assert set(whole.pulls) == {"tar.feature", "tar.classification", "tar.regression", "tar.rpn"}
     for name, pull in whole.pulls.items():
         assert half.pulls[name].ratio == pytest.approx(pull.ratio / 2, rel=1e-4)
         assert half.pulls[name].cosine == pytest.approx(pull.cosine, abs=1e-4)
@@ -110,8 +110,8 @@ class _Neighbours(Worker):
 
 
 def test_workers_are_averaged_over_those_that_measured_something() -> None:
-    own = Diagnosis({}, {"feature": Pull(1.0, 0.5)}, {"teacher_iou": 0.4})
-    other = Diagnosis({}, {"feature": Pull(3.0, -0.5)}, {"teacher_iou": 0.8})
+    own = Diagnosis({}, {"tar.feature": Pull(1.0, 0.5)}, {"teacher_iou": 0.4})
+    other = Diagnosis({}, {"tar.feature": Pull(3.0, -0.5)}, {"teacher_iou": 0.8})
     metrics = mean_metrics(own, _Neighbours(others=(other, None)))
     assert metrics == pytest.approx(
         {"gradient/tar/feature": 2.0, "cosine/tar/feature": 0.0, "quality/teacher_iou": 0.6}

@@ -38,7 +38,8 @@ class _Fixed:
         self.weights = {**dict.fromkeys(terms, weight), "off": 0.0}
         self._losses = {"detection/total": detection}
         for name, value in terms.items():
-            self._losses |= {f"distillation/{name}": value, f"weighted/{name}": weight * value}
+            path = name.replace(".", "/")
+            self._losses |= {f"distillation/{path}": value, f"weighted/{path}": weight * value}
 
     def __call__(self, *_: Any) -> StepLosses:
         losses = {name: torch.tensor(value) for name, value in self._losses.items()}
@@ -81,10 +82,10 @@ def test_weights_statistics_and_random_numbers_are_left_as_they_were(tmp_path: P
 
 
 def test_each_term_is_named_with_its_share_of_the_detection_loss(tmp_path: Path) -> None:
-    notes = _check(_stage(tmp_path), _Fixed({"feature": 0.25, "rpn": 0.5}, detection=2.0, weight=3.0))
+    notes = _check(_stage(tmp_path), _Fixed({"tar.feature": 0.25, "tar.rpn": 0.5}, detection=2.0, weight=3.0))
     assert not any(note.warning for note in notes)
     assert len(notes) == 2
-    assert "feature" in notes[0].text
+    assert "tar.feature" in notes[0].text
     assert "0.2500 raw" in notes[0].text
     assert "0.7500 weighted" in notes[0].text
     assert "37.5%" in notes[0].text
@@ -101,7 +102,7 @@ def test_a_real_pair_of_nets_has_the_gradient_of_every_term(tmp_path: Path) -> N
 def test_a_real_pair_of_nets_has_a_note_for_every_term_with_a_weight(tmp_path: Path) -> None:
     notes = _check(_stage(tmp_path, "distillation.preflight=warn", "methods.tar.classification.weight=0"))
     text = "\n".join(note.text for note in notes)
-    assert "preflight: feature" in text
+    assert "preflight: tar.feature" in text
     assert "preflight: rpn" in text
     assert "classification" not in text
 
@@ -115,8 +116,8 @@ def test_the_decay_is_that_of_the_first_step(tmp_path: Path) -> None:
 
 def test_a_term_that_is_not_finite_is_an_error_even_where_warnings_are_wanted(tmp_path: Path) -> None:
     stage = _stage(tmp_path, "distillation.preflight=warn")
-    with pytest.raises(UserError, match="'feature' must be finite"):
-        _check(stage, _Fixed({"feature": float("nan")}))
+    with pytest.raises(UserError, match="'tar.feature' must be finite"):
+        _check(stage, _Fixed({"tar.feature": float("nan")}))
 
 
 def test_a_teacher_with_a_broken_weight_is_found(tmp_path: Path) -> None:
@@ -129,16 +130,16 @@ def test_a_teacher_with_a_broken_weight_is_found(tmp_path: Path) -> None:
 
 
 def test_a_term_that_is_zero_is_an_error_that_names_the_way_out(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="'regression' is zero on the first batch") as caught:
-        _check(_stage(tmp_path), _Fixed({"feature": 1.0, "regression": 0.0}))
+    with pytest.raises(UserError, match="'tar.regression' is zero on the first batch") as caught:
+        _check(_stage(tmp_path), _Fixed({"tar.feature": 1.0, "tar.regression": 0.0}))
     assert "distillation.preflight=warn" in str(caught.value)
     assert "methods.tar.regression.weight" in str(caught.value)
-    assert "'feature'" not in str(caught.value)
+    assert "'tar.feature'" not in str(caught.value)
 
 
 def test_a_term_that_is_zero_is_a_warning_where_that_is_wanted(tmp_path: Path) -> None:
-    notes = _check(_stage(tmp_path, "distillation.preflight=warn"), _Fixed({"regression": 0.0}))
-    assert any(note.warning and "'regression' is zero" in note.text for note in notes)
+    notes = _check(_stage(tmp_path, "distillation.preflight=warn"), _Fixed({"tar.regression": 0.0}))
+    assert any(note.warning and "'tar.regression' is zero" in note.text for note in notes)
 
 
 @pytest.mark.parametrize("rounding", [0.0, 1e-6])
@@ -149,12 +150,12 @@ def test_a_student_that_is_the_teacher_has_nothing_to_learn_from_it(tmp_path: Pa
     with torch.no_grad():
         teacher.model.roi_heads.box_predictor.cls_score.weight.mul_(1 + rounding)
     stage.teacher = lambda: teacher  # type: ignore[method-assign]
-    with pytest.raises(UserError, match="'rpn' is zero on the first batch"):
+    with pytest.raises(UserError, match="'tar.rpn' is zero on the first batch"):
         _check(stage)
 
 
 def test_a_term_that_drowns_the_detection_loss_is_a_warning(tmp_path: Path) -> None:
-    notes = _check(_stage(tmp_path), _Fixed({"feature": 6.0, "rpn": 4.0}))
+    notes = _check(_stage(tmp_path), _Fixed({"tar.feature": 6.0, "tar.rpn": 4.0}))
     assert [note.warning for note in notes] == [True, False]
     assert "drowns the detection loss: lower methods.tar.feature.weight" in notes[0].text
 
@@ -163,7 +164,7 @@ def test_a_term_that_is_zero_on_one_worker_is_a_warning(tmp_path: Path) -> None:
     stage = _stage(tmp_path)
     other = {"detection/total": 1.0, "distillation/tar/rpn": 0.5, "weighted/tar/rpn": 0.5}
     stage.worker = _TwoWorkers(other=Diagnosis(other, {}, {}))
-    notes = _check(stage, _Fixed({"rpn": 0.0}))
+    notes = _check(stage, _Fixed({"tar.rpn": 0.0}))
     assert any(note.warning and "zero on the first batch of workers [0]" in note.text for note in notes)
 
 
@@ -174,14 +175,14 @@ def test_a_term_that_is_not_finite_on_another_worker_is_an_error(tmp_path: Path)
         other=Diagnosis({"detection/total": 1.0, "distillation/tar/rpn": inf, "weighted/tar/rpn": inf}, {}, {})
     )
     with pytest.raises(UserError, match=r"got \[0\.5, inf\]"):
-        _check(stage, _Fixed({"rpn": 0.5}))
+        _check(stage, _Fixed({"tar.rpn": 0.5}))
 
 
 def test_the_terms_are_told_before_an_error_about_them(tmp_path: Path) -> None:
     stage = _stage(tmp_path)
     with pytest.raises(UserError):
-        _check(stage, _Fixed({"feature": 1.0, "regression": 0.0}))
-    assert "preflight: regression" in stage.listener.text
+        _check(stage, _Fixed({"tar.feature": 1.0, "tar.regression": 0.0}))
+    assert "preflight: tar.regression" in stage.listener.text
 
 
 def test_a_rehearsal_changes_nothing_and_finds_nets_that_do_not_fit(tmp_path: Path) -> None:

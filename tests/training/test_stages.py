@@ -168,7 +168,7 @@ def test_a_machine_without_a_compiler_is_found_out_before_anything_is_trained(
 def test_a_run_begun_before_a_setting_existed_goes_on_with_its_default(output: Path) -> None:
     file = RunDirectory(output / "distilled").config
     older = yaml.safe_load(file.read_text())
-    del older["feature"]["levels"], older["distillation"]["compile_teacher"]
+    del older["methods"]["tar"]["feature"]["levels"], older["distillation"]["compile_teacher"]
     file.write_text(yaml.safe_dump(older))
     refuse_other_settings(_config(output))
     with pytest.raises(UserError, match=r"feature\.levels=all then, assigned now"):
@@ -380,7 +380,7 @@ def test_the_preflight_says_what_it_found(output: Path) -> None:
     text = _run(_config(output)).text
     assert "preflight: teacher: " in text
     assert "classes as in the data, in the same order" in text
-    assert "preflight: feature" in text
+    assert "preflight: tar.feature" in text
 
 
 def test_what_the_data_readers_log_reaches_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

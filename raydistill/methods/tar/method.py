@@ -23,7 +23,7 @@ class Tar(Method):
     """The feature, classification, regression and rpn terms (Sun et al. 2020)."""
 
     def __init__(self, settings: TarSettings, student: Detector, teacher: Detector) -> None:
-        super().__init__()
+        super().__init__(settings, student, teacher)
         self.settings = settings
         self.adapters = nn.ModuleDict()
         if settings.feature.weight:

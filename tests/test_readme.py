@@ -111,9 +111,9 @@ def test_that_every_command_of_the_readme_does_what_it_says(world, monkeypatch):
     found = _run_in_python(from_python, monkeypatch)
     assert 0 <= found["metrics"]["AP"] <= 1
     assert found["detector"].classes == ("gear",)
-    assert list(found["table"]["model"]) == ["teacher", "student alone", "student distilled"]
+    assert list(found["run"].table["model"]) == ["teacher", "student alone", "student distilled"]
     assert found["best"].settings == {"decay.shape": "linear"}
-    assert found["student"].detect(images)[0].keys() == {"boxes", "labels", "scores"}
+    assert found["run"].student.detect(images)[0].keys() == {"boxes", "labels", "scores"}
 
 
 def _run_in_python(snippet: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:

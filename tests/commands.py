@@ -10,6 +10,7 @@ import contextlib
 import functools
 import importlib
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
+import ray
 
 from raydistill import reports
 from raydistill.runs.reporter import FileReporter
@@ -176,5 +178,7 @@ def _main(module: str, arguments: list[str], files: list[str], environment: dict
     os.environ.update(environment)  # beside what importing the commands has set
     os.chdir(REPOSITORY)
     sys.argv = [module, *arguments]
+    for _ in range(secrets.randbelow(100_000)):  # Ray draws names at random, in each fork from the server's state
+        ray.WorkerID.from_random()
     with without_pictures():
         sys.exit(importlib.import_module(module).main())

@@ -116,7 +116,7 @@ def test_the_decay_is_that_of_the_first_step(tmp_path: Path) -> None:
 
 def test_a_term_that_is_not_finite_is_an_error_even_where_warnings_are_wanted(tmp_path: Path) -> None:
     stage = _stage(tmp_path, "distillation.preflight=warn")
-    with pytest.raises(UserError, match="'tar.feature' must be finite"):
+    with pytest.raises(UserError, match=r"'tar\.feature' must be finite"):
         _check(stage, _Fixed({"tar.feature": float("nan")}))
 
 
@@ -130,7 +130,7 @@ def test_a_teacher_with_a_broken_weight_is_found(tmp_path: Path) -> None:
 
 
 def test_a_term_that_is_zero_is_an_error_that_names_the_way_out(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="'tar.regression' is zero on the first batch") as caught:
+    with pytest.raises(UserError, match=r"'tar\.regression' is zero on the first batch") as caught:
         _check(_stage(tmp_path), _Fixed({"tar.feature": 1.0, "tar.regression": 0.0}))
     assert "distillation.preflight=warn" in str(caught.value)
     assert "methods.tar.regression.weight" in str(caught.value)
@@ -150,7 +150,7 @@ def test_a_student_that_is_the_teacher_has_nothing_to_learn_from_it(tmp_path: Pa
     with torch.no_grad():
         teacher.model.roi_heads.box_predictor.cls_score.weight.mul_(1 + rounding)
     stage.teacher = lambda: teacher  # type: ignore[method-assign]
-    with pytest.raises(UserError, match="'tar.rpn' is zero on the first batch"):
+    with pytest.raises(UserError, match=r"'tar\.rpn' is zero on the first batch"):
         _check(stage)
 
 

@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from raydistill.storage.mirror import place_of, places_named
+from raydistill.storage.mirror import folder, place_of, places_named
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -124,7 +124,7 @@ def _write_report(output: str, pictures: bool) -> Report:
     from raydistill import reports
 
     with places_named():
-        return reports.write_report(output, pictures=pictures)
+        return reports.write_report(folder(output), pictures=pictures)  # all of it is here just now
 
 
 def _best_point(report: Report) -> BestPoint | None:

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import raydistill as rd
-from raydistill.config import Config, load_config
+from raydistill.config import load_config
 from raydistill.config.loader import split_overrides
 from raydistill.runs.directory import RunDirectory
 from raydistill.runs.events import EpochDone, StageStarted
@@ -236,8 +236,9 @@ def test_settings_that_another_run_was_begun_with_are_kept(run: rd.Run) -> None:
 
 
 def test_a_config_is_checked_as_a_recipe_is(run: rd.Run) -> None:
-    wrong = Config.model_validate({**run.config.model_dump(), "rpn": {"weight": 1}, "output": "x"})
-    wrong = wrong.model_copy(update={"teacher": wrong.teacher.model_copy(update={"anchor_sizes": ((9,),) * 5})})
+    wrong = run.config.model_copy(
+        update={"teacher": run.config.teacher.model_copy(update={"anchor_sizes": ((9,),) * 5}), "output": "x"}
+    )
     with pytest.raises(rd.UserError, match="same anchors where the RPN is distilled"):
         rd.distill(wrong, local=True)
 

@@ -322,7 +322,7 @@ def test_a_sweep_in_this_process_sends_its_numbers_too(
         display.close()
         raise UserError("enough")
 
-    monkeypatch.setattr(tune, "_run_here", run_here)
+    monkeypatch.setattr("raydistill.sweeps.local.run_sweep_locally", run_here)
     assert tune.main([small_sweep(tmp_path), *BOTH, "--local"]) == 2
     for runs in (mlflow.runs, wandb.runs):
         assert [(run.name, run.logged, run.closed) for run in runs] == [

@@ -164,7 +164,7 @@ def test_the_teacher_and_every_trial_have_event_files_where_they_are_wanted(
         reporter.event(EpochDone(job.stage, 1, 1, {}, 1.0))
 
     monkeypatch.setattr(stages, "fit", report)
-    monkeypatch.setattr("raydistill.reports.write_report", lambda output: None)
+    monkeypatch.setattr("raydistill.reports.write_report", lambda output, pictures: None)
     monkeypatch.setattr("raydistill.reports.screen.as_text", lambda report: "")
     settings = {"logging.tensorboard": wanted, "training.epochs": 1}
     assert tune.main([small_sweep(tmp_path, settings), "--local"]) == 0

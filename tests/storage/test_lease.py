@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import subprocess
@@ -91,11 +92,20 @@ def test_a_killed_command_of_this_machine_is_no_obstacle(place: Store, caplog: p
 
 def test_a_command_elsewhere_that_shows_a_sign_of_life_refuses_a_second_one(place: Store) -> None:
     _leave(place, STRANGER)
-    sign = threading.Timer(0.3, _leave, (place, dataclasses.replace(STRANGER, beat=1)))
-    sign.start()
+    refused = threading.Event()
+
+    def show_signs() -> None:
+        for beat in itertools.count(1):
+            if refused.wait(0.3):
+                return
+            _leave(place, dataclasses.replace(STRANGER, beat=beat))
+
+    signs = threading.Thread(target=show_signs)
+    signs.start()
     with pytest.raises(UserError, match=r"another command is at work there \(process 42 on elsewhere\)"):
         lease(place, _ignore).__enter__()
-    sign.join()
+    refused.set()
+    signs.join()
     assert place.entries().keys() == {".lock"}
 
 

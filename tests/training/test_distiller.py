@@ -131,12 +131,14 @@ def test_that_the_total_is_detection_plus_decay_times_weight_times_term():
     )
     terms = step(Distiller(*pair(config), config), decay=0.25).terms
     weights = {"feature": 0.5, "classification": 2, "regression": 3, "rpn": 4}
-    assert all(terms[f"distillation/{name}"] > 0 for name in weights)
+    assert all(terms[f"distillation/tar/{name}"] > 0 for name in weights)
     for name, weight in weights.items():
-        assert terms[f"weighted/{name}"].item() == pytest.approx(0.25 * weight * terms[f"distillation/{name}"].item())
+        assert terms[f"weighted/tar/{name}"].item() == pytest.approx(
+            0.25 * weight * terms[f"distillation/tar/{name}"].item()
+        )
     detection = sum(terms[f"detection/{name}"] for name in ("classifier", "box_reg", "objectness", "rpn_box_reg"))
     assert terms["detection/total"].item() == pytest.approx(detection.item())
-    total = terms["detection/total"] + sum(terms[f"weighted/{name}"] for name in weights)
+    total = terms["detection/total"] + sum(terms[f"weighted/tar/{name}"] for name in weights)
     assert terms["total"].item() == pytest.approx(total.item())
 
 
@@ -144,8 +146,8 @@ def test_that_the_total_is_detection_plus_decay_times_weight_times_term():
 def test_that_only_the_terms_with_a_weight_are_computed(term):
     config = only(term)
     losses = step(Distiller(*pair(config), config))
-    assert [name for name in losses.terms if name.startswith("distillation/")] == [f"distillation/{term}"]
-    assert losses.terms[f"distillation/{term}"] > 0
+    assert [name for name in losses.terms if name.startswith("distillation/")] == [f"distillation/tar/{term}"]
+    assert losses.terms[f"distillation/tar/{term}"] > 0
     gates = {"classification": {"class_open"}, "regression": {"box_open"}, "feature": set()}
     assert set(losses.gates) == gates.get(term, {"rpn_objectness_open", "rpn_box_open"})
 
@@ -173,7 +175,7 @@ def test_that_a_batch_without_any_object_distils_nothing_and_breaks_nothing(sour
     config = small_config(f"methods.tar.regions.source={source}")
     student, teacher = pair(config)
     losses = step(Distiller(student, teacher, config), batch=batch_without_objects)
-    assert [losses.terms[f"distillation/{name}"].item() for name in TERMS] == [0, 0, 0, 0]
+    assert [losses.terms[f"distillation/tar/{name}"].item() for name in TERMS] == [0, 0, 0, 0]
     assert all(gate.total.item() == 0 for gate in losses.gates.values())
     assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients(student).values())
 
@@ -203,7 +205,7 @@ def test_that_a_teacher_equal_to_the_student_teaches_nothing(source, gates):
     student = small_detector(config.student, config)
     losses = step(Distiller(student, copy.deepcopy(student), config))
     for name in TERMS:
-        assert losses.terms[f"distillation/{name}"].item() == pytest.approx(0, abs=1e-6), name
+        assert losses.terms[f"distillation/tar/{name}"].item() == pytest.approx(0, abs=1e-6), name
 
 
 # ---------------------------------------------------------------------------------------------------------- the teacher
@@ -318,7 +320,7 @@ def test_that_source_both_has_one_normaliser_over_both_sets(term, monkeypatch):
         propose_near_the_objects(teacher, monkeypatch)
         losses = step(Distiller(student, teacher, config))
         counts[source] = losses.gates["class_open"].total.item()
-        sums[source] = losses.terms[f"distillation/{term}"].item() * counts[source]
+        sums[source] = losses.terms[f"distillation/tar/{term}"].item() * counts[source]
     assert counts["both"] == counts["student"] + counts["teacher"]
     assert sums["both"] == pytest.approx(sums["student"] + sums["teacher"], rel=1e-4)
 
@@ -477,7 +479,7 @@ def test_that_different_anchors_are_a_users_error_where_the_rpn_is_distilled():
     config = only("rpn")
     fewer = config.teacher.model_copy(update={"anchor_aspect_ratios": (1.0,)})  # past the config's own check
     config = config.model_copy(update={"teacher": fewer})
-    with pytest.raises(UserError, match=r"rpn\.weight: .*same anchors.*set rpn\.weight=0"):
+    with pytest.raises(UserError, match=r"rpn\.weight: .*same anchors.*set methods\.tar\.rpn\.weight=0"):
         step(Distiller(*pair(config), config))
 
 
@@ -491,7 +493,7 @@ def test_that_a_mobilenet_learns_from_a_resnet():
     student, teacher = pair(config)
     assert student.feature_levels == ("0", "1", "pool")
     losses = step(Distiller(student, teacher, config))
-    assert all(losses.terms[f"distillation/{name}"] > 0 for name in ("feature", "classification", "regression"))
+    assert all(losses.terms[f"distillation/tar/{name}"] > 0 for name in ("feature", "classification", "regression"))
 
 
 # ------------------------------------------------------------------------------------------------------------ adapters

@@ -288,7 +288,7 @@ def test_the_metrics_of_distillation_are_all_there(whole: dict[str, Stage]) -> N
     levels = ("feature", "classification", "regression", "rpn")
     expected = {
         *(f"train/detection/{name}" for name in ("classifier", "box_reg", "objectness", "rpn_box_reg", "total")),
-        *(f"train/{kind}/{level}" for kind in ("distillation", "weighted") for level in levels),
+        *(f"train/{kind}/tar/{level}" for kind in ("distillation", "weighted") for level in levels),
         *(f"train/gate/{name}" for name in ("class_open", "box_open", "rpn_objectness_open", "rpn_box_open")),
         *("epoch", "step", "seconds", "train/total", "train/decay", "train/learning_rate", "train/images_per_second"),
         *("val/AP", "val/AP50", "val/AP75", "val/AP_small", "val/AP_medium", "val/AP_large"),
@@ -417,7 +417,7 @@ def test_a_diagnosis_is_logged_every_epoch_where_it_is_asked_for_and_changes_not
     added = [line.keys() - other.keys() for line, other in zip(told.lines(), plain.lines(), strict=True)]
     terms = ("feature", "classification", "regression", "rpn")
     quality = {f"train/quality/{who}_{what}" for who in ("student", "teacher") for what in ("probability", "iou")}
-    assert added == 2 * [{f"train/{what}/{term}" for what in ("gradient", "cosine") for term in terms} | quality]
+    assert added == 2 * [{f"train/{what}/tar/{term}" for what in ("gradient", "cosine") for term in terms} | quality]
     assert same_weights(weights_of(plain.run.last), weights_of(told.run.last))
 
 

@@ -103,7 +103,7 @@ def test_a_real_pair_of_nets_has_a_note_for_every_term_with_a_weight(tmp_path: P
     notes = _check(_stage(tmp_path, "distillation.preflight=warn", "methods.tar.classification.weight=0"))
     text = "\n".join(note.text for note in notes)
     assert "preflight: tar.feature" in text
-    assert "preflight: rpn" in text
+    assert "preflight: tar.rpn" in text
     assert "classification" not in text
 
 

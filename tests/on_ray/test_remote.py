@@ -50,7 +50,11 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Sweep]:
         for file in (base / "data").rglob("*.*"):
             data.put(file, str(file.relative_to(base / "data")))
         arguments = [
-            *(str(base / "hidden.pt"), small_sweep(base, {"scaling.cpus_per_worker": 1}, output=URI)),
+            *(
+                str(base / "hidden.pt"),
+                str(base / "weights.pt"),
+                small_sweep(base, {"scaling.cpus_per_worker": 1}, output=URI),
+            ),
             *(as_setting(data.uri), f"student.weights={base / 'weights.pt'}"),
         ]
         command = cluster.run("sweep", "tests.on_ray.without_file", *arguments, **caches["driver"])

@@ -1,4 +1,4 @@
-"""``python -m raydistill.tune`` on machines that do not see a file of weights: it is there only while it is sent."""
+"""``python -m raydistill.tune`` on machines that do not see a file of weights: it is there only until it is sent."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from raydistill.storage.parcels import Shipped
 
 
 def main() -> int:
-    """Take the place that the weights' file has before and afterwards, and the command's arguments."""
-    place, *arguments = sys.argv[1:]
+    """Take where the weights lie before and after, where they lie until they are sent, and the command's arguments."""
+    place, weights, *arguments = sys.argv[1:]
+    Path(place).rename(weights)  # the command looks at it before Ray is started
 
     def ship_and_hide(names: set[str]) -> Shipped:
-        (weights,) = (name for name in names if name.endswith(".pt"))
-        Path(place).rename(weights)
+        if not Path(weights).exists():
+            Path(place).rename(weights)
         sent = shipping.ship(names)
         Path(weights).rename(place)
         assert [*sent] == [weights]

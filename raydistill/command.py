@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
 
+from raydistill.config.renamed import RenamedWarning
 from raydistill.errors import UserError
 from raydistill.runs.stopping import Stopped
 from raydistill.storage.mirror import named
@@ -21,7 +25,8 @@ def run_command(work: Callable[[], int], stopped: str = "interrupted", interrupt
         interrupted: what is said when it was interrupted without one.
     """
     try:
-        return work()
+        with _telling_of_renamed():
+            return work()
     except UserError as error:
         sys.stderr.write(f"{named(str(error))}\n")
         return FAILED
@@ -30,3 +35,20 @@ def run_command(work: Callable[[], int], stopped: str = "interrupted", interrupt
     except KeyboardInterrupt:
         sys.stderr.write(f"{interrupted}\n")
     return INTERRUPTED
+
+
+@contextlib.contextmanager
+def _telling_of_renamed() -> Iterator[None]:
+    """Say in a line each which settings have other names now, instead of where in our code that was noticed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", RenamedWarning)
+        show = warnings.showwarning
+
+        def tell(message: Any, category: Any, *where: Any) -> None:
+            if issubclass(category, RenamedWarning):
+                sys.stderr.write(f"{message}\n")
+            else:
+                show(message, category, *where)
+
+        warnings.showwarning = tell  # type: ignore[assignment]
+        yield

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from raydistill import train
 from raydistill.config import load_config
 from raydistill.config.renamed import RenamedWarning
 from raydistill.errors import UserError
@@ -44,6 +45,16 @@ def test_an_old_name_on_the_command_line_works_and_is_noted(override: str, tmp_p
     with pytest.warns(RenamedWarning, match=r"is called methods\.tar\.(feature|rpn)"):
         config = small_run(tmp_path, override)
     assert config.methods.tar is not None and config.methods.tar.feature.weight == OLD_NAMES[override]
+
+
+def test_a_command_says_in_one_line_how_a_setting_is_called_now(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main(["quickstart", "feature.weight=2", "rpn.weight=0", "--print-config"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err.splitlines() == [
+        f"{name}: is called methods.tar.{name} now; the old name still works"
+        for name in ("feature.weight", "rpn.weight")
+    ]
+    assert "\nfeature:" not in captured.out
 
 
 def test_an_old_name_in_a_recipe_works_and_is_noted(tmp_path: Path) -> None:

@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from raydistill.config import Config
+from raydistill.config import Config, load_config
 from raydistill.detectors.base import Detector, ProposesRegions
 from raydistill.detectors.teacher import TeacherPass
 from raydistill.detectors.values import Outcome
 from raydistill.errors import UserError
 from raydistill.methods.base import Compared, Method, Need
+from raydistill.methods.catalogue import build_methods
 from raydistill.structures import Batch
 from raydistill.training.distiller import Distiller
 from tests.nets import mixed_batch, pair, small_config
@@ -70,6 +71,13 @@ def test_with_a_section_what_is_named_runs_alone() -> None:
     assert [*distiller.methods] == ["mine"]
     assert terms["weighted/mine"].item() == pytest.approx(2 * terms["distillation/mine"].item()) != 0
     assert not any("tar" in name for name in terms)
+
+
+def test_a_class_is_named_by_what_it_can_be_imported_by() -> None:
+    mine = {"method": Mean, "weight": 2.0, "settings": {"power": 1}}
+    from_python = load_config("quickstart", {"methods": {"mine": mine}, "output": "x"})
+    assert from_python.methods == small_config(OWN).methods
+    assert isinstance(build_methods(from_python, *pair(small_config()))["mine"], Mean)
 
 
 def test_several_methods_run_at_once_beside_one_pass_of_the_teacher(monkeypatch: pytest.MonkeyPatch) -> None:

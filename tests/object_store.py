@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import boto3
 import pytest
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication
 from moto.server import ThreadedMotoServer
 from obstore.exceptions import GenericError
 
@@ -36,6 +38,17 @@ class S3Server:
         }
 
 
+def _one_at_a_time(answer: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``answer``, which no two requests are given at once: a store's conditional writes are indivisible."""
+    lock = threading.Lock()
+
+    def answer_alone(*request: Any) -> list[bytes]:
+        with lock:
+            return list(answer(*request))
+
+    return answer_alone
+
+
 @contextlib.contextmanager
 def s3_server() -> Iterator[S3Server]:
     """Run a server with an empty bucket, and let this process use it."""
@@ -45,6 +58,7 @@ def s3_server() -> Iterator[S3Server]:
     host, port = moto.get_host_and_port()
     server = S3Server(f"http://{host}:{port}")
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DomainDispatcherApplication, "__call__", _one_at_a_time(DomainDispatcherApplication.__call__))
         for name, value in server.environment.items():
             patch.setenv(name, value)
         boto3.client("s3").create_bucket(Bucket=BUCKET)

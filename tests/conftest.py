@@ -21,6 +21,8 @@ import raydistill.on_ray  # noqa: F401  (Ray reads its environment when it is im
 from raydistill.config.sections import Detector
 from raydistill.detectors.two_stage import build
 
+collect_ignore_glob = ["*/sitecustomize.py"]  # each is what Python imports as it starts in some processes of tests
+
 # The nets here are so small that a second thread only waits, ten times longer where other processes want the core too.
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start

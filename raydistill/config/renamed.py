@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-from raydistill.config.tree import nest
+from raydistill.config.tree import join, nest
 
 _TAR = ("feature", "classification", "regression", "rpn")
 _SETTINGS = {section: f"methods.tar.{section}" for section in ("regions", *_TAR)}
@@ -54,7 +54,7 @@ def current_tree(raw: Mapping[str, Any]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for key, value in raw.items():
         moved = {key: value} if key not in _SETTINGS else nest(_SETTINGS[key], value)
-        tree = _join(tree, moved)
+        tree = join(tree, moved)
     return tree
 
 
@@ -92,11 +92,3 @@ def _current_metric(name: str) -> str:
     if start in ("train", "val") and rest in _METRICS:
         return f"{start}{slash}{_METRICS[rest]}"
     return _METRICS.get(name, name)
-
-
-def _join(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    joined = dict(base)
-    for key, value in over.items():
-        old = joined.get(key)
-        joined[key] = _join(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-    return joined

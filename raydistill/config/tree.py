@@ -49,15 +49,16 @@ def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for name, value in settings.items():
         for leaf, inner in leaves(str(name), value):
-            tree = _over(tree, nest(leaf, inner))
+            tree = join(tree, nest(leaf, inner))
     return tree
 
 
-def _over(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def join(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return both trees as one; where a leaf is in both that of ``over`` counts."""
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
-        merged[key] = _over(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        merged[key] = join(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return merged
 
 

@@ -40,6 +40,11 @@ class MethodSettings(Section):
         fields = {name: getattr(self, name) for name in type(self).model_fields}
         return {name: value for name, value in fields.items() if isinstance(value, Term)}
 
+    @property
+    def runs(self) -> bool:
+        """Whether any of its terms has a weight."""
+        return any(term.weight for term in self.terms.values())
+
     def idle(self) -> set[str]:
         """Return the names of its settings that change nothing, as things are: those of terms without a weight."""
         return {name for name, term in self.terms.items() if name and not term.weight}
@@ -205,7 +210,7 @@ class Methods(Section):
 
     def named(self) -> dict[str, MethodSettings]:
         """Return the settings of the methods that run, by name."""
-        fields = {name: getattr(self, name) for name in (*type(self).model_fields, *(self.model_extra or {}))}
+        fields = {name: getattr(self, name) for name in type(self).model_fields} | (self.model_extra or {})
         return {name: settings for name, settings in fields.items() if settings is not None}
 
 

@@ -102,15 +102,17 @@ def defaults(methods: Collection[str] = ("tar",)) -> dict[str, Any]:
         for name, field in kind.model_fields.items()
         if not field.is_required()
     }
-    of_methods = {
-        name: {
-            key: field.default.model_dump(mode="json") if isinstance(field.default, Section) else field.default
-            for key, field in settings.model_fields.items()
-            if not field.is_required()
-        }
-        for name, settings in ((name, settings_of_method(name)) for name in methods)
-    }
+    of_methods = {name: _defaults_of(settings_of_method(name)) for name in methods}
     return known | {"data": of_data, "methods": of_methods}
+
+
+def _defaults_of(settings: type[Section]) -> dict[str, Any]:
+    """Return the defaults of a section, as they are written."""
+    fields = {name: field for name, field in settings.model_fields.items() if not field.is_required()}
+    values = {name: field.get_default(call_default_factory=True) for name, field in fields.items()}
+    return {
+        name: value.model_dump(mode="json") if isinstance(value, Section) else value for name, value in values.items()
+    }
 
 
 def conflicts(config: Config) -> list[str]:

@@ -12,12 +12,13 @@ from raydistill.methods.base import Method, check_needs
 
 
 def build_methods(config: Config, student: Detector, teacher: Detector) -> dict[str, Method]:
-    """Build the methods that ``config`` names, by name.
+    """Build the methods that ``config`` names and gives a weight, by name.
 
     Raises:
         UserError: where one of the user's own cannot be found, or teacher or student cannot do what a method needs.
     """
-    methods = {name: _build(name, settings, student, teacher) for name, settings in config.methods.named().items()}
+    running = {name: settings for name, settings in config.methods.named().items() if settings.runs}
+    methods = {name: _build(name, settings, student, teacher) for name, settings in running.items()}
     for method in methods.values():
         check_needs(method, student, teacher)
     return methods

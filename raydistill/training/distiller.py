@@ -87,9 +87,10 @@ class Distiller(nn.Module):
         total = detection_total
         for loss in weighted.values():
             total = total + loss
-        if not terms:
-            for parameter in self.methods.parameters():  # DDP waits for every parameter's gradient
-                total = total + 0.0 * parameter.sum()
+        compared_by = {name.partition(".")[0] for name in terms}
+        for name, method in self.methods.items():
+            for parameter in method.parameters() if name not in compared_by else ():
+                total = total + 0.0 * parameter.sum()  # DDP waits for every parameter's gradient
         metrics = {"total": total, "detection/total": detection_total}
         metrics |= {f"detection/{name}": loss for name, loss in detection.items()}
         metrics |= {metric_path("distillation", name): loss for name, loss in terms.items()}

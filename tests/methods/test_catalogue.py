@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,8 @@ from raydistill.detectors.values import Outcome
 from raydistill.errors import UserError
 from raydistill.methods.base import Compared, Method, Need
 from raydistill.methods.catalogue import build_methods
+from raydistill.runs.directory import stage_directory
+from raydistill.runs.settings import refuse_other_settings, write_settings
 from raydistill.structures import Batch
 from raydistill.training.distiller import Distiller
 from tests.nets import mixed_batch, pair, small_config
@@ -36,6 +39,13 @@ class Mean(Method):
         means = (maps[level].mean(dim=(2, 3)) for maps in (outcome.features, teacher.features))
         own, theirs = means
         return Compared.one((own * self.scale - theirs).abs().pow(self.power).mean())
+
+
+class Silent(Mean):
+    """Finds nothing to compare."""
+
+    def compare(self, *_: Any) -> Compared:
+        return Compared()
 
 
 class Demanding(Mean):
@@ -104,6 +114,32 @@ def test_its_parameters_have_gradients_of_zero_where_the_decay_is_zero() -> None
     distiller, _ = step(small_config(OWN), decay=0.0)
     scale = distiller.methods["mine"].scale
     assert isinstance(scale, nn.Parameter) and scale.grad is not None and not scale.grad.any()
+
+
+def test_a_method_that_has_nothing_to_compare_leaves_gradients_of_zero_beside_another() -> None:
+    distiller, terms = step(small_config(OWN.replace(":Mean", ":Silent"), "methods.tar.feature.weight=1"))
+    scale = distiller.methods["mine"].scale
+    assert "distillation/mine" not in terms and terms["distillation/tar/feature"] > 0
+    assert isinstance(scale, nn.Parameter) and scale.grad is not None and not scale.grad.any()
+
+
+def test_a_method_without_a_weight_is_not_built() -> None:
+    distiller, _ = step(small_config(OWN, "methods.mine.weight=0", "methods.tar.feature.weight=1"))
+    assert [*distiller.methods] == ["tar"]
+
+
+@pytest.mark.parametrize("settings", ["", ", settings: {power: 1}"])
+def test_a_run_with_a_method_of_ones_own_goes_on_with_the_same_settings_only(settings: str, tmp_path: Path) -> None:
+    def config(power: str = "") -> Config:
+        return small_config(f"methods={{mine: {{method: 'a:B'{power or settings}}}}}", f"output={tmp_path}")
+
+    run = stage_directory(config(), "distilled")
+    run.path.mkdir(parents=True)
+    write_settings(config(), "distilled")
+    run.checkpoint.touch()
+    refuse_other_settings(config())
+    with pytest.raises(UserError, match=r"methods\.mine\.settings\.power=(1|unset) then, 2 now"):
+        refuse_other_settings(config(", settings: {power: 2}"))
 
 
 def test_its_weight_is_part_of_the_control_the_progress_and_the_settings() -> None:

@@ -119,7 +119,6 @@ def signature_of(config: Config) -> str:
         left_out |= dict.fromkeys(("teacher", *OF_DISTILLATION), True)
     else:
         left_out["methods"] = {
-            name: settings.idle() if any(term.weight for term in settings.terms.values()) else True
-            for name, settings in config.methods.named().items()
+            name: settings.idle() if settings.runs else True for name, settings in config.methods.named().items()
         }
     return json.dumps(config.model_dump(mode="json", exclude=left_out), sort_keys=True)

@@ -97,6 +97,8 @@ def test_voc_from_a_store_is_what_the_folder_gives(tmp_path: Path, place: Store,
     root = tmp_path / "voc"
     write_image(root, "one", SIZE + thing("dog", (5, 6, 15, 16)))
     write_image(root, "two", SIZE + thing("cat", (5, 6, 15, 16)), suffix=".png")
+    write_image(root, "more/one", SIZE + thing("cat", (5, 6, 15, 17)))
+    Image.new("RGB", (40, 30), "red").save(root / "JPEGImages" / "more" / "one.jpg")
     upload(root, place)
     data = {"format": "voc", "train_split": "train", "val_split": "train"}
     there, here = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 from typing import Literal
 
 from raydistill.config.data import OnBadImage
@@ -49,14 +50,15 @@ def read_voc(
         problems += faults
     names = sorted({found.name for objects in parsed for found in objects.objects}) if classes is None else classes
     labels = {name: label for label, name in enumerate(names, 1)}
-    headers = read_headers([image for _, image in pairs])
+    folder = root / "JPEGImages"
+    headers = read_headers([folder / file for _, file in pairs])
 
     dropped: list[str] = []
     skipped: dict[str, str] = {}
     images: list[AnnotatedImage] = []
-    for image_id, ((annotation, path), content, header) in enumerate(zip(pairs, parsed, headers, strict=True), 1):
+    for image_id, ((annotation, file), content, header) in enumerate(zip(pairs, parsed, headers, strict=True), 1):
         if header.problem and on_bad_image == "skip":
-            skipped[path.name] = header.problem
+            skipped[file] = header.problem
             continue
         fault = header.problem or (header.mismatch(*content.size) if content.size else "")
         problems += [f"{annotation}: {fault}"] if fault else []
@@ -65,11 +67,11 @@ def read_voc(
         for place, found in enumerate(content.objects, 1):
             box = _pixel_box(found.corners, coordinates, header)
             if box is None:
-                dropped.append(f"{annotation.name} object {place} [{', '.join(f'{c:g}' for c in found.corners)}]")
+                dropped.append(f"{PurePosixPath(file).with_suffix('.xml')} object {place} [{', '.join(f'{c:g}' for c in found.corners)}]")
                 continue
             ignored = found.difficult and difficult == "ignore"
             objects.append(AnnotatedObject(labels.get(found.name, 0), box, box[2] * box[3], ignored))
-        images.append(AnnotatedImage(image_id, path.name, header.width, header.height, objects))
+        images.append(AnnotatedImage(image_id, file, header.width, header.height, objects))
     raise_problems(problems, f"{root}: the split '{split}' must be complete and sound")
     if not labels:
         raise UserError(f"{root}: the split '{split}' must have objects to take the classes from; set data.classes")
@@ -79,7 +81,7 @@ def read_voc(
         classes=tuple(labels),
         category_ids=tuple(labels.values()),
         records=Records.build(images),
-        read_image=ImageFolder(root / "JPEGImages"),
+        read_image=ImageFolder(folder),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import posixpath
+
 from raydistill.config.data import OnBadImage
 from raydistill.data.checks import listed
 from raydistill.errors import UserError
@@ -36,7 +38,7 @@ def read_list(root: Place, split: str) -> list[str]:
     except OSError as error:
         raise UserError(f"{path}: must be readable, got: {error.strerror}; check the file's permissions") from error
     lines = [line.split() for line in text.splitlines()]
-    stems = [columns[0] for columns in lines if columns and columns[1:] != ["-1"]]
+    stems = [posixpath.normpath(columns[0]) for columns in lines if columns and columns[1:] != ["-1"]]
     if not stems:
         raise UserError(f"{path}: must list at least one image, got none; add the names of the images")
     repeated = sorted({stem for stem in stems if stems.count(stem) > 1}) if len(set(stems)) < len(stems) else []
@@ -47,20 +49,23 @@ def read_list(root: Place, split: str) -> list[str]:
 
 def find_files(
     root: Place, stems: list[str], source: Place, on_bad_image: OnBadImage, problems: list[str]
-) -> list[tuple[Place, Place]]:
-    """Find (annotation, image) of each name, without those where one is missing; skipped images count as there."""
+) -> list[tuple[Place, str]]:
+    """Find the annotation of each name, and the file of its image below ``JPEGImages``, folders of the name included.
+
+    Names of which one is missing are left out and told in ``problems``; skipped images count as there.
+    """
     pairs = []
     for stem in stems:
         annotation = root / "Annotations" / f"{stem}.xml"
-        candidates = [root / "JPEGImages" / f"{stem}{suffix}" for suffix in _SUFFIXES]
-        image = next((path for path in candidates if path.is_file()), None)
+        candidates = [f"{stem}{suffix}" for suffix in _SUFFIXES]
+        image = next((name for name in candidates if (root / "JPEGImages" / name).is_file()), None)
         if image is None and on_bad_image == "skip":
             image = candidates[0]
         if not annotation.is_file():
             problems.append(f"{source}: '{stem}' must have its annotation {annotation}, got none; add or unlist it")
         if image is None:
             problems.append(
-                f"{source}: '{stem}' must have its image {candidates[0]} (or .jpeg, .png), got none; add or unlist it"
+                f"{source}: '{stem}' must have its image {root / 'JPEGImages' / candidates[0]} (or .jpeg, .png), got none; add or unlist it"
             )
         elif annotation.is_file():
             pairs.append((annotation, image))

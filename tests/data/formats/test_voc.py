@@ -6,9 +6,11 @@ import logging
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from raydistill.data.formats.voc import read_voc
+from raydistill.data.images import read_image
 from raydistill.errors import UserError
 
 SIZE = "<size><width>40</width><height>30</height><depth>3</depth></size>"
@@ -24,6 +26,8 @@ def write_image(root: Path, stem: str, content: str, suffix: str = ".jpg") -> No
     """Add a 40 x 30 image with its annotation to the data set and to the list 'train'."""
     for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
         (root / folder).mkdir(parents=True, exist_ok=True)
+    for file in (root / "JPEGImages" / stem, root / "Annotations" / stem):
+        file.parent.mkdir(exist_ok=True)
     Image.new("RGB", (40, 30)).save(root / "JPEGImages" / f"{stem}{suffix}")
     (root / "Annotations" / f"{stem}.xml").write_text(f"<annotation>{content}</annotation>")
     with (root / "ImageSets" / "Main" / "train.txt").open("a") as names:
@@ -86,6 +90,31 @@ def test_image_ids_and_file_names_follow_the_list(tmp_path: Path) -> None:
     dataset = read_voc(tmp_path, "train")
     assert [(i["id"], i["file_name"]) for i in dataset.ground_truth["images"]] == [(1, "b.png"), (2, "a.jpeg")]
     assert dataset.load(1)[0].shape == (3, 30, 40)
+
+
+@pytest.mark.parametrize("listed", ["aug/a", "./aug/a", "aug//a", "b/../aug/a", "aug/a 1"])
+def test_a_name_with_folders_has_the_annotation_and_the_pixels_of_the_file_below_them(
+    tmp_path: Path, listed: str
+) -> None:
+    write_image(tmp_path, "a", SIZE + thing("cat", (1, 1, 9, 9)))
+    write_image(tmp_path, "aug/a", SIZE + thing("dog", (1, 1, 8, 8)))
+    write_image(tmp_path, "c/a", SIZE + thing("dog", (1, 1, 7, 7)))
+    (tmp_path / "JPEGImages" / "b").mkdir()
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "JPEGImages" / "aug" / "a.jpg")
+    (tmp_path / "ImageSets" / "Main" / "train.txt").write_text(f"{listed}\na\nc/a\n")
+    dataset = read_voc(tmp_path, "train")
+    assert [record.file for record in dataset.records] == ["aug/a.jpg", "a.jpg", "c/a.jpg"]
+    assert [record.boxes.tolist() for record in dataset.records] == [[[0, 0, 8, 8]], [[0, 0, 9, 9]], [[0, 0, 7, 7]]]
+    assert torch.equal(dataset.load(0)[0], read_image(tmp_path / "JPEGImages" / "aug" / "a.jpg"))
+    assert dataset.load(0)[0].max() > 250
+    assert dataset.load(1)[0].max() == 0
+
+
+def test_a_name_that_is_written_in_two_ways_is_listed_twice(tmp_path: Path) -> None:
+    write_image(tmp_path, "aug/a", SIZE + thing("dog", (1, 1, 8, 8)))
+    (tmp_path / "ImageSets" / "Main" / "train.txt").write_text("aug/a\n./aug/a\n")
+    with pytest.raises(UserError, match="must list each image once, got aug/a more often"):
+        read_voc(tmp_path, "train")
 
 
 def test_given_classes_set_the_labels(tmp_path: Path) -> None:

@@ -67,7 +67,8 @@ def read_voc(
         for place, found in enumerate(content.objects, 1):
             box = _pixel_box(found.corners, coordinates, header)
             if box is None:
-                dropped.append(f"{PurePosixPath(file).with_suffix('.xml')} object {place} [{', '.join(f'{c:g}' for c in found.corners)}]")
+                corners = ", ".join(f"{corner:g}" for corner in found.corners)
+                dropped.append(f"{PurePosixPath(file).with_suffix('.xml')} object {place} [{corners}]")
                 continue
             ignored = found.difficult and difficult == "ignore"
             objects.append(AnnotatedObject(labels.get(found.name, 0), box, box[2] * box[3], ignored))

@@ -54,18 +54,19 @@ def find_files(
 
     Names of which one is missing are left out and told in ``problems``; skipped images count as there.
     """
-    pairs = []
+    pairs, folder = [], root / "JPEGImages"
     for stem in stems:
         annotation = root / "Annotations" / f"{stem}.xml"
         candidates = [f"{stem}{suffix}" for suffix in _SUFFIXES]
-        image = next((name for name in candidates if (root / "JPEGImages" / name).is_file()), None)
+        image = next((name for name in candidates if (folder / name).is_file()), None)
         if image is None and on_bad_image == "skip":
             image = candidates[0]
         if not annotation.is_file():
             problems.append(f"{source}: '{stem}' must have its annotation {annotation}, got none; add or unlist it")
         if image is None:
             problems.append(
-                f"{source}: '{stem}' must have its image {root / 'JPEGImages' / candidates[0]} (or .jpeg, .png), got none; add or unlist it"
+                f"{source}: '{stem}' must have its image {folder / candidates[0]} (or .jpeg, .png), got none; add or "
+                "unlist it"
             )
         elif annotation.is_file():
             pairs.append((annotation, image))

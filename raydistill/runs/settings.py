@@ -24,6 +24,8 @@ _SECTIONS: dict[StageName, tuple[str, ...]] = {
     "baseline": (*_SHARED, "student"),
     "distilled": (*_SHARED, "teacher", "student", *OF_DISTILLATION),
 }
+_OF_TEACHERS_TRAINING = ("teacher.epochs", "teacher.learning_rate")
+_NOT_OF_SCORING = ("seed", "augmentation.", "loader.", "training.", "evaluation.every", "evaluation.best_metric")
 
 
 def refuse_other_settings(config: Config) -> None:
@@ -37,7 +39,7 @@ def refuse_other_settings(config: Config) -> None:
         before = _flat(defaults(settings_then.get("methods", _FIRST))) | _flat(settings_then)
         then = stored_precision(run)
         known = config if then is None or precision_of(config) is not None else with_precision(config, then)
-        now = _flat(_settings_of(known, stage))
+        now = _with_influence(known, stage)
         distils = any(name.startswith("methods.") for name in now)
         if then is None and TEACHER_PRECISION in now:
             before[TEACHER_PRECISION] = now[TEACHER_PRECISION]  # nobody wrote down what it meant
@@ -102,8 +104,16 @@ def _settings_then(file: Path) -> dict[str, Any]:
 
 def write_settings(config: Config, stage: StageName) -> None:
     """Write the settings that ``stage`` depends on into its run directory."""
-    text = yaml.safe_dump(_settings_of(config, stage), sort_keys=False)
-    atomic.write_text(stage_directory(config, stage).config, text)
+    atomic.write_text(stage_directory(config, stage).config, yaml_text.write(_settings_of(config, stage)))
+
+
+def _with_influence(config: Config, stage: StageName) -> dict[str, Any]:
+    """Return the settings that the stage's result depends on, by dotted name; a given teacher is only scored."""
+    settings = _flat(_settings_of(config, stage))
+    if config.teacher.train:
+        return settings
+    without = (*_OF_TEACHERS_TRAINING, *(_NOT_OF_SCORING if stage == "teacher" else ()))
+    return {name: value for name, value in settings.items() if not name.startswith(without)}
 
 
 def _settings_of(config: Config, stage: StageName) -> dict[str, Any]:

@@ -150,7 +150,7 @@ def _run_stage(stages: Stages, stage: StageName) -> None:
     detector, report = stages.detector(stage)
     reporter.event(Note(f"{stage}: {report}"))
     if stage == "teacher" and not config.teacher.train:
-        _score_only(job, detector, report, worker)
+        _score_only(job, config, detector, report, worker)
         return
     teacher = load_teacher(stages, reporter) if stage == "distilled" else None
     if teacher is not None and config.distillation.initialize_from_teacher:
@@ -181,7 +181,7 @@ def _rehearse(stages: Stages) -> None:
     rehearse(job, Distiller(student, teacher, stages.config), make_loader(job, stages.worker), stages.worker)
 
 
-def _score_only(job: Job, detector: Detector, report: LoadReport, worker: Worker) -> None:
+def _score_only(job: Job, config: Config, detector: Detector, report: LoadReport, worker: Worker) -> None:
     """Take the teacher as it is: score it, so that the comparison can show it."""
     if report.fresh:
         raise UserError(
@@ -191,7 +191,7 @@ def _score_only(job: Job, detector: Detector, report: LoadReport, worker: Worker
     detector.to(worker.device)
     evaluation = evaluate_on_val(job, detector, worker)
     if worker.is_main:
-        write_settings(job.config, job.stage)
+        write_settings(config, job.stage)
         export(job, detector, job.run.best, epoch=0)
     best = {"epoch": 0, "images_per_second": evaluation.images_per_second, **evaluation.scores.summary}
     finish(job, detector, best, worker)

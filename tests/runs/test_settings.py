@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -12,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from raydistill.errors import UserError
+from raydistill.runs.directory import RunDirectory
+from raydistill.runs.settings import refuse_other_settings, write_settings
 from raydistill.storage.lock import locked
-from tests.small import REPOSITORY
+from tests.small import REPOSITORY, small_run
 
 HOLDER = """
 import os, sys, time
@@ -57,3 +60,17 @@ def test_the_lock_ends_with_the_work_also_where_that_fails(tmp_path: Path) -> No
         assert _refused(tmp_path)
         raise ZeroDivisionError
     assert not _refused(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["1e5", "1.5e3", "+1e3", "yes", "null", "0o17", "12:30:45", "2020-01-01", "a: b", " x ", "x\u2028y", "é", "~"],
+)
+def test_the_same_settings_are_the_same_run_whatever_a_class_or_a_split_is_called(name: str, tmp_path: Path) -> None:
+    data = {"format": "voc", "root": str(tmp_path), "train_split": name, "classes": [name, "other"]}
+    config = small_run(tmp_path / "run", f"data={json.dumps(data)}")
+    write_settings(config, "baseline")
+    RunDirectory(tmp_path / "run" / "baseline").result.write_text("{}")
+    refuse_other_settings(config)
+    with pytest.raises(UserError, match="seed=0 then, 1 now"):
+        refuse_other_settings(config.model_copy(update={"seed": 1}))

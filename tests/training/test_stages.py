@@ -324,6 +324,50 @@ def test_a_teacher_that_is_given_is_scored_and_not_trained(output: Path, tmp_pat
     assert (scored["epochs"], scored["epoch"]) == (0, 0)
 
 
+@pytest.fixture
+def scored(output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, tuple[str, ...]]:
+    """A run with a given teacher, interrupted once that is scored: its output, and the settings it was begun with."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    settings = (f"teacher.weights={output / 'teacher'}", "teacher.norm=group", "teacher.trainable_layers=6")
+    settings += ("teacher.learning_rate=0.003", "teacher.epochs=7")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(stages, "fit", interrupt)
+        _run(_config(tmp_path / "new", *settings))
+    assert RunDirectory(tmp_path / "new" / "teacher").finished
+    return tmp_path / "new", settings
+
+
+def test_the_same_command_goes_on_after_a_given_teacher_was_scored(scored: tuple[Path, tuple[str, ...]]) -> None:
+    output, settings = scored
+    assert _started(_run(_config(output, *settings))) == ["baseline", "distilled"]
+    assert _started(_run(_config(output, *settings))) == []
+
+
+def test_what_no_scoring_depends_on_may_change_under_a_given_teacher_and_the_rest_may_not(
+    scored: tuple[Path, tuple[str, ...]],
+) -> None:
+    output, settings = scored
+    file = RunDirectory(output / "teacher").config
+    written = yaml.safe_load(file.read_text())
+    written["training"]["optimizer"]["learning_rate"] = 0.003  # so wrote it a version before
+    file.write_text(yaml.safe_dump(written))
+    refuse_other_settings(_config(output, *settings))
+    for free in (
+        "seed=4",
+        "training.epochs=9",
+        "teacher.epochs=2",
+        "evaluation.every=2",
+        "augmentation.horizontal_flip=0",
+    ):
+        refuse_other_settings(_config(output, *settings, free))
+    for other in ("input.min_size=48", "teacher.box_score_thresh=0.2", "data.num_val=3", "teacher.weights=random"):
+        with pytest.raises(UserError, match=rf"{other.split('=')[0]}=.* then, .* now".replace(".", r"\.", 1)):
+            refuse_other_settings(_config(output, *settings, other))
+
+
 def test_a_given_teacher_of_other_classes_is_refused(output: Path, tmp_path: Path) -> None:
     config = _config(tmp_path / "new")
     train, val, _ = build_splits(config.data)

@@ -116,6 +116,7 @@ def score(
     images: StrPath | None = None,
     difficult: Literal["ignore", "include"] = "ignore",
     coordinates: Literal["one_based", "zero_based"] = "one_based",
+    max_megapixels: float = 179,
     backend: Backend = "pycocotools",
     batch_size: int = 4,
     num_workers: int = 2,
@@ -131,6 +132,7 @@ def score(
         images: where the images of an annotations file lie; by default near it.
         difficult: of a PASCAL VOC folder, as ``data.difficult``.
         coordinates: of a PASCAL VOC folder, as ``data.coordinates``.
+        max_megapixels: as ``data.max_megapixels``.
         backend: who computes the numbers.
         batch_size: images at once.
         num_workers: loader processes.
@@ -150,10 +152,12 @@ def score(
     for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
         if value < least:
             raise UserError(f"{name}: must be at least {least}, got {value}")
+    if not 0 < max_megapixels <= 100_000:
+        raise UserError(f"max_megapixels: must be above 0 and at most 100000, got {max_megapixels}")
     with places_named():
         check_backend(backend, "backend")
         downloads = downloads_to(_text(download_folder), download_gb, "download_folder, download_gb")
-        place = DataPath(os.fspath(data), split, _text(images), difficult, coordinates, downloads)
+        place = DataPath(os.fspath(data), split, _text(images), difficult, coordinates, downloads, max_megapixels)
         if isinstance(weights, str | os.PathLike):
             detector, called, device = load(weights), os.fspath(weights), local_device()
         else:

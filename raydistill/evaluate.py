@@ -29,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("give either WEIGHTS and DATA, or --annotations and --detections")
     if options.batch_size < 1 or options.num_workers < 0:
         parser.error("--batch-size must be at least 1 and --num-workers at least 0")
+    if not 0 < options.max_megapixels <= 100_000:
+        parser.error("--max-megapixels must be above 0 and at most 100000")
     return run_command(lambda: _evaluate(options, with_files))
 
 
@@ -79,7 +81,15 @@ def _score_weights(options: argparse.Namespace) -> tuple[Scores, Detections]:
     weights = weights_here(options.weights)
     detector = restore_detector(weights)
     downloads = downloads_to(options.download_folder, options.download_gb, "--download-folder, --download-gb")
-    data = DataPath(options.data, options.split, options.images, options.difficult, options.coordinates, downloads)
+    data = DataPath(
+        options.data,
+        options.split,
+        options.images,
+        options.difficult,
+        options.coordinates,
+        downloads,
+        options.max_megapixels,
+    )
     scored = score_on_data(
         detector,
         data,
@@ -126,6 +136,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--difficult", choices=["ignore", "include"], default="ignore", help="VOC: as data.difficult")
     parser.add_argument(
         "--coordinates", choices=["one_based", "zero_based"], default="one_based", help="VOC: as data.coordinates"
+    )
+    parser.add_argument(
+        "--max-megapixels", type=float, default=179, metavar="N", help="as data.max_megapixels (default: 179)"
     )
     parser.add_argument("--annotations", metavar="GT.json", help="COCO annotations to score --detections against")
     parser.add_argument("--detections", metavar="FILE.json", help="detections in COCO's results format")

@@ -10,6 +10,7 @@ from raydistill.config.base import Count, Fraction, Positive, Section, Text, Who
 from raydistill.storage.cache import ObjectCache
 
 _LARGEST_SHAPE = 0.8
+_Megapixels = Annotated[Positive, Field(le=100_000)]
 
 OnBadImage = Literal["error", "skip"]
 """What an image that is missing or cannot be read is."""
@@ -35,6 +36,8 @@ class CocoData(Section):
     that turn out broken later end the run. ``skip``: the image is left out of its split from the start, with a warning
     that counts and names them; one whose pixels turn out broken only in training is replaced by the next one, with a
     warning, and in validation is an error all the same: scores never change their meaning on the way."""
+    max_megapixels: _Megapixels = 179
+    """Images of more are not opened: a small file can promise more pixels than any memory holds."""
 
     @model_validator(mode="after")
     def _test_split_is_whole(self) -> Self:
@@ -65,6 +68,8 @@ class VocData(Section):
     they stand (what many labelling tools write)."""
     skip_images_without_objects: bool = False
     on_bad_image: OnBadImage = "error"
+    """As for COCO data."""
+    max_megapixels: _Megapixels = 179
     """As for COCO data."""
 
     @model_validator(mode="after")

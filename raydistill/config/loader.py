@@ -14,6 +14,7 @@ from raydistill.config.renamed import current_name, current_tree, note_renamed
 from raydistill.config.sections import NAMED_WEIGHTS, Config, conflicts
 from raydistill.config.tree import Tree, nest
 from raydistill.errors import UserError, one_error
+from raydistill.storage.regular import YAML_BYTES, read_bytes
 
 CONFIG = Tree(Config, {"data": "format", "decay": "shape", "training.schedule": "shape"})
 """The configuration tree; a new format or shape drops the settings of the old one."""
@@ -143,9 +144,11 @@ def read_text(path: Path, where: str) -> str:
         UserError: when it cannot be read; the message begins with ``where``.
     """
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return read_bytes(path, YAML_BYTES).decode()
+    except UnicodeDecodeError as error:
         raise UserError(f"{where}: cannot be read as text ({yaml_text.one_line(error)})") from error
+    except OSError as error:
+        raise UserError(f"{where}: cannot be read as text ({error.strerror or error})") from error
 
 
 def validate(raw: dict[str, Any], problems: list[str]) -> Config | None:

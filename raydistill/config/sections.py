@@ -82,6 +82,7 @@ class Config(DistillationSections, _NetsAndData):  # fields are in the order of 
 WITHOUT_INFLUENCE = (
     *("evaluation.batch_size", "evaluation.backend", "loader.num_workers", "loader.prefetch", "loader.cache"),
     *("distillation.baseline", "distillation.preflight", "downloads.folder", "downloads.max_gb"),
+    "data.max_megapixels",
 )
 """Settings that change how a result is reached, not the result."""
 

@@ -11,11 +11,12 @@ from raydistill.config import CocoData, ShapesData, VocData
 from raydistill.config.sections import Data, Downloads
 from raydistill.data.checks import Categories, refuse_other_categories, system_errors_in_words
 from raydistill.data.dataset import DetectionDataset
-from raydistill.data.fetching import size_text
 from raydistill.data.formats.coco import read_coco
 from raydistill.data.formats.shapes import make_shapes
 from raydistill.data.formats.voc import read_voc
 from raydistill.data.image_folder import ImageFolder
+from raydistill.data.images import Decoding
+from raydistill.storage.regular import size_text
 from raydistill.storage.remote_path import Place, RemotePath, place_at
 
 AS_USUAL = Downloads()
@@ -76,7 +77,7 @@ def _test_split(data: CocoData | VocData, root: Place, train: DetectionDataset) 
 
 
 def _coco_splits(data: CocoData, root: Place) -> tuple[DetectionDataset, DetectionDataset]:
-    train = read_coco(root / data.train_images, root / data.train_annotations, data.on_bad_image)
+    train = read_coco(root / data.train_images, root / data.train_annotations, data.on_bad_image, _decoding(data))
     return train, _coco_split(data, root, "validation", data.val_images, data.val_annotations, train)
 
 
@@ -84,7 +85,7 @@ def _coco_split(
     data: CocoData, root: Place, name: str, images: str, annotations: str, train: DetectionDataset
 ) -> DetectionDataset:
     """Read a split to score on, whose categories must be those of the training split."""
-    split = read_coco(root / images, root / annotations, data.on_bad_image)
+    split = read_coco(root / images, root / annotations, data.on_bad_image, _decoding(data))
     here, training = root / annotations, root / data.train_annotations
     refuse_other_categories(_categories(split), here, name, _categories(train), training)
     return split
@@ -96,7 +97,11 @@ def _voc_splits(data: VocData, root: Place) -> tuple[DetectionDataset, Detection
 
 
 def _voc_split(data: VocData, root: Place, split: str, classes: Sequence[str] | None) -> DetectionDataset:
-    return read_voc(root, split, classes, data.difficult, data.coordinates, data.on_bad_image)
+    return read_voc(root, split, classes, data.difficult, data.coordinates, data.on_bad_image, _decoding(data))
+
+
+def _decoding(data: CocoData | VocData) -> Decoding:
+    return Decoding(int(data.max_megapixels * 1e6))
 
 
 def warn_if_too_large(splits: Sequence[DetectionDataset], downloads: Downloads) -> None:

@@ -13,6 +13,7 @@ from raydistill.data.dataset import DetectionDataset
 from raydistill.data.formats.coco import dataset_from
 from raydistill.data.formats.coco_file import CocoFile, read_coco_file
 from raydistill.data.formats.voc import read_voc
+from raydistill.data.images import PLAIN, Decoding
 from raydistill.errors import UserError
 from raydistill.storage.remote_path import Place, place_at
 
@@ -25,6 +26,7 @@ def open_dataset(
     difficult: Literal["ignore", "include"] = "ignore",
     coordinates: Literal["one_based", "zero_based"] = "one_based",
     downloads: Downloads = AS_USUAL,
+    how: Decoding = PLAIN,
 ) -> DetectionDataset:
     """Open the data that a user names on the command line, for evaluation.
 
@@ -38,13 +40,14 @@ def open_dataset(
         difficult: of a PASCAL VOC folder, as ``data.difficult``.
         coordinates: of a PASCAL VOC folder, as ``data.coordinates``.
         downloads: where what lies on an object store is kept on this machine.
+        how: image files are read.
 
     Raises:
         UserError: naming what is wrong with the path or the data.
     """
     with system_errors_in_words():
         folder = None if images is None else place_at(images, downloads.cache)
-        dataset = _open(place_at(path, downloads.cache), split, folder, classes, difficult, coordinates)
+        dataset = _open(place_at(path, downloads.cache), split, folder, classes, difficult, coordinates, how)
     warn_if_too_large([dataset], downloads)
     return dataset
 
@@ -56,11 +59,12 @@ def _open(
     classes: Sequence[str] | None,
     difficult: Literal["ignore", "include"],
     coordinates: Literal["one_based", "zero_based"],
+    how: Decoding,
 ) -> DetectionDataset:
     if place.is_dir() and any((place / name).is_dir() for name in ("ImageSets", "JPEGImages")):
         if images is not None:
             raise UserError(f"--images: must be left out for a PASCAL VOC folder ({place}), got {images}; remove it")
-        return read_voc(place, split or "val", classes, difficult, coordinates)
+        return read_voc(place, split or "val", classes, difficult, coordinates, how=how)
     if place.is_dir():
         annotations = _find_annotations(place, split or "val")
     elif split is not None:
@@ -68,7 +72,7 @@ def _open(
     else:
         annotations = place
     file = read_coco_file(annotations)
-    return dataset_from(file, images if images is not None else _find_images(file))
+    return dataset_from(file, images if images is not None else _find_images(file), how=how)
 
 
 def _find_annotations(root: Place, split: str) -> Place:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from raydistill.storage.regular import size_text
 from raydistill.storage.remote_path import Place, RemotePath
 
 T = TypeVar("T")
@@ -45,14 +46,3 @@ def read_each(read: Callable[[Place], T], files: Sequence[Place], what: str) -> 
     finally:
         pool.shutdown(cancel_futures=True)
     return results
-
-
-def size_text(num_bytes: int) -> str:
-    """Return a number of bytes as a person reads it.
-
-    >>> size_text(900), size_text(780_400_000), size_text(20_000_000_000)
-    ('1 kB', '780 MB', '20.0 GB')
-    """
-    if num_bytes < 10**6:
-        return f"{-(-num_bytes // 1000)} kB"
-    return f"{num_bytes / 1e6:.0f} MB" if num_bytes < 10**9 else f"{num_bytes / 1e9:.1f} GB"

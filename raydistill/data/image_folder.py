@@ -10,7 +10,7 @@ from torch import Tensor
 
 from raydistill.data.dataset import Record, Records
 from raydistill.data.fetching import read_each
-from raydistill.data.images import UnreadableImageError, header_size, read_image, unreadable
+from raydistill.data.images import PLAIN, Decoding, UnreadableImageError, header_size, read_image, unreadable
 from raydistill.errors import UserError
 from raydistill.storage.remote_path import Place
 
@@ -23,6 +23,7 @@ class ImageFolder:
     """Reads the images of records whose ``file`` is relative to ``folder``."""
 
     folder: Place
+    how: Decoding = PLAIN
 
     def __call__(self, record: Record) -> Tensor:
         """Decode the image of ``record``: uint8 [3, H, W], RGB.
@@ -33,7 +34,7 @@ class ImageFolder:
         """
         path = self.folder / record.file
         try:
-            image = read_image(path)
+            image = read_image(path, self.how)
         except UnreadableImageError as error:
             raise UnreadableImageError(f"image {record.image_id}, {error}") from error
         fault = Header(image.shape[2], image.shape[1]).mismatch(record.width, record.height)
@@ -87,14 +88,14 @@ class Header:
         return f"{sizes}; correct the size, or put the annotated image in its place"
 
 
-def read_headers(paths: Sequence[Place]) -> list[Header]:
+def read_headers(paths: Sequence[Place], how: Decoding = PLAIN) -> list[Header]:
     """Read the headers of many image files, several at a time; in the order of ``paths``."""
-    return read_each(_read_header, paths, "images")
+    return read_each(lambda path: _read_header(path, how), paths, "images")
 
 
-def _read_header(path: Place) -> Header:
+def _read_header(path: Place, how: Decoding) -> Header:
     try:
-        (width, height), turned = header_size(path)
+        (width, height), turned = header_size(path, how)
     except UnreadableImageError as error:
         return Header(problem=str(error))
     return Header(height, width, True) if turned else Header(width, height)

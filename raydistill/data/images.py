@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import struct
 import zlib
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image
 from torch import Tensor
 
+from raydistill.data.image_formats import MOST_PIXELS, NoPixelsError, TooManyPixelsError, opened
 from raydistill.errors import UserError
+from raydistill.storage.regular import IMAGE_BYTES, open_regular
 from raydistill.storage.remote_path import Place
 
 # EXIF orientation -> what turns the stored pixels upright; 1 is upright already.
@@ -37,26 +40,36 @@ _DECODING_ERRORS = (
     NotImplementedError,
     struct.error,
     zlib.error,
-    Image.DecompressionBombError,
 )
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How image files are read."""
+
+    most_pixels: int = MOST_PIXELS
+    """An image of more is not opened."""
+
+
+PLAIN = Decoding()
 
 
 class UnreadableImageError(UserError):
     """An image file that is missing, broken or no image."""
 
 
-def read_image(path: Place) -> Tensor:
+def read_image(path: Place, how: Decoding = PLAIN) -> Tensor:
     """Decode an image file to RGB, uint8 [3, H, W].
 
     Grey, 16-bit grey (by its full range), palette, 1-bit and CMYK images are converted, transparent ones are laid over
     white, and an EXIF orientation is carried out.
 
     Raises:
-        UnreadableImageError: where the file is missing, truncated or no image.
+        UnreadableImageError: where the file is missing, truncated, no image, or has more pixels than ``how`` allows.
     """
     try:
         # Through a file object: Pillow 13 maps uncompressed TIFFs given by name, and garbles those with an orientation.
-        with path.open("rb") as file, Image.open(file) as image:
+        with open_regular(path, IMAGE_BYTES) as file, opened(file, how.most_pixels) as image:
             turn = _TURNS.get(_orientation(image))
             rgb = _to_rgb(image)
             upright = rgb if turn is None else rgb.transpose(turn)
@@ -66,24 +79,24 @@ def read_image(path: Place) -> Tensor:
         raise UnreadableImageError(unreadable(path, error)) from error
 
 
-def image_size(path: Place) -> tuple[int, int]:
+def image_size(path: Place, how: Decoding = PLAIN) -> tuple[int, int]:
     """Return (width, height) in pixels of the image that `read_image` gives, from the file's header alone.
 
     Raises:
-        UnreadableImageError: where the file is missing or no image.
+        UnreadableImageError: where the file is missing, no image, or has more pixels than ``how`` allows.
     """
-    size, swapped = header_size(path)
+    size, swapped = header_size(path, how)
     return (size[1], size[0]) if swapped else size
 
 
-def header_size(path: Place) -> tuple[tuple[int, int], bool]:
+def header_size(path: Place, how: Decoding = PLAIN) -> tuple[tuple[int, int], bool]:
     """Return (width, height) of the stored pixels, and whether the EXIF orientation swaps the two for the viewer.
 
     Raises:
-        UnreadableImageError: where the file is missing or no image.
+        UnreadableImageError: where the file is missing, no image, or has more pixels than ``how`` allows.
     """
     try:
-        with path.open("rb") as file, Image.open(file) as image:
+        with open_regular(path, IMAGE_BYTES) as file, opened(file, how.most_pixels) as image:
             return image.size, _orientation(image) in _SWAPS_SIDES
     except _DECODING_ERRORS as error:
         raise UnreadableImageError(unreadable(path, error)) from error
@@ -93,12 +106,12 @@ def unreadable(path: Place, error: BaseException) -> str:
     """Say in one sentence what is wrong with an image file and what to do about it."""
     if isinstance(error, FileNotFoundError):
         return f"{path}: the image file must exist; put it there or correct its name in the annotations"
-    if isinstance(error, UnidentifiedImageError):
-        reason = "its header is that of no known image format"
-    elif isinstance(error, Image.DecompressionBombError):
-        reason = "it has too many pixels"
+    if isinstance(error, TooManyPixelsError):
+        return f"{path}: must not have too many pixels, got {error}; raise data.max_megapixels, or scale the image down"
+    if isinstance(error, NoPixelsError):
+        reason = str(error) or "its header is that of no known image format"
     else:
-        reason = str(error) or type(error).__name__
+        reason = (error.strerror if isinstance(error, OSError) else "") or str(error) or type(error).__name__
     return f"{path}: must be a complete image, got: {reason}; replace the file or remove it from the annotations"
 
 

@@ -16,6 +16,7 @@ from raydistill.data.build import AS_USUAL
 from raydistill.data.checks import check_sides
 from raydistill.data.dataset import DetectionDataset
 from raydistill.data.discover import open_dataset
+from raydistill.data.images import Decoding
 from raydistill.data.loading.loaders import evaluation_loader
 from raydistill.detectors.base import Detector
 from raydistill.detectors.restore import restore_detector
@@ -39,11 +40,19 @@ class DataPath:
     difficult: Literal["ignore", "include"] = "ignore"
     coordinates: Literal["one_based", "zero_based"] = "one_based"
     downloads: Downloads = AS_USUAL
+    max_megapixels: float = 179
 
     def open(self, classes: tuple[str, ...]) -> DetectionDataset:
         """Open them for a net that knows ``classes``."""
         return open_dataset(
-            self.path, self.split, self.images, classes, self.difficult, self.coordinates, self.downloads
+            self.path,
+            self.split,
+            self.images,
+            classes,
+            self.difficult,
+            self.coordinates,
+            self.downloads,
+            Decoding(int(self.max_megapixels * 1e6)),
         )
 
 

@@ -5,6 +5,7 @@ torch is imported where a file of tensors is touched: who only looks what there 
 
 from __future__ import annotations
 
+import os
 import pickle
 import struct
 import zipfile
@@ -16,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 from raydistill.errors import UserError
 from raydistill.runs.directory import BEST, LAST
 from raydistill.storage.atomic import write_atomically
+from raydistill.storage.regular import WEIGHTS_BYTES, check_regular, open_regular, size_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,7 +70,7 @@ def load(path: Place | ShippedFile) -> dict[str, Any]:
     import torch
 
     try:
-        with path.open("rb") as file:
+        with open_regular(path, WEIGHTS_BYTES) as file:
             damaged = _damaged_entry(file)
             if damaged is not None:
                 raise ValueError(f"it is damaged: the checksum of {damaged} does not fit")
@@ -123,6 +125,10 @@ def weights_file(path: Place) -> Place:
     if not path.exists():
         raise UserError(f"{path}: must be a weights file or a run directory, there is no such file")
     if not path.is_dir():
+        try:
+            check_regular(path, WEIGHTS_BYTES)
+        except OSError as error:
+            raise UserError(f"{path}: must be a weights file or a run directory, got {error.strerror}") from error
         return path
     for name in (BEST, LAST):
         if (path / name).is_file():
@@ -141,11 +147,17 @@ def _damaged_entry(file: IO[bytes]) -> str | None:
     """Return the first entry that is not as it was written; torch writes checksums (CRC-32) and does not read them."""
     if not zipfile.is_zipfile(file):
         return None  # torch's old format has none
+    size = file.seek(0, os.SEEK_END)
     with zipfile.ZipFile(file) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > size:  # torch stores its entries as they are
+            raise ValueError(f"its {size_text(size)} would unpack to {size_text(unpacked)}")
         return archive.testzip()
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     if isinstance(error, (pickle.UnpicklingError, LookupError)):
         return "not a file of torch.save, or more in it than tensors and plain values"
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image
+from PIL import EpsImagePlugin, ExifTags, Image
 
-from raydistill.data.images import image_size, read_image
+from raydistill.data.image_formats import _formats
+from raydistill.data.images import Decoding, image_size, read_image
 from raydistill.errors import UserError
+from tests.bad_input.images import EPS
 
 
 def pixel(path: Path, x: int = 0, y: int = 0) -> list[int]:
@@ -141,3 +143,46 @@ def test_a_missing_image_is_an_error(tmp_path: Path) -> None:
 def test_floating_point_pixels_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="floating point pixels have no known range"):
         read_image(saved(Image.new("F", (2, 2), 0.5), tmp_path / "a.tif"))
+
+
+def test_no_file_is_handed_to_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    handed: list[object] = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *arguments, **_: handed.append(arguments))
+    (tmp_path / "a.png").write_bytes(EPS)
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.format == "EPS"  # as Pillow alone would open it
+    for read in (read_image, image_size):
+        with pytest.raises(UserError, match=r"a\.png: must be a complete image, got: a PostScript program"):
+            read(tmp_path / "a.png")
+    assert handed == []
+
+
+@pytest.mark.parametrize(
+    ("form", "suffix"),
+    [
+        *(("WEBP", ".png"), ("BMP", ".jpg"), ("TIFF", ".tif"), ("PPM", ".jpg"), ("GIF", ""), ("TGA", ".png")),
+        *(("JPEG2000", ".jpg"), ("QOI", ".png"), ("SGI", ".x"), ("PCX", ".png"), ("AVIF", ".png")),
+    ],
+)
+def test_formats_are_told_by_the_content(tmp_path: Path, form: str, suffix: str) -> None:
+    if form not in _formats():
+        pytest.skip(f"this Pillow has no {form}")
+    path = tmp_path / f"a{suffix}"
+    Image.new("RGB", (16, 8), (200, 200, 200)).save(path, form)
+    assert image_size(path) == (16, 8)
+    assert abs(int(read_image(path)[0, 0, 0]) - 200) <= 2
+
+
+def test_an_image_of_more_pixels_than_pillow_takes_is_read_where_that_is_allowed(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.new("1", (200_000, 1000)).save(path)  # 25 kB
+    with pytest.raises(UserError, match=r"must not have too many pixels, got 200 megapixels; raise data\.max_megap"):
+        image_size(path)
+    assert image_size(path, Decoding(most_pixels=200_000_000)) == (200_000, 1000)
+
+
+def test_heic_is_read_where_its_reader_is_installed(tmp_path: Path) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    heif.from_pillow(Image.new("RGB", (64, 48), (200, 100, 50))).save(tmp_path / "a.jpg")
+    assert image_size(tmp_path / "a.jpg") == (64, 48)
+    assert np.abs(read_image(tmp_path / "a.jpg").numpy().astype(int).mean((1, 2)) - (200, 100, 50)).max() < 4

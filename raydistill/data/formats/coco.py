@@ -21,10 +21,13 @@ from raydistill.data.formats.coco_file import (
 )
 from raydistill.data.formats.json_text import shown, without_collections
 from raydistill.data.image_folder import Header, ImageFolder, read_headers
+from raydistill.data.images import PLAIN, Decoding
 from raydistill.storage.remote_path import Place
 
 
-def read_coco(images: Place, annotations: Place, on_bad_image: OnBadImage = "error") -> DetectionDataset:
+def read_coco(
+    images: Place, annotations: Place, on_bad_image: OnBadImage = "error", how: Decoding = PLAIN
+) -> DetectionDataset:
     """Read the COCO file ``annotations``, whose images lie in the folder ``images``.
 
     Labels are 1 to K in the order of the category ids. Crowds are left out of training and are neither hit nor
@@ -35,15 +38,17 @@ def read_coco(images: Place, annotations: Place, on_bad_image: OnBadImage = "err
     Raises:
         UserError: naming everything that is wrong with the annotations or with the images' headers.
     """
-    return dataset_from(read_coco_file(annotations), images, on_bad_image)
+    return dataset_from(read_coco_file(annotations), images, on_bad_image, how)
 
 
-def dataset_from(file: CocoFile, images: Place, on_bad_image: OnBadImage = "error") -> DetectionDataset:
+def dataset_from(
+    file: CocoFile, images: Place, on_bad_image: OnBadImage = "error", how: Decoding = PLAIN
+) -> DetectionDataset:
     """Make the dataset of a COCO file that was read; arguments and errors as in `read_coco`."""
     check_images_folder(images, file.source)
     num_images = len(file.images)
     named = _with_file_names(file)
-    headers = read_headers([images / image["file_name"] for image in named])
+    headers = read_headers([images / image["file_name"] for image in named], how)
     skipped: dict[str, str] = {}  # file name -> why it cannot be read
     if on_bad_image == "skip":
         skipped = {i["file_name"]: header.problem for i, header in zip(named, headers, strict=True) if header.problem}
@@ -65,7 +70,7 @@ def dataset_from(file: CocoFile, images: Place, on_bad_image: OnBadImage = "erro
         classes=tuple(names[category_id] for category_id in labels),
         category_ids=tuple(category_numbers[category_id] for category_id in labels),
         records=Records.build(annotated.values()),
-        read_image=ImageFolder(images),
+        read_image=ImageFolder(images, how),
         file_ids=FileIds(_other_names(numbers), _other_names(category_numbers)),
     )
 

@@ -12,7 +12,10 @@ from typing import Any
 
 from raydistill.data.checks import listed
 from raydistill.errors import UserError
+from raydistill.storage.regular import JSON_BYTES, open_regular, read_bytes
 from raydistill.storage.remote_path import Place
+
+_HEAD_BYTES = 10**6
 
 
 @contextlib.contextmanager
@@ -37,7 +40,7 @@ def read_json(path: Place, what: str) -> Any:
         UserError: where the file is missing, cannot be read or is no JSON.
     """
     try:
-        return parse_json(path.read_bytes())
+        return parse_json(_raw(path))
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         near = listed(_json_files_near(path))
         raise UserError(f"{path}: the {what} file must exist; JSON files near it: {near}") from None
@@ -54,6 +57,15 @@ def read_json(path: Place, what: str) -> Any:
         raise UserError(f"{path}: must be JSON that can be read, got {error}; correct the file or its path") from error
     except OSError as error:
         raise UserError(f"{path}: must be readable, got: {error.strerror}; check path and permissions") from error
+
+
+def _raw(path: Place) -> bytes:
+    """Return what the file holds; of a large one only where it begins as JSON does."""
+    with open_regular(path, JSON_BYTES) as file:
+        head = file.read(_HEAD_BYTES)
+        if len(head) == _HEAD_BYTES and not head.lstrip(b"\xef\xbb\xbf\xff\xfe\0 \t\r\n").startswith((b"{", b"[")):
+            return head
+    return read_bytes(path, JSON_BYTES)
 
 
 def parse_json(raw: bytes) -> Any:

@@ -13,6 +13,7 @@ from raydistill.data.fetching import read_each
 from raydistill.data.formats.voc_layout import find_files, list_of, read_list
 from raydistill.data.formats.voc_xml import VocContent, parse_annotation
 from raydistill.data.image_folder import Header, ImageFolder, read_headers
+from raydistill.data.images import PLAIN, Decoding
 from raydistill.errors import UserError
 from raydistill.storage.remote_path import Place
 
@@ -24,6 +25,7 @@ def read_voc(
     difficult: Literal["ignore", "include"] = "ignore",
     coordinates: Literal["one_based", "zero_based"] = "one_based",
     on_bad_image: OnBadImage = "error",
+    how: Decoding = PLAIN,
 ) -> DetectionDataset:
     """Read the images that ``ImageSets/Main/<split>.txt`` lists; image ids are the places in that list, from 1 on.
 
@@ -37,6 +39,7 @@ def read_voc(
             the corners are taken as they stand.
         on_bad_image: ``skip`` leaves out images that are missing or whose headers cannot be read, with one warning;
             the classes and the other images' ids are the same without them.
+        how: image files are read.
 
     Raises:
         UserError: naming everything that is wrong with the folder, the list, the XML files or the images' headers.
@@ -51,7 +54,7 @@ def read_voc(
     names = sorted({found.name for objects in parsed for found in objects.objects}) if classes is None else classes
     labels = {name: label for label, name in enumerate(names, 1)}
     folder = root / "JPEGImages"
-    headers = read_headers([folder / file for _, file in pairs])
+    headers = read_headers([folder / file for _, file in pairs], how)
 
     dropped: list[str] = []
     skipped: dict[str, str] = {}
@@ -82,7 +85,7 @@ def read_voc(
         classes=tuple(labels),
         category_ids=tuple(labels.values()),
         records=Records.build(images),
-        read_image=ImageFolder(folder),
+        read_image=ImageFolder(folder, how),
     )
 
 

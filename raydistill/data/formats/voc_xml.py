@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 from xml.parsers import expat
 
 from raydistill.data.checks import Box
+from raydistill.storage.regular import XML_BYTES, read_bytes
 from raydistill.storage.remote_path import Place
 
 
@@ -36,7 +37,7 @@ def parse_annotation(path: Place) -> tuple[VocContent, list[str]]:
 
 def _parse(path: Place, problems: list[str]) -> VocContent:
     try:
-        raw = path.read_bytes()
+        raw = read_bytes(path, XML_BYTES)
         _refuse_doctype(raw)
         root = ElementTree.fromstring(raw)
     except (ElementTree.ParseError, expat.ExpatError) as error:

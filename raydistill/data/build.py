@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from raydistill.config import CocoData, ShapesData, VocData
 from raydistill.config.sections import Data, Downloads
-from raydistill.data.checks import Categories, refuse_other_categories, system_errors_in_words
+from raydistill.data.checks import Categories, listed, refuse_other_categories, system_errors_in_words
+from raydistill.data.counting import SPLIT_NAMES, log_left_out, refuse_nothing, sources_of
 from raydistill.data.dataset import DetectionDataset
 from raydistill.data.formats.coco import read_coco
 from raydistill.data.formats.shapes import make_shapes
@@ -51,12 +52,26 @@ def build_datasets(data: Data, downloads: Downloads = AS_USUAL) -> tuple[Detecti
 def build_splits(data: Data, downloads: Downloads = AS_USUAL) -> Splits:
     """Build all splits that ``data`` describes; arguments and errors as in ``build_datasets``."""
     if isinstance(data, ShapesData):
-        return Splits(*build_datasets(data), make_shapes(data, "test") if data.num_test else None)
-    root = place_at(data.root, downloads.cache)
-    train, val = _train_and_val(data, root)
-    splits = Splits(train, val, _test_split(data, root, train))
-    warn_if_too_large([split for split in splits if split is not None], downloads)
+        splits = Splits(*build_datasets(data), make_shapes(data, "test") if data.num_test else None)
+    else:
+        root = place_at(data.root, downloads.cache)
+        train, val = _train_and_val(data, root)
+        splits = Splits(train, val, _test_split(data, root, train))
+        warn_if_too_large([split for split in splits if split is not None], downloads)
+    _count_objects(data, splits)
     return splits
+
+
+def _count_objects(data: Data, splits: Splits) -> None:
+    """Say what is left out of each split and which classes have no object; refuse one of which nothing counts."""
+    for name, (setting, source), split in zip(SPLIT_NAMES, sources_of(data), splits, strict=True):
+        if split is None:
+            continue
+        if not split.num_counted:
+            refuse_nothing(setting, source, "train on" if name == "training" else "score", split.left_out)
+        log_left_out(f"data: {name}", split.num_counted, split.left_out)
+        if split.classes_without_objects:
+            _log.info("data: %s: no object of %s", name, listed(split.classes_without_objects))
 
 
 def _train_and_val(data: CocoData | VocData, root: Place) -> tuple[DetectionDataset, DetectionDataset]:

@@ -167,6 +167,7 @@ class DetectionDataset:
     read_image: Callable[[Record], Tensor]  # uint8 [3, H, W], RGB
     replaces_unreadable: bool = False  # in training; see data.on_bad_image
     file_ids: FileIds = FileIds()
+    left_out: Mapping[str, int] = field(default_factory=dict)  # reason -> objects that do not count, see `counting`
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -181,6 +182,17 @@ class DetectionDataset:
         image = self.read_image(record)
         boxes = _scaled(record.boxes, (record.width, record.height), (image.shape[2], image.shape[1]))
         return image, Target(boxes=boxes, labels=record.labels, image_id=record.image_id)
+
+    @property
+    def num_counted(self) -> int:
+        """Number of objects that are trained on and scored."""
+        return int(self.records.num_objects.sum())
+
+    @property
+    def classes_without_objects(self) -> tuple[str, ...]:
+        """The classes of which no object counts."""
+        there = set(self.records.labels[~self.records.ignored].tolist())
+        return tuple(name for label, name in enumerate(self.classes, start=1) if label not in there)
 
     def without_empty(self) -> DetectionDataset:
         """Return the dataset without the images that have no object to train on."""

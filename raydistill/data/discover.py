@@ -9,6 +9,7 @@ from typing import Literal
 from raydistill.config.sections import Downloads
 from raydistill.data.build import AS_USUAL, warn_if_too_large
 from raydistill.data.checks import listed, system_errors_in_words
+from raydistill.data.counting import log_left_out, warn_nothing
 from raydistill.data.dataset import DetectionDataset
 from raydistill.data.formats.coco import dataset_from
 from raydistill.data.formats.coco_file import CocoFile, read_coco_file
@@ -49,6 +50,10 @@ def open_dataset(
         folder = None if images is None else place_at(images, downloads.cache)
         dataset = _open(place_at(path, downloads.cache), split, folder, classes, difficult, coordinates, how)
     warn_if_too_large([dataset], downloads)
+    if dataset.num_counted:
+        log_left_out(path, dataset.num_counted, dataset.left_out)
+    else:
+        warn_nothing(path, dataset.left_out)
     return dataset
 
 

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from raydistill.config.sections import CocoData, Downloads, VocData
 from raydistill.data.checks import (
     Categories,
     check_images_folder,
+    clip_box,
     raise_problems,
     refuse_other_categories,
     system_errors_in_words,
 )
+from raydistill.data.counting import (
+    CROWDS,
+    DIFFICULT,
+    DROPPED,
+    SPLIT_NAMES,
+    refuse_nothing,
+    sources_of,
+)
 from raydistill.data.formats.coco_file import CocoFile, read_coco_file
 from raydistill.data.formats.json_text import shown
 from raydistill.data.formats.voc_layout import find_files, list_of, read_list
+from raydistill.data.formats.voc_xml import parse_annotation
 from raydistill.storage.cache import ObjectCache
 from raydistill.storage.remote_path import Place, file_or_folder
 from raydistill.storage.store import is_remote
@@ -45,7 +57,7 @@ def _check_coco(data: CocoData, cache: ObjectCache) -> None:
         ("test", data.test_images, data.test_annotations),
     ]
     train: CocoFile | None = None
-    for name, folder, file in splits:
+    for (name, folder, file), (setting, _) in zip(splits, sources_of(data), strict=True):
         if folder is None or file is None:
             continue
         if is_remote(data.root):
@@ -56,6 +68,8 @@ def _check_coco(data: CocoData, cache: ObjectCache) -> None:
             train = split
         elif train is not None and split is not None:
             refuse_other_categories(_categories(split), split.source, name, _categories(train), train.source)
+        if split is not None:
+            _refuse_nothing(setting, split.source, name, _reasons_in_coco(split))
 
 
 def _read(source: Place, images: Path | None = None, first_needed: bool = False) -> CocoFile | None:
@@ -87,8 +101,48 @@ def _categories(file: CocoFile) -> Categories:
 
 
 def _check_voc(data: VocData, root: Path) -> None:
-    for split in (data.train_split, data.val_split, data.test_split):
+    splits = (data.train_split, data.val_split, data.test_split)
+    for split, name, (setting, _) in zip(splits, SPLIT_NAMES, sources_of(data), strict=True):
         if split is not None:
             problems: list[str] = []
-            find_files(root, read_list(root, split), list_of(root, split), data.on_bad_image, problems)
+            pairs = find_files(root, read_list(root, split), list_of(root, split), data.on_bad_image, problems)
             raise_problems(problems, f"{root}: the split '{split}' must be complete and sound")
+            reasons = _reasons_in_voc([annotation for annotation, _ in pairs], data.difficult == "ignore")
+            _refuse_nothing(setting, list_of(root, split), name, reasons)
+
+
+def _refuse_nothing(setting: str, source: Place, name: str, reasons: Iterator[str]) -> None:
+    """Raise where none of the objects counts: ``reasons`` says why for each, empty for one that does."""
+    left_out: Counter[str] = Counter()
+    for reason in reasons:
+        if not reason:
+            return
+        left_out[reason] += 1
+    refuse_nothing(setting, source, "train on" if name == SPLIT_NAMES[0] else "score", left_out)
+
+
+def _reasons_in_coco(file: CocoFile) -> Iterator[str]:
+    """Yield why each object is left out; empty for one that counts, as far as the file alone says."""
+    sizes = {image["id"]: (image.get("width"), image.get("height")) for image in file.images}
+    for annotation in file.annotations:
+        x, y, width, height = annotation["bbox"]
+        size = sizes[annotation["image_id"]]
+        if size[0] is not None and size[1] is not None and clip_box((x, y, width, height), size[0], size[1]) is None:
+            yield DROPPED
+        else:
+            yield CROWDS if annotation.get("iscrowd") else ""
+    yield from [DROPPED] * len(file.dropped)
+
+
+def _reasons_in_voc(annotations: Sequence[Place], ignores_difficult: bool) -> Iterator[str]:
+    """Yield the same for VOC's files, read one after the other as they are asked for."""
+    for annotation in annotations:
+        content, problems = parse_annotation(annotation)
+        if problems:
+            yield ""  # told with all others by whoever reads them all
+        for found in content.objects:
+            xmin, ymin, xmax, ymax = found.corners
+            if xmax <= xmin or ymax <= ymin:
+                yield DROPPED
+            else:
+                yield DIFFICULT if found.difficult and ignores_difficult else ""

@@ -77,6 +77,8 @@ def run_sweep_on_ray(plan: Plan, display: SweepListener, stop: Stop) -> None:
             display(Note(plan.decide_precision(meaning_of_auto(config, bf16))))
         if not trained:
             run_on_workers(config, display, stop, only="teacher")
+        if (note := plan.missing_metric) is not None:
+            display(note)
         _run_trials(plan, display, demand, stop)
 
 

@@ -145,8 +145,11 @@ def _best_epoch(trial: Trial) -> float:
         return float(trial.result["epoch"])
     section = trial.recipe.get("evaluation")
     metric = section.get("best_metric", "AP") if isinstance(section, dict) else "AP"
-    scores = trial.curves.get(f"val/{metric}", pd.Series(dtype=float)).dropna()
-    return float(scores.index[int(scores.argmax())]) if len(scores) else math.nan
+    evaluated = trial.curves.get(f"val/{metric}", pd.Series(dtype=float))
+    scores = evaluated.dropna()
+    if scores.empty:  # not evaluated yet, or without an object that this score is of: then the last one counts
+        return float(evaluated.index[-1]) if len(evaluated) else math.nan
+    return float(scores.index[int(scores.argmax())])
 
 
 def _score(result: dict[str, Any], at_best: dict[Any, float], name: str) -> float:

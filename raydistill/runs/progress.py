@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
 
 from raydistill.runs.events import EpochDone, Evaluating, Event, StageStarted, StepDone
+from raydistill.runs.scores import points
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -78,7 +79,8 @@ class Display:
             parts.append(f"{event.metrics['train/images_per_second']:.1f} images/s")
         parts.append(f"{event.seconds:.0f} s")
         if "val/AP" in event.metrics:
-            parts.append(f"AP {100 * event.metrics['val/AP']:.1f}, AP50 {100 * event.metrics['val/AP50']:.1f}")
+            scores = [(name, event.metrics[f"val/{name}"]) for name in ("AP", "AP50")]
+            parts.append(", ".join(f"{name} {points(value)}" for name, value in scores))
         self._line("  ".join(part for part in parts if part))
         if event.epoch == event.epochs:
             self.close()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from raydistill.errors import UserError
 from raydistill.runs.directory import RunDirectory
 from raydistill.runs.events import EpochDone, Event, Listener, Note
+from raydistill.runs.scores import existing
 from raydistill.runs.worker import Worker
 from raydistill.storage.atomic import append_line
 from raydistill.storage.files import publish, remote_of
@@ -76,7 +77,7 @@ class FileReporter:
             from tensorboardX import SummaryWriter  # takes a second or two
 
             self._event_file.append(SummaryWriter(str(self.run.path), purge_step=epoch, flush_secs=1))
-        for name, value in metrics.items():
+        for name, value in existing(metrics).items():
             self._event_file[0].add_scalar(name, value, epoch)
         if remote_of(self.run.path) is not None:
             self._event_file[0].flush()

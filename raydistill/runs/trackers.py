@@ -16,6 +16,7 @@ from raydistill.config import Config
 from raydistill.config.logging import Mlflow, Wandb
 from raydistill.errors import UserError, first_line
 from raydistill.runs.events import EpochDone, Event, Listener, Note, StageStarted, TrialEvent
+from raydistill.runs.scores import existing
 from raydistill.storage.mirror import folder
 
 _NOT_IN_A_METRIC = re.compile(r"[^\w\-./ ]")  # what MLflow refuses in a name
@@ -120,7 +121,7 @@ class Trackers:
             return []
         notes = []
         for logger, tracker in [*self._open.get(name, {}).items()]:
-            notes += self._guarded(logger, lambda: tracker.log(event.metrics, event.epoch))  # noqa: B023
+            notes += self._guarded(logger, lambda: tracker.log(existing(event.metrics), event.epoch))  # noqa: B023
         return [*notes, *(self._close(name) if event.epoch == event.epochs else [])]
 
     def _start(self, name: str, logger: str, tracker: _Tracker) -> None:

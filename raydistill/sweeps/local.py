@@ -35,6 +35,8 @@ def run_sweep_locally(plan: Plan, display: SweepListener, stop: Stop) -> None:
                 FileReporter, worker=worker, listener=display, tensorboard=config.logging.tensorboard
             )
             stages.run_stages(config, worker, to_files, only="teacher")
+        if (note := plan.missing_metric) is not None:
+            display(note)
         while (record := plan.next()) is not None:
             started = time.monotonic()
             display.begins(record)

@@ -12,6 +12,9 @@ from statistics import fmean
 from raydistill.config import dump, load_config
 from raydistill.config.precision import TEACHER_PRECISION, Precision, precision_of, precision_text, with_precision
 from raydistill.errors import UserError, one_error
+from raydistill.runs.comparison import comparison
+from raydistill.runs.events import Note
+from raydistill.runs.scores import exists
 from raydistill.runs.settings import stored_precision
 from raydistill.storage import atomic, mirror
 from raydistill.storage.files import remove
@@ -82,6 +85,16 @@ class Plan:
         return precision_text(precision, before)
 
     @property
+    def missing_metric(self) -> Note | None:
+        """A warning where the scores of the teacher show that the validation split has no object for the metric."""
+        metric = self.loaded.sweep.metric
+        for row in comparison(self.directory.path):
+            if row.stage == "teacher" and not exists(row.scores[metric]):
+                text = f"metric: must exist on the validation split, got {metric} without an object of its size there"
+                return Note(f"{text}: no trial is better than another; choose another metric", warning=True)
+        return None
+
+    @property
     def total(self) -> int:
         """How many trials the sweep has, controls included."""
         return self.loaded.num_trials
@@ -142,6 +155,8 @@ class Plan:
         if not lines:
             return Score(math.nan, 0)
         best = max(lines, key=lambda line: line[f"val/{best_metric}"])  # the first of equals, as best.pt
+        if not exists(best[f"val/{best_metric}"]):
+            best = lines[-1]
         value = best[f"val/{self.loaded.sweep.metric}"]
         return Score(value if value >= 0 else math.nan, int(lines[-1]["epoch"]))
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TextIO
 
 from raydistill.runs.events import EpochDone, Event, Note, StageStarted, StepDone, TrialEvent
 from raydistill.runs.progress import Display, print_above, terminal
+from raydistill.runs.scores import points
 from raydistill.sweeps.directory import TrialRecord
 from raydistill.sweeps.file import point_text
 
@@ -152,7 +153,7 @@ class SweepDisplay:
             self._running.pop(record.name, None)
             self._ended[record.name] = (record, score)
             done = f"[{len(self._ended)}/{self.total}]"
-        parts = [done, record.name, point_text(record.settings), f"{self.metric} {_points(score)}"]
+        parts = [done, record.name, point_text(record.settings), f"{self.metric} {points(score)}"]
         parts += [record.status + (f": {record.reason}" if record.reason else ""), f"{record.seconds:.0f} s"]
         self._line("  ".join(part for part in parts if part))
 
@@ -199,18 +200,14 @@ class SweepDisplay:
                 speed = "-" if math.isnan(running.images_per_second) else f"{running.images_per_second:.1f}"
                 epoch = f"{running.epoch}/{running.epochs}" if running.epochs else "-"
                 settings = escape(point_text(running.record.settings))
-                table.add_row(running.record.name, settings, epoch, _points(running.score), speed, "running")
+                table.add_row(running.record.name, settings, epoch, points(running.score), speed, "running")
             if len(self._running) > _RUNNING_SHOWN:
                 table.add_row("...", f"and {len(self._running) - _RUNNING_SHOWN} more", "", "", "", "running")
             scored = [pair for pair in self._ended.values() if not math.isnan(pair[1])]
             best = heapq.nlargest if self.mode == "max" else heapq.nsmallest
             for record, score in best(_BEST_SHOWN, scored, key=lambda pair: pair[1]):
-                table.add_row(record.name, escape(point_text(record.settings)), "", _points(score), "", record.status)
+                table.add_row(record.name, escape(point_text(record.settings)), "", points(score), "", record.status)
             return table
-
-
-def _points(score: float) -> str:
-    return "-" if math.isnan(score) or score < 0 else f"{100 * score:.1f}"
 
 
 def _sentence(note: Note) -> str:

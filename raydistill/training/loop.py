@@ -19,8 +19,8 @@ from raydistill.detectors.base import Detector
 from raydistill.inference.evaluation import EvaluationResult, evaluate
 from raydistill.methods.schedules import decay_at, learning_rate_factor
 from raydistill.methods.values import StepLosses
-from raydistill.runs import weights_file
-from raydistill.runs.events import EpochDone, Evaluating, StageStarted, StepDone
+from raydistill.runs import scores, weights_file
+from raydistill.runs.events import EpochDone, Evaluating, Note, StageStarted, StepDone
 from raydistill.runs.reporter import Reporter
 from raydistill.runs.worker import Worker
 from raydistill.storage import atomic, mirror
@@ -226,11 +226,15 @@ def _score_metrics(evaluation: EvaluationResult) -> dict[str, float]:
 
 
 def _keep_best(state: TrainingState, epoch: int, evaluation: EvaluationResult) -> None:
-    """Write the weights if they are the best so far."""
+    """Write the weights if they are the best so far; where there is no score to go by, the last ones are."""
     metric = state.job.config.evaluation.best_metric
     summary = evaluation.scores.summary
-    if state.best is not None and summary[metric] <= state.best[metric]:
+    scored = scores.exists(summary[metric])
+    if scored and state.best is not None and summary[metric] <= state.best[metric]:
         return
+    if not scored and state.best is None:
+        text = f"{state.job.stage}: {metric} does not exist on the validation split: the last epoch's weights count"
+        state.reporter.event(Note(f"{text}; none of its objects has an area that is scored", warning=True))
     state.best = {"epoch": epoch, "images_per_second": evaluation.images_per_second, **summary}
     if state.worker.is_main:
         export_best(state.job, state.student, epoch)

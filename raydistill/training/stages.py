@@ -22,6 +22,7 @@ from raydistill.runs.directory import RunDirectory, StageName, planned, unfinish
 from raydistill.runs.events import Note
 from raydistill.runs.notices import log_to_notes
 from raydistill.runs.reporter import Reporter
+from raydistill.runs.scores import points
 from raydistill.runs.settings import keep_precision, precision_as_begun, refuse_other_settings, write_settings
 from raydistill.runs.stopping import Stopped
 from raydistill.runs.worker import Worker
@@ -203,7 +204,7 @@ def _compare_known_scores(stages: Stages, reporter: Reporter) -> None:
     if not {"teacher", "baseline"} <= known.keys():
         return
     teacher, baseline = known["teacher"], known["baseline"]
-    text = f"preflight: teacher {100 * teacher:.1f} AP, student alone {100 * baseline:.1f} AP"
+    text = f"preflight: teacher {points(teacher)} AP, student alone {points(baseline)} AP"
     if teacher < baseline:
         text += "; a teacher below the student can hardly help: train it longer (teacher.epochs) or take a bigger one"
     reporter.event(Note(text, warning=teacher < baseline))

@@ -80,7 +80,7 @@ CASES = [
     Case("an image id as list", of("annotations", image_id=[3]), "annotation 1: image_id must be a whole number or a text"),
     Case("a bbox of 3", of("annotations", bbox=[1, 2, 3]), r"annotation 1: bbox must be \[x, y, width, height\]"),
     Case("a bbox of 401 digits", of("annotations", bbox=[10**400, 0, 1, 1]), "annotation 1: bbox must be"),
-    warned("a negative width", of("annotations", bbox=[5, 5, -3, 4]), r"dropped 1 box .* annotation 1 of image 3 \[5, 5, -3, 4\]", 0),
+    warned("a negative width", annotated(lambda c: c["annotations"].append({"id": 2, **BOX, "bbox": [5, 5, -3, 4]})), r"dropped 1 box .* annotation 2 of image 3 \[5, 5, -3, 4\]", 1),
     warned("no width", of("annotations", bbox=[5, 5, 0, 4]), "dropped 1 box without width or height", 0),
     warned("no annotation id", annotated(lambda c: c["annotations"][0].pop("id")), "1 annotation without an id of its own", 1),
     Case("a crowd that is a text", of("annotations", iscrowd="no"), "annotation 1: iscrowd must be 0 or 1, got 'no'"),

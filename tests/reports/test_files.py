@@ -69,6 +69,27 @@ def test_the_page_leads_with_the_best_point_and_its_gains(written: Path) -> None
         assert text in head
 
 
+@pytest.mark.parametrize("kind", ["run", "sweep"])
+def test_scores_that_do_not_exist_are_shown_as_none_and_are_empty_in_csv(tmp_path: Path, kind: str) -> None:
+    """As old runs have them that were scored on a split in which nothing counts."""
+    output = tmp_path / "s"
+    if kind == "run":
+        made_up.run(output, {"teacher": 0.5, "baseline": 0.3, "distilled": 0.4})
+    else:
+        made_up.sweep(output)
+    for file in [*output.rglob("metrics.jsonl"), *output.rglob("result.json")]:
+        absent = re.sub(r'"((?:val/)?A[PR]\w*|val/class/\w+)": -?[\d.]+', r'"\1": -1.0', file.read_text())
+        file.write_text(absent)
+    written = write_report(output, pictures=False)
+    trials = pd.read_csv(output / "report" / "trials.csv")
+    scores = trials[[name for name in trials if re.search("^(AP|AR|last_AP|class/|gain)", name)]]
+    assert scores.shape[1] > 8
+    assert scores.isna().all(axis=None)
+    assert set(trials["best_epoch"].dropna()) <= {2.0, 3.0, 4.0}
+    shown = as_text(written) + (output / "report" / "report.html").read_text()
+    assert not re.search(r"-1\d\d\.\d|\bnan\b", shown)
+
+
 def test_later_reports_remove_what_they_do_not_write(tmp_path: Path) -> None:
     sweep = made_up.sweep(tmp_path / "s")
     write_report(sweep, pictures=False)

@@ -77,6 +77,11 @@ def test_an_epoch_without_evaluation_shows_no_score() -> None:
     assert "AP" not in line
 
 
+def test_a_score_without_objects_is_shown_as_none() -> None:
+    line = _shown(io.StringIO(), [EpochDone("teacher", 1, 2, {"val/AP": -1.0, "val/AP50": -1.0}, 3.0)])
+    assert "AP -, AP50 -" in line
+
+
 def test_a_terminal_gets_a_bar_with_losses_and_speed() -> None:
     text = _shown(_Terminal(), EVENTS)
     assert "\r" in text

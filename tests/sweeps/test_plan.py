@@ -300,6 +300,27 @@ def test_a_metric_without_objects_to_find_is_no_score(tmp_path: Path) -> None:
     assert plan.score("p0000-seed0").epoch == 2
 
 
+def test_where_the_best_metric_does_not_exist_the_last_epoch_has_the_score(tmp_path: Path) -> None:
+    plan = _plan(tmp_path, metric="AP50")
+    _evaluated(plan, "p0000-seed0", -1.0, -1.0, -1.0, **{"val/AP50": 0.5})
+    run = plan.directory.trial("p0000-seed0").run
+    lines = run.metrics.read_text().replace('"val/AP50": 0.5', '"val/AP50": 0.7', 1)
+    run.metrics.write_text(lines)
+    assert plan.score("p0000-seed0") == Score(0.5, 3)
+
+
+@pytest.mark.parametrize(("metric", "missing"), [("AP_small", True), ("AP_large", False)])
+def test_a_metric_that_the_teachers_scores_lack_is_a_warning(tmp_path: Path, metric: str, missing: bool) -> None:
+    plan = _plan(tmp_path, metric=metric)
+    assert plan.missing_metric is None
+    plan.directory.teacher.path.mkdir()
+    scores = {"AP": 0.5, "AP50": 0.5, "AP75": 0.5, "AP_small": -1.0, "AP_medium": 0.5, "AP_large": 0.0}
+    plan.directory.teacher.result.write_text(json.dumps({"parameters": 1, "epochs": 1, **scores}))
+    note = plan.missing_metric
+    assert (note is not None) == missing
+    assert note is None or "metric: must exist on the validation split, got AP_small without" in note.text
+
+
 # Other settings -------------------------------------------------------------------------------------------------------
 def test_another_sweep_in_the_same_place_is_refused_with_the_difference(tmp_path: Path) -> None:
     _plan(tmp_path).next()

@@ -275,6 +275,17 @@ def test_the_best_epoch_is_chosen_by_the_metric_that_was_named(tmp_path: Path, m
     assert same_weights(weights_of(stage.run.best), seen[1])
 
 
+def test_where_the_metric_does_not_exist_the_last_epoch_counts_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = _scored(monkeypatch, [-1.0, -1.0])
+    stage = Stage(small_run(tmp_path, "data.num_train=4"))
+    result = stage.fit()
+    assert same_weights(weights_of(stage.run.best), seen[1])
+    assert (result["epoch"], result["AP"]) == (2, -1.0)
+    assert stage.listener.warnings.count("AP does not exist on the validation split: the last epoch's weights") == 1
+
+
 def test_the_best_epoch_of_before_an_interruption_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _scored(monkeypatch, [0.9, 0.2, 0.2])
     cut = Stage(small_run(tmp_path, "data.num_train=4"))

@@ -9,6 +9,7 @@ from typing import Any
 
 from raydistill.config.data import OnBadImage
 from raydistill.data.checks import check_images_folder, clip_box, warn_sizes_taken, warn_skipped
+from raydistill.data.counting import CROWDS, DROPPED
 from raydistill.data.dataset import AnnotatedImage, AnnotatedObject, DetectionDataset, FileIds, Records
 from raydistill.data.formats.coco_file import (
     CocoAnnotation,
@@ -66,12 +67,14 @@ def dataset_from(
     warn_sizes_taken(file.source, [image["file_name"] for image, _ in kept if not _states_size(image)], num_images)
     file.warn()
     names = {category["id"]: category["name"] for category in file.categories}
+    records = Records.build(annotated.values())
     return DetectionDataset(
         classes=tuple(names[category_id] for category_id in labels),
         category_ids=tuple(category_numbers[category_id] for category_id in labels),
-        records=Records.build(annotated.values()),
+        records=records,
         read_image=ImageFolder(images, how),
         file_ids=FileIds(_other_names(numbers), _other_names(category_numbers)),
+        left_out={CROWDS: int(records.ignored.sum()), DROPPED: len(file.dropped)},
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from raydistill.data.checks import raise_problems
+from raydistill.data.counting import CROWDS, DROPPED, log_left_out, warn_nothing
 from raydistill.data.formats.coco_file import Box, Entries, Id, Number, read_coco_file
 from raydistill.data.formats.json_text import read_json, shown, without_collections
 from raydistill.errors import UserError
@@ -35,6 +36,12 @@ def read_ground_truth(path: Place) -> dict[str, Any]:
     file = read_coco_file(path)
     file.raise_problems()
     file.warn()
+    crowds = sum(bool(annotation.get("iscrowd")) for annotation in file.annotations)
+    left_out, num_counted = {CROWDS: crowds, DROPPED: len(file.dropped)}, len(file.annotations) - crowds
+    if num_counted:
+        log_left_out(str(path), num_counted, left_out)
+    else:
+        warn_nothing(str(path), left_out)
     annotations = []
     for number, annotation in enumerate(file.annotations, start=1):
         _, _, width, height = annotation["bbox"]

@@ -8,6 +8,7 @@ from typing import Literal
 
 from raydistill.config.data import OnBadImage
 from raydistill.data.checks import Box, clip_box, listed, raise_problems, warn_dropped, warn_skipped
+from raydistill.data.counting import DIFFICULT, DROPPED
 from raydistill.data.dataset import AnnotatedImage, AnnotatedObject, DetectionDataset, Records
 from raydistill.data.fetching import read_each
 from raydistill.data.formats.voc_layout import find_files, list_of, read_list
@@ -81,11 +82,13 @@ def read_voc(
         raise UserError(f"{root}: the split '{split}' must have objects to take the classes from; set data.classes")
     warn_skipped(source, list(skipped), list(skipped.values()), len(pairs))
     warn_dropped(source, dropped)
+    records = Records.build(images)
     return DetectionDataset(
         classes=tuple(labels),
         category_ids=tuple(labels.values()),
-        records=Records.build(images),
+        records=records,
         read_image=ImageFolder(folder, how),
+        left_out={DIFFICULT: int(records.ignored.sum()), DROPPED: len(dropped)},
     )
 
 

@@ -42,6 +42,11 @@ def of(section: str, **values: Any) -> Run:
     return annotated(lambda content: content[section][0].update(values))
 
 
+def more(**values: Any) -> Run:
+    """Add an annotation to the one that is sound."""
+    return annotated(lambda content: content["annotations"].append({"id": 2, **BOX, **values}))
+
+
 def detected(**values: Any) -> Run:
     return listed([{**BOX, "score": 0.5, **values}])
 
@@ -80,8 +85,8 @@ CASES = [
     Case("an image id as list", of("annotations", image_id=[3]), "annotation 1: image_id must be a whole number or a text"),
     Case("a bbox of 3", of("annotations", bbox=[1, 2, 3]), r"annotation 1: bbox must be \[x, y, width, height\]"),
     Case("a bbox of 401 digits", of("annotations", bbox=[10**400, 0, 1, 1]), "annotation 1: bbox must be"),
-    warned("a negative width", annotated(lambda c: c["annotations"].append({"id": 2, **BOX, "bbox": [5, 5, -3, 4]})), r"dropped 1 box .* annotation 2 of image 3 \[5, 5, -3, 4\]", 1),
-    warned("no width", of("annotations", bbox=[5, 5, 0, 4]), "dropped 1 box without width or height", 0),
+    warned("a negative width", more(bbox=[5, 5, -3, 4]), r"dropped 1 box .* annotation 2 of image 3 \[5, 5, -3, 4\]", 1),
+    warned("no width", more(bbox=[5, 5, 0, 4]), "dropped 1 box without width or height", 1),
     warned("no annotation id", annotated(lambda c: c["annotations"][0].pop("id")), "1 annotation without an id of its own", 1),
     Case("a crowd that is a text", of("annotations", iscrowd="no"), "annotation 1: iscrowd must be 0 or 1, got 'no'"),
     Case("a crowd that is a list", of("annotations", iscrowd=[1]), r"annotation 1: iscrowd must be 0 or 1, got \[1\]"),

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from raydistill.runs.events import Listener
     from raydistill.runs.stopping import Stop
     from raydistill.sweeps.file import LoadedSweep
+    from raydistill.sweeps.plan import Plan
     from raydistill.sweeps.table import SweepEvent, SweepListener
 
 
@@ -67,6 +68,8 @@ def run_sweep(loaded: LoadedSweep, local: bool, listener: SweepListener, stop: S
         plan = Plan(loaded, replay=loaded.sweep.scheduler.name != "none")
         tracking = tracked_sweep(loaded.config, listener)
         listener(Note(plan.headline))
+        if not plan.unfinished and plan.directory.teacher.finished:
+            _compare_data_of_finished(plan, tracking)
         if local:
             from raydistill.sweeps.local import run_sweep_locally
 
@@ -78,6 +81,20 @@ def run_sweep(loaded: LoadedSweep, local: bool, listener: SweepListener, stop: S
                 run_sweep_on_ray(plan, tracking, stop)
         output.pull()  # the teacher's records, where another machine has written them
     return any(record.ended for record in plan.records if record.role == "searched")
+
+
+def _compare_data_of_finished(plan: Plan, listener: SweepListener) -> None:
+    """Raise where the data of a sweep with nothing left to do changed since; those that are made cannot."""
+    from raydistill.runs.directory import DATA_RECORD
+
+    if plan.loaded.config.data.format == "shapes" or not (plan.directory.path / DATA_RECORD).is_file():
+        return
+    from raydistill.runs.notices import log_to_notes
+    from raydistill.runs.worker import Worker
+    from raydistill.training.same_data import compare_data_of_finished
+
+    with log_to_notes(listener, Worker()):
+        compare_data_of_finished(plan.directory.path, plan.loaded.config)
 
 
 def drive_run(config: Config, listener: Listener, stop: Stop) -> None:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import ray
 import ray.util.scheduling_strategies
 
+from raydistill.config import Config, ShapesData
 from raydistill.errors import UserError, counted
 from raydistill.on_ray.room import Demand
 from raydistill.on_ray.session import POLL_SECONDS
+from raydistill.runs.events import Listener, Note
 from raydistill.runs.stopping import Stop
-from raydistill.storage.mirror import named
+from raydistill.storage.mirror import folder, named
 from raydistill.storage.store import is_remote
 from raydistill.training.inputs import Inputs
 
+Answer = tuple[str, list[Note]]
+"""A problem, empty where there is none, and what else there is to say."""
 _PATIENCE_SECONDS = 300  # a node reads the annotations to answer; after that the workers find out themselves
 
 
@@ -38,25 +45,49 @@ def check_inputs_there(inputs: Inputs, demand: Demand, stop: Stop) -> None:
     Raises:
         UserError: naming what is wrong.
     """
+    if inputs:
+        _ask_a_node(_problem, (inputs,), demand, stop, _PATIENCE_SECONDS)
+
+
+def claim_data_there(config: Config, demand: Demand, listener: Listener, stop: Stop) -> None:
+    """Compare the data with those that a sweep was begun with, on a node that can hold one of the workers, once.
+
+    Raises:
+        UserError: naming what changed.
+    """
+    if not isinstance(config.data, ShapesData):  # those follow from the settings, which were compared
+        for note in _ask_a_node(_claim, (config,), demand, stop, math.inf):
+            listener(note)
+
+
+def _ask_a_node(
+    question: Callable[..., Answer], given: tuple[Any, ...], demand: Demand, stop: Stop, patience: float
+) -> list[Note]:
+    """Return the notes of a question that is answered on a node which can hold one of the workers.
+
+    Raises:
+        UserError: with the problem that was found there.
+    """
     own = ray.get_runtime_context().get_node_id()
     nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and demand.fits(node["Resources"])]
-    if not inputs or not nodes:
-        return
+    if not nodes:
+        return []
     node = min(nodes, key=lambda name: name == own)  # another one than this machine, which does not see them
     strategy = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=False)
-    answer = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=strategy)(_problem).remote(inputs)
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+    answer = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=strategy)(question).remote(*given)
+    deadline = time.monotonic() + patience
     while not ray.wait([answer], timeout=POLL_SECONDS)[0]:
         if stop.wanted:
             raise stop.interruption()
         if time.monotonic() > deadline:
-            return
+            return []
     try:
-        problem = ray.get(answer)
+        problem, notes = ray.get(answer)
     except ray.exceptions.RayError:  # the node was lost
-        return
+        return []
     if problem:
         raise UserError(problem)
+    return list(notes)
 
 
 def check_devices(setting: str, gpus: float, precision: str) -> None:
@@ -90,10 +121,26 @@ def _gpus_here() -> int:
     return there if visible is None else min(there, len(visible))
 
 
-def _problem(inputs: Inputs) -> str:
+def _problem(inputs: Inputs) -> Answer:
     """Return what is wrong with the files on the machine that this runs on; empty: nothing."""
     try:
         inputs.check()
     except UserError as error:
-        return named(str(error))
-    return ""
+        return named(str(error)), []
+    return "", []
+
+
+def _claim(config: Config) -> Answer:
+    """Compare the data on the machine that this runs on."""
+    from raydistill.data.build import build_splits
+    from raydistill.runs.notices import log_to_notes
+    from raydistill.runs.worker import Worker
+    from raydistill.training.same_data import claim_data
+
+    notes: list[Note] = []
+    try:
+        with log_to_notes(notes.append, Worker()):
+            claim_data(folder(config.output), build_splits(config.data, config.downloads), begun=True)
+    except UserError as error:
+        return named(str(error)), notes
+    return "", notes

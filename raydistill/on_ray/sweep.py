@@ -17,7 +17,7 @@ from raydistill.errors import UserError
 from raydistill.on_ray.board import Board
 from raydistill.on_ray.callbacks import PlannedSearch, Recorder, Silence
 from raydistill.on_ray.group import Group
-from raydistill.on_ray.inputs import check_devices, check_inputs_here, check_inputs_there
+from raydistill.on_ray.inputs import check_devices, check_inputs_here, check_inputs_there, claim_data_there
 from raydistill.on_ray.lost_workers import explained
 from raydistill.on_ray.node import node_watched
 from raydistill.on_ray.population import population_scheduler
@@ -77,6 +77,8 @@ def run_sweep_on_ray(plan: Plan, display: SweepListener, stop: Stop) -> None:
             display(Note(plan.decide_precision(meaning_of_auto(config, bf16))))
         if not trained:
             run_on_workers(config, display, stop, only="teacher")
+        elif plan.unfinished:
+            claim_data_there(config, demand, display, stop)
         if (note := plan.missing_metric) is not None:
             display(note)
         _run_trials(plan, display, demand, stop)

@@ -13,6 +13,8 @@ from raydistill.storage.atomic import PART
 from raydistill.storage.files import remove, versions
 
 BEST, LAST = "best.pt", "last.pt"
+DATA_RECORD = "data.json"
+"""In the output of a run or a sweep: what its data were when it was begun."""
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def refuse_other_settings(config: Config) -> None:
     problems = []
     for stage in planned(config):
         run = stage_directory(config, stage)
-        if not _begun(run):
+        if not is_begun(run):
             continue  # nothing trained that could be lost or mixed
         settings_then = _settings_then(run.config)
         before = _flat(defaults(settings_then.get("methods", _FIRST))) | _flat(settings_then)
@@ -62,7 +62,7 @@ def precision_as_begun(config: Config) -> Precision | None:
     if known is not None:
         return known
     file = mirror.fetched(_decided(config))
-    if file.is_file() and any(_begun(stage_directory(config, stage)) for stage in planned(config)):
+    if file.is_file() and any(is_begun(stage_directory(config, stage)) for stage in planned(config)):
         return _precision_in(yaml_text.read_mapping(read_text(file, str(file)), str(file)))
     return None
 
@@ -75,7 +75,7 @@ def keep_precision(config: Config, precision: Precision) -> None:
 
 def stored_precision(run: RunDirectory) -> Precision | None:
     """Return in what the teacher of a student that was begun answers; None where there is none, or nobody wrote it."""
-    return _precision_in(_flat(_settings_then(run.config))) if _begun(run) else None
+    return _precision_in(_flat(_settings_then(run.config))) if is_begun(run) else None
 
 
 def _precision_in(flat: Mapping[str, Any]) -> Precision | None:
@@ -87,7 +87,8 @@ def _decided(config: Config) -> Path:
     return mirror.folder(config.output) / "decided.yaml"
 
 
-def _begun(run: RunDirectory) -> bool:
+def is_begun(run: RunDirectory) -> bool:
+    """Return whether anything was trained or scored there that could be lost or mixed."""
     return run.config.is_file() and (run.finished or bool(run.checkpoints()) or mirror.exists(run.checkpoint))
 
 

@@ -71,6 +71,11 @@ class Listing:
             return None
         return self.etags[place].decode() or f"{self.modified[place]} {self.sizes[place]}"
 
+    def etag(self, name: str) -> str:
+        """Return an object's ETag; empty where the store has none, or there is no object of this name."""
+        place = self._place_of(name)
+        return "" if place is None else str(self.etags[place].decode())
+
     def below(self, folder: str) -> range:
         """Return the places of all objects in a folder and its folders; of all there are where it is empty."""
         if not folder:

@@ -8,6 +8,7 @@ import time
 from raydistill.detectors.teacher import decide_precision
 from raydistill.errors import UserError
 from raydistill.runs.events import Note
+from raydistill.runs.notices import log_to_notes
 from raydistill.runs.reporter import FileReporter
 from raydistill.runs.stopping import Stop
 from raydistill.runs.worker import Worker, local_device
@@ -15,8 +16,9 @@ from raydistill.storage import mirror
 from raydistill.sweeps.file import LoadedSweep
 from raydistill.sweeps.plan import Plan
 from raydistill.sweeps.table import SweepListener
-from raydistill.sweeps.trial import run_trial
+from raydistill.sweeps.trial import datasets, run_trial
 from raydistill.training import stages
+from raydistill.training.same_data import claim_data
 
 
 def run_sweep_locally(plan: Plan, display: SweepListener, stop: Stop) -> None:
@@ -35,6 +37,9 @@ def run_sweep_locally(plan: Plan, display: SweepListener, stop: Stop) -> None:
                 FileReporter, worker=worker, listener=display, tensorboard=config.logging.tensorboard
             )
             stages.run_stages(config, worker, to_files, only="teacher")
+        elif plan.unfinished:
+            with log_to_notes(display, worker):
+                claim_data(plan.directory.path, datasets(config.data, config.downloads), begun=True)
         if (note := plan.missing_metric) is not None:
             display(note)
         while (record := plan.next()) is not None:

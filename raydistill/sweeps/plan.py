@@ -13,9 +13,10 @@ from raydistill.config import dump, load_config
 from raydistill.config.precision import TEACHER_PRECISION, Precision, precision_of, precision_text, with_precision
 from raydistill.errors import UserError, one_error
 from raydistill.runs.comparison import comparison
+from raydistill.runs.directory import DATA_RECORD
 from raydistill.runs.events import Note
 from raydistill.runs.scores import exists
-from raydistill.runs.settings import stored_precision
+from raydistill.runs.settings import is_begun, stored_precision
 from raydistill.storage import atomic, mirror
 from raydistill.storage.files import remove
 from raydistill.sweeps.directory import Role, Status, SweepDirectory, TrialRecord
@@ -208,6 +209,8 @@ class Plan:
                     f"{self.directory.path}: holds another sweep; choose another --output, or remove the directory",
                 )
             self.loaded = self.loaded if changed else begun
+        if not self.directory.begun and not is_begun(self.directory.teacher):
+            remove(self.directory.path / DATA_RECORD)  # of an attempt that never began
         atomic.write_text(file, dump_sweep(self.loaded))
 
     def _with_precision_then(self, before: str) -> LoadedSweep:

@@ -67,7 +67,7 @@ def run_trial(
             return _TrialReporter(files, on_epoch)
 
         with memory_explained(config):
-            data = _datasets(config.data, config.downloads)
+            data = datasets(config.data, config.downloads)
             run_student(config, worker, reporter_for, data, sweep.teacher, shipped)
     except UserError as error:
         return _failed(trial, worker, str(error))
@@ -86,7 +86,7 @@ def _failed(trial: TrialDirectory, worker: Worker, reason: str, details: str = "
 
 
 @functools.lru_cache(maxsize=1)
-def _datasets(data: Data, downloads: Downloads) -> Splits:
+def datasets(data: Data, downloads: Downloads) -> Splits:
     """Return the data, read once for all trials of this process."""
     return build_splits(data, downloads)
 

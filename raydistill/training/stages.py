@@ -18,12 +18,12 @@ from raydistill.detectors.teacher import DTYPES, decide_precision
 from raydistill.detectors.weights import inherit_weights
 from raydistill.errors import UserError, counted
 from raydistill.runs.comparison import as_csv, comparison
-from raydistill.runs.directory import RunDirectory, StageName, planned, unfinished
+from raydistill.runs.directory import RunDirectory, StageName, planned, stage_directory, unfinished
 from raydistill.runs.events import Note
 from raydistill.runs.notices import log_to_notes
 from raydistill.runs.reporter import Reporter
 from raydistill.runs.scores import points
-from raydistill.runs.settings import keep_precision, precision_as_begun, refuse_other_settings, write_settings
+from raydistill.runs.settings import is_begun, keep_precision, precision_as_begun, refuse_other_settings, write_settings
 from raydistill.runs.stopping import Stopped
 from raydistill.runs.worker import Worker
 from raydistill.storage import atomic, mirror
@@ -34,6 +34,7 @@ from raydistill.training.loop import evaluate_on_val, finish, fit, make_loader
 from raydistill.training.nets import ReporterFactory, Stages, load_teacher
 from raydistill.training.out_of_memory import memory_explained
 from raydistill.training.preflight import preflight, rehearse
+from raydistill.training.same_data import claim_data, compare_data_of_finished
 from raydistill.training.state import export
 
 _CLASSES_SHOWN = 6
@@ -71,7 +72,7 @@ def run_stages(
             config = _with_decided_precision(config, missing, worker, notify)
             if config.distills and config.distillation.compile_teacher:
                 check_compiler(worker.device)
-            data = _datasets(config, worker)
+            data = _datasets(config, worker, begun=only is not None or _any_begun(config))
             notify(_contents(data))
             stages = Stages(config, worker, reporter_for, data, shipped)
             if only == "teacher" or (missing[-1] == "distilled" and len(missing) > 1):
@@ -80,6 +81,8 @@ def run_stages(
                 if worker.stop_asked()():
                     raise Stopped
                 _run_stage(stages, stage)
+        else:
+            _compare_data_of_finished(config, worker)
     worker.wait()
     if worker.is_main and only is None:
         atomic.write_text(output / "comparison.csv", as_csv(comparison(output)))
@@ -100,8 +103,11 @@ def _with_decided_precision(
     return with_precision(config, precision)
 
 
-def _datasets(config: Config, worker: Worker) -> Splits:
-    """Read and check the data on the main worker, for all: a hundred thousand image headers take half a minute."""
+def _datasets(config: Config, worker: Worker, begun: bool) -> Splits:
+    """Read and check the data on the main worker, for all: a hundred thousand image headers take half a minute.
+
+    With ``begun`` they must be those that the output was begun with.
+    """
 
     def build() -> Splits | UserError:
         try:
@@ -109,6 +115,7 @@ def _datasets(config: Config, worker: Worker) -> Splits:
             for split in built:
                 if split is not None:
                     check_sides(split, config.input)
+            claim_data(mirror.folder(config.output), built, begun)
         except UserError as error:
             return error
         return built
@@ -117,6 +124,23 @@ def _datasets(config: Config, worker: Worker) -> Splits:
     if isinstance(built, UserError):
         raise built
     return built
+
+
+def _any_begun(config: Config) -> bool:
+    return any(is_begun(stage_directory(config, stage)) for stage in planned(config))
+
+
+def _compare_data_of_finished(config: Config, worker: Worker) -> None:
+    def compare() -> UserError | None:
+        try:
+            compare_data_of_finished(mirror.folder(config.output), config)
+        except UserError as error:
+            return error
+        return None
+
+    problem = worker.made_by_main(compare)
+    if problem is not None:
+        raise problem
 
 
 def run_student(

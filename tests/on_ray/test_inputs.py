@@ -13,11 +13,12 @@ from raydistill.config.sections import Downloads
 from raydistill.errors import UserError
 from raydistill.on_ray import inputs as module
 from raydistill.on_ray import run, sweep
-from raydistill.on_ray.inputs import check_devices, check_inputs_here, check_inputs_there
+from raydistill.on_ray.inputs import check_devices, check_inputs_here, check_inputs_there, claim_data_there
 from raydistill.on_ray.room import Demand
 from raydistill.runs.stopping import Stop
 from raydistill.training.inputs import Inputs
-from tests.small import SMALL_RUN, small_sweep
+from tests.drawn import as_setting, draw
+from tests.small import SMALL_RUN, small_run, small_sweep
 
 DEMAND = Demand("scaling.num_workers", 1, {"CPU": 1}, "lower it")
 
@@ -87,6 +88,18 @@ def test_a_node_that_can_hold_a_worker_takes_the_look_and_its_error_arrives(clus
     with pytest.raises(UserError, match=r"^student\.weights: .*nowhere"):
         check_inputs_there(_weights(tmp_path / "nowhere"), DEMAND, Stop())
     assert cluster.asked == ["worker", "worker"]
+
+
+def test_a_node_compares_the_data_of_a_sweep_and_its_notes_and_error_arrive(cluster: _Ray, tmp_path: Path) -> None:
+    draw(tmp_path)
+    config, notes = small_run(tmp_path / "sweep", as_setting(tmp_path)), list[Any]()
+    claim_data_there(config, DEMAND, notes.append, Stop())
+    assert [note.text.partition(" when ")[0] for note in notes] == ["data: nobody wrote down what they were"]
+    (tmp_path / "val" / "2.png").write_bytes((tmp_path / "val" / "1.png").read_bytes())
+    with pytest.raises(UserError, match=r"sweep: the data must be those .* train: other content of 1 image \(2\.png\)"):
+        claim_data_there(config, DEMAND, notes.append, Stop())
+    claim_data_there(small_run(tmp_path / "drawn"), DEMAND, notes.append, Stop())
+    assert cluster.asked == ["worker", "worker"]  # drawn images follow from the settings
 
 
 def test_nobody_is_asked_where_nothing_is_left_to_look_at(cluster: _Ray) -> None:

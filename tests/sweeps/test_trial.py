@@ -37,7 +37,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _ready(begun: Path, folder: Path) -> SweepDirectory:
     """Return a copy of a begun sweep, every trial made ready."""
     shutil.copytree(begun, folder / "sweep")
-    trial_module._datasets.cache_clear()
+    trial_module.datasets.cache_clear()
     plan = Plan(load_sweep(small_sweep(folder)))
     while plan.next() is not None:
         pass

@@ -70,8 +70,8 @@ def _add_image(content: dict[str, Any]) -> None:
 
 
 def _remove_image(content: dict[str, Any]) -> None:
-    content["images"] = [image for image in content["images"] if image["id"] != 1]
-    content["annotations"] = [found for found in content["annotations"] if found["image_id"] != 1]
+    content["images"] = [image for image in content["images"] if image["id"] != 2]
+    content["annotations"] = [found for found in content["annotations"] if found["image_id"] != 2]
 
 
 def _exchange_classes(content: dict[str, Any]) -> None:
@@ -116,7 +116,7 @@ CHANGES: dict[str, tuple[Change, list[str]]] = {
         lambda root: (_draw(root / "train" / "9.png", 9), _edit(_add_image)(root)),
         ["train: 1 image (9.png) added"],
     ),
-    "an image removed": (_edit(_remove_image), ["train: 1 image (1.png) removed"]),
+    "an image removed": (_edit(_remove_image), ["train: 1 image (2.png) removed"]),
     "an image replaced": (lambda root: _draw(root / "val" / "2.png", 8), ["val: other content of 1 image (2.png)"]),
     "two images exchanged": (
         lambda root: [_draw(root / "train" / name, seed) for name, seed in (("1.png", 2), ("2.png", 1))],

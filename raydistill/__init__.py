@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from raydistill import report
     from raydistill.api import BestPoint, Run, SweepRun, distill, load, score, sweep
+    from raydistill.data.own import Dataset
+    from raydistill.detectors.base import Detector
     from raydistill.errors import UserError
+    from raydistill.methods.base import Method
 
 __version__ = "0.1.0"
 
@@ -23,6 +26,9 @@ VERSION = f"raydistill {__version__}"
 __all__ = [
     "VERSION",
     "BestPoint",
+    "Dataset",
+    "Detector",
+    "Method",
     "Run",
     "SweepRun",
     "UserError",
@@ -35,7 +41,12 @@ __all__ = [
 ]
 
 _MODULE_OF = dict.fromkeys(("BestPoint", "Run", "SweepRun", "distill", "load", "score", "sweep"), "raydistill.api")
-_MODULE_OF["UserError"] = "raydistill.errors"
+_MODULE_OF |= {
+    "Dataset": "raydistill.data.own",
+    "Detector": "raydistill.detectors.base",
+    "Method": "raydistill.methods.base",
+    "UserError": "raydistill.errors",
+}
 
 
 def __dir__() -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -108,7 +108,22 @@ class ShapesData(Section):
         return self
 
 
-Data = Annotated[CocoData | VocData | ShapesData, Field(discriminator="format")]
+class OwnData(Section):
+    """Data that a function of the user's own reads."""
+
+    format: Literal["own"]
+    dataset: Text
+    """``module:name`` of a function that can be imported where the training runs; called with ``train``, ``val`` or
+    ``test`` and ``settings``, it returns a ``raydistill.Dataset``."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """What it is handed as its settings."""
+    test: bool = False
+    """Whether there is a test split: scored once, at the end of each stage."""
+    skip_images_without_objects: bool = False
+    """As for COCO data."""
+
+
+Data = Annotated[CocoData | VocData | ShapesData | OwnData, Field(discriminator="format")]
 
 
 class Input(Section):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import TypeAdapter, model_validator
+from pydantic import Discriminator, Field, Tag, TypeAdapter, model_validator
 
 from raydistill.config.base import Count, Fraction, Positive, Section, Text, WholeNumber, ascending
 
@@ -44,6 +44,11 @@ class Detector(Section):
     box_score_thresh: Fraction = 0.05
     box_nms_thresh: Fraction = 0.5
     box_detections_per_img: Count = 100
+
+    @property
+    def short_name(self) -> str:
+        """What a table calls it."""
+        return self.backbone
 
     @model_validator(mode="before")
     @classmethod
@@ -108,8 +113,35 @@ class Detector(Section):
                 raise ValueError(f"{name} must be torchvision's with weights 'coco'; remove it")
 
 
-class Teacher(Detector):
-    """The teacher: a detector, and how it comes to its weights."""
+class OwnDetector(Section):
+    """A detector of the user's own."""
+
+    detector: Text
+    """``module:name`` of a ``raydistill.detectors.base.Detector`` that can be imported where the training runs, or of a
+    function whose signature says that it returns one; called with ``settings``, the section ``input`` and the names of
+    the classes."""
+    weights: Text = "random"
+    """``random``: those it is built with; or a file or run of ours, as for other detectors."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """What it is handed as its settings."""
+
+    @property
+    def short_name(self) -> str:
+        """What a table calls it."""
+        return self.detector
+
+    @model_validator(mode="after")
+    def _nobody_else_knows_it(self) -> Self:
+        if self.weights in ("imagenet", "coco"):
+            raise ValueError(
+                f"weights must be 'random' or a file for a detector of your own, got '{self.weights}'; load others "
+                "where it is built"
+            )
+        return self
+
+
+class Taught(Section):
+    """How a teacher comes to its weights."""
 
     train: bool
     """Train it first. Unset: yes, unless ``weights`` is a file or a run of ours."""
@@ -123,8 +155,12 @@ class Teacher(Detector):
     @classmethod
     def _train_unless_given(cls, raw: Any) -> Any:
         if isinstance(raw, dict) and raw.get("train") is None:
-            return raw | {"train": raw.get("weights", "imagenet") in NAMED_WEIGHTS}
+            return raw | {"train": raw.get("weights", cls.model_fields["weights"].default) in NAMED_WEIGHTS}
         return raw
+
+
+class Teacher(Taught, Detector):
+    """The teacher: a detector, and how it comes to its weights."""
 
     @model_validator(mode="after")
     def _trained_somehow(self) -> Self:
@@ -133,14 +169,34 @@ class Teacher(Detector):
         return self
 
 
-Student = Detector
+class OwnTeacher(Taught, OwnDetector):
+    """The same for a detector of the user's own, which may load the weights it is built with."""
+
+
+def _kind(raw: Any) -> str:
+    """Return of which kind the settings of a detector are, as a tree or checked."""
+    names = raw if isinstance(raw, Mapping) else type(raw).model_fields if isinstance(raw, Section) else ()
+    return "own" if "detector" in names else "torchvision"
+
+
+_OURS, _OWN = Tag("torchvision"), Tag("own")
+AnyDetector = Detector | OwnDetector
+AnyStudent = Annotated[Annotated[Detector, _OURS] | Annotated[OwnDetector, _OWN], Discriminator(_kind)]
 """What describes a student: the settings of any family, one class for each."""
+AnyTeacher = Annotated[Annotated[Teacher, _OURS] | Annotated[OwnTeacher, _OWN], Discriminator(_kind)]
+"""The same for a teacher."""
 
 
-def detector_settings(raw: Mapping[str, Any]) -> Detector:
+def described(settings: AnyDetector) -> dict[str, Any]:
+    """Return what a weights file says of a net: its settings, without how it came to its weights."""
+    return settings.model_dump(mode="json", exclude=set(Taught.model_fields))
+
+
+def detector_settings(raw: Mapping[str, Any]) -> AnyDetector:
     """Return the settings of a detector of any family, as a weights file has them.
 
     Raises:
         ValidationError: where they are not this version's.
     """
-    return TypeAdapter(Student).validate_python(raw)
+    found: AnyDetector = TypeAdapter(AnyStudent).validate_python(raw)
+    return found

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from types import FunctionType
 from typing import Any
 
 from pydantic import BaseModel
 
+from raydistill.config.own import name_of
 from raydistill.config.tree import nested
 
 SETTING_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*){,19}")
@@ -18,7 +18,7 @@ SETTING_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*){,19}")
 def plain(value: Any) -> Any:
     """Return ``value`` as YAML has it: a path is a text, a section or mapping a dict, a sequence or array a list.
 
-    A class or a function is the ``module:name`` that it can be imported by.
+    A class, a function or another callable object is its ``module:name``, by which it is found again.
 
     >>> from pathlib import PurePosixPath
     >>> plain({"root": PurePosixPath("data/coco"), "object_sizes": (0.1, 0.6)})
@@ -30,10 +30,10 @@ def plain(value: Any) -> Any:
         return os.fspath(value)
     if isinstance(value, Mapping):
         return {key: plain(inner) for key, inner in value.items()}
-    if isinstance(value, type | FunctionType):
-        return f"{value.__module__}:{value.__qualname__}"
     if isinstance(value, list | tuple):
         return [plain(inner) for inner in value]
+    if callable(value):
+        return name_of(value)
     return value.tolist() if hasattr(value, "tolist") else value  # numpy's arrays and numbers
 
 

@@ -16,8 +16,17 @@ from raydistill.config.tree import Tree, nest
 from raydistill.errors import UserError, one_error
 from raydistill.storage.regular import YAML_BYTES, read_bytes
 
-CONFIG = Tree(Config, {"data": "format", "decay": "shape", "training.schedule": "shape"})
-"""The configuration tree; a new format or shape drops the settings of the old one."""
+CONFIG = Tree(
+    Config,
+    {
+        "data": "format",
+        "decay": "shape",
+        "training.schedule": "shape",
+        "teacher": "detector",
+        "student": "detector",  # of one's own
+    },
+)
+"""The configuration tree; a new format, shape or detector drops the settings of the old one."""
 Recipe = str | os.PathLike[str] | Mapping[str, Any] | Config
 """A recipe's name, a YAML file, the settings themselves (a ``base`` among them as in a file), or a checked config."""
 Overrides = Sequence[str] | Mapping[str, Any]

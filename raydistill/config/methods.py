@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from raydistill.config.base import NonNegative, Positive, Section, Text
-from raydistill.config.detector import Detector
+from raydistill.config.detector import AnyDetector, Detector
 
 
 class Term(Section):
@@ -49,7 +49,7 @@ class MethodSettings(Section):
         """Return the names of its settings that change nothing, as things are: those of terms without a weight."""
         return {name for name, term in self.terms.items() if name and not term.weight}
 
-    def conflicts(self, teacher: Detector, student: Detector) -> list[str]:  # noqa: ARG002
+    def conflicts(self, teacher: AnyDetector, student: AnyDetector) -> list[str]:  # noqa: ARG002
         """Say what does not fit to the nets, as ``key: what must hold, got value``."""
         return []
 
@@ -147,8 +147,10 @@ class Tar(MethodSettings):
         heads = self.classification.weight or self.regression.weight
         return super().idle() | (set() if heads else {"regions"})
 
-    def conflicts(self, teacher: Detector, student: Detector) -> list[str]:
-        """Say where anchors or channels differ that must not."""
+    def conflicts(self, teacher: AnyDetector, student: AnyDetector) -> list[str]:
+        """Say where anchors or channels differ that must not; what nets of one's own have is seen later."""
+        if not isinstance(teacher, Detector) or not isinstance(student, Detector):
+            return []
         problems = []
         same_anchors = (teacher.anchor_sizes, teacher.anchor_aspect_ratios) == (
             student.anchor_sizes,

@@ -7,11 +7,21 @@ Each section is a frozen pydantic model that forbids unknown keys. Sections that
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, get_args
 
 from raydistill.config.base import Section, Text, WholeNumber
-from raydistill.config.data import Augmentation, CocoData, Data, Downloads, Input, Loader, ShapesData, VocData
-from raydistill.config.detector import NAMED_WEIGHTS, RESNETS, Detector, Student, Teacher
+from raydistill.config.data import (
+    Augmentation,
+    CocoData,
+    Data,
+    Downloads,
+    Input,
+    Loader,
+    OwnData,
+    ShapesData,
+    VocData,
+)
+from raydistill.config.detector import NAMED_WEIGHTS, RESNETS, AnyDetector, AnyStudent, AnyTeacher, Detector, Teacher
 from raydistill.config.distillation import (
     OF_DISTILLATION,
     Decay,
@@ -20,6 +30,7 @@ from raydistill.config.distillation import (
 )
 from raydistill.config.logging import Logging
 from raydistill.config.methods import Methods, settings_of_method
+from raydistill.config.own import Carried
 from raydistill.config.training import Checkpoint, Evaluation, Optimizer, Scaling, Schedule, Training
 from raydistill.storage.store import problem_with
 
@@ -27,6 +38,7 @@ __all__ = [
     "NAMED_WEIGHTS",
     "OF_DISTILLATION",
     "RESNETS",
+    "AnyDetector",
     "Augmentation",
     "Checkpoint",
     "CocoData",
@@ -42,6 +54,7 @@ __all__ = [
     "Logging",
     "Methods",
     "Optimizer",
+    "OwnData",
     "Scaling",
     "Schedule",
     "ShapesData",
@@ -65,8 +78,8 @@ class _NetsAndData(Section):
     augmentation: Augmentation = Augmentation()
     loader: Loader = Loader()
     downloads: Downloads = Downloads()
-    teacher: Teacher
-    student: Student
+    teacher: AnyTeacher
+    student: AnyStudent
 
 
 class Config(DistillationSections, _NetsAndData):  # fields are in the order of the bases, the last one first
@@ -77,6 +90,10 @@ class Config(DistillationSections, _NetsAndData):  # fields are in the order of 
     checkpoint: Checkpoint = Checkpoint()
     logging: Logging = Logging()
     scaling: Scaling = Scaling()
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """Take along the objects that settings name and that another process cannot import."""
+        return {**super().__getstate__(), "carried": Carried.named_in(self.model_dump(mode="json"))}
 
 
 WITHOUT_INFLUENCE = (
@@ -97,12 +114,7 @@ def defaults(methods: Collection[str] = ("tar",)) -> dict[str, Any]:
     known = {
         name: field.default.model_dump(mode="json") for name, field in fields if isinstance(field.default, Section)
     }
-    of_data = {
-        name: field.default
-        for kind in (CocoData, VocData, ShapesData)
-        for name, field in kind.model_fields.items()
-        if not field.is_required()
-    }
+    of_data = {name: value for kind in get_args(get_args(Data)[0]) for name, value in _defaults_of(kind).items()}
     of_methods = {name: _defaults_of(settings_of_method(name)) for name in methods}
     return known | {"data": of_data, "methods": of_methods}
 

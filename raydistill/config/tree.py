@@ -7,7 +7,7 @@ import re
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -111,7 +111,8 @@ class Tree(Generic[Model]):
 
     def near(self, name: str, raw: Mapping[str, Any] | None = None) -> str:
         """Return ``; did you mean ...?`` where a setting is called almost so, else nothing."""
-        found = difflib.get_close_matches(name, list(self.names(raw)), n=1, cutoff=0.75)
+        names = [*self.names(raw), *(f"{section}.{tag}" for section, tag in self.tags.items())]
+        found = difflib.get_close_matches(name, names, n=1, cutoff=0.75)
         last = name.rpartition(".")[2]
         found = [near for near in found if difflib.get_close_matches(last, [near.rpartition(".")[2]])]
         return f"; did you mean {found[0]}?" if found else ""
@@ -120,13 +121,11 @@ class Tree(Generic[Model]):
         for key, field in model.model_fields.items():
             name = f"{prefix}{key}"
             yield name
-            arguments = getattr(field.annotation, "__args__", (field.annotation,))
-            kinds = [kind for kind in arguments if isinstance(kind, type) and issubclass(kind, BaseModel)]
+            kinds = _models_in(field.annotation)
             here = raw.get(key) if isinstance(raw, Mapping) else None
             tag = self.tags.get(name)
             if tag is not None and isinstance(here, Mapping):
-                named = [kind for kind in kinds if here.get(tag) in kind.model_fields[tag].annotation.__args__]  # type: ignore[union-attr]
-                kinds = named or kinds
+                kinds = [kind for kind in kinds if _is_of_kind(here, tag, kind)] or kinds
             for kind in kinds:
                 yield from self._names(kind, f"{name}.", here)
 
@@ -148,14 +147,11 @@ class Tree(Generic[Model]):
         """Turn pydantic's location into the user's path: without tags of unions and branches of simple types."""
         path: list[str] = []
         here = raw
+        before = ""
         for part in loc:
             dotted = ".".join(path)
-            if (
-                dotted in self.tags
-                and isinstance(here, dict)
-                and part == here.get(self.tags[dotted])
-                and part not in here
-            ):
+            if dotted in self.tags and dotted != before:
+                before = dotted  # here pydantic names the kind
                 continue
             if isinstance(part, str) and not isinstance(here, dict) and path:
                 break  # pydantic names the branch of a union of simple types
@@ -190,6 +186,20 @@ class Tree(Generic[Model]):
         if item["type"] == "invalid_key":
             message = "must have texts as keys"
         return f"{where or 'a key'}: {message}, got {_REPR.repr(got)}"
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """Return the models that a value may be of."""
+    kinds = [get_args(kind)[0] if get_origin(kind) is Annotated else kind for kind in get_args(annotation)]
+    return [kind for kind in kinds or [annotation] if isinstance(kind, type) and issubclass(kind, BaseModel)]
+
+
+def _is_of_kind(section: Mapping[str, Any], tag: str, kind: type[BaseModel]) -> bool:
+    """Return whether a section is of that kind by its tag: of one of its values, or there at all or not."""
+    field = kind.model_fields.get(tag)
+    if field is None or tag not in section:
+        return field is None and tag not in section
+    return section[tag] in (get_args(field.annotation) or (section[tag],))
 
 
 def _one_line_per_setting(lines: Iterable[str]) -> list[str]:

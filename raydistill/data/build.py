@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from raydistill.config import CocoData, ShapesData, VocData
+from raydistill.config import CocoData, OwnData, ShapesData, VocData
 from raydistill.config.sections import Data, Downloads
 from raydistill.data.checks import Categories, listed, refuse_other_categories, system_errors_in_words
 from raydistill.data.counting import SPLIT_NAMES, log_left_out, refuse_nothing, sources_of
@@ -17,6 +17,8 @@ from raydistill.data.formats.shapes import make_shapes
 from raydistill.data.formats.voc import read_voc
 from raydistill.data.image_folder import ImageFolder
 from raydistill.data.images import Decoding
+from raydistill.data.own import read_own
+from raydistill.errors import UserError
 from raydistill.storage.regular import size_text
 from raydistill.storage.remote_path import Place, RemotePath, place_at
 
@@ -46,6 +48,9 @@ def build_datasets(data: Data, downloads: Downloads = AS_USUAL) -> tuple[Detecti
     """
     if isinstance(data, ShapesData):
         return make_shapes(data, "train"), make_shapes(data, "val")
+    if isinstance(data, OwnData):
+        train = read_own(data, "train")
+        return train.without_empty() if data.skip_images_without_objects else train, _own_split(data, "val", train)
     return _train_and_val(data, place_at(data.root, downloads.cache))
 
 
@@ -53,6 +58,9 @@ def build_splits(data: Data, downloads: Downloads = AS_USUAL) -> Splits:
     """Build all splits that ``data`` describes; arguments and errors as in ``build_datasets``."""
     if isinstance(data, ShapesData):
         splits = Splits(*build_datasets(data), make_shapes(data, "test") if data.num_test else None)
+    elif isinstance(data, OwnData):
+        train, val = build_datasets(data)
+        splits = Splits(train, val, _own_split(data, "test", train) if data.test else None)
     else:
         root = place_at(data.root, downloads.cache)
         train, val = _train_and_val(data, root)
@@ -72,6 +80,17 @@ def _count_objects(data: Data, splits: Splits) -> None:
         log_left_out(f"data: {name}", split.num_counted, split.left_out)
         if split.classes_without_objects:
             _log.info("data: %s: no object of %s", name, listed(split.classes_without_objects))
+
+
+def _own_split(data: OwnData, name: Literal["val", "test"], train: DetectionDataset) -> DetectionDataset:
+    """Read a split of the user's own to score on, whose classes must be those of the training split."""
+    split = read_own(data, name)
+    if split.classes != train.classes:
+        raise UserError(
+            f"data.dataset: every split must have the same classes in the same order, got {', '.join(train.classes)} "
+            f"in train and {', '.join(split.classes)} in {name}"
+        )
+    return split
 
 
 def _train_and_val(data: CocoData | VocData, root: Place) -> tuple[DetectionDataset, DetectionDataset]:

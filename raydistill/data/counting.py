@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from raydistill.config.sections import CocoData, Data, ShapesData
+from raydistill.config.sections import CocoData, Data, OwnData, ShapesData
 from raydistill.errors import UserError, counted
 
 CROWDS = "as crowds (iscrowd 1)"
@@ -31,6 +31,8 @@ def sources_of(data: Data) -> list[tuple[str, str]]:
     keys = ("train", "val", "test")
     if isinstance(data, ShapesData):
         return [(f"data.num_{key}", "the generated images") for key in keys]
+    if isinstance(data, OwnData):
+        return [("data.dataset", f"{data.dataset} ({key})") for key in keys]
     root = data.root.rstrip("/")
     if isinstance(data, CocoData):
         files = (data.train_annotations, data.val_annotations, data.test_annotations)

@@ -32,6 +32,8 @@ def restore_detector(path: Path) -> Detector:
         ) from error
     try:
         detector = build_detector(settings, image, weights.classes)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     except (RuntimeError, MemoryError) as error:
         raise UserError(f"{path}: must describe a net that fits into memory, got: {first_line(error)}") from error
     fill(detector, weights, path, "weights")

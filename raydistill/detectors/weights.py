@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from raydistill.config.sections import NAMED_WEIGHTS
-from raydistill.config.sections import Detector as DetectorSettings
+from raydistill.config.sections import NAMED_WEIGHTS, AnyDetector
 from raydistill.detectors.base import Detector
 from raydistill.detectors.build import family_of
 from raydistill.detectors.state_dicts import LoadReport, check_fit, report_on, some
@@ -19,7 +18,7 @@ Finder = Callable[[str], Place | ShippedFile]
 """From the name of a file or run directory, as settings have it, to where it is read from on this machine."""
 
 
-def load_into(detector: Detector, settings: DetectorSettings, where: str, find: Finder = Path) -> LoadReport:
+def load_into(detector: Detector, settings: AnyDetector, where: str, find: Finder = Path) -> LoadReport:
     """Fill ``detector`` with the weights that ``settings.weights`` names.
 
     Args:
@@ -33,8 +32,9 @@ def load_into(detector: Detector, settings: DetectorSettings, where: str, find: 
     """
     if settings.weights == "random":
         return report_on(detector.exported(), "random", set())
-    if settings.weights in NAMED_WEIGHTS:
-        return family_of(settings).load_pretrained(detector, settings, where)
+    load_pretrained = family_of(settings).load_pretrained
+    if settings.weights in NAMED_WEIGHTS and load_pretrained is not None:
+        return load_pretrained(detector, settings, where)
     return load_file(detector, find(settings.weights), f"{where}.weights")
 
 

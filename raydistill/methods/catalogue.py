@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib
 
+from torch import nn
+
 from raydistill.config.methods import MethodSettings, OwnMethod
+from raydistill.config.own import find
 from raydistill.config.sections import Config
 from raydistill.detectors.base import Detector
-from raydistill.errors import UserError, first_line
+from raydistill.errors import UserError
 from raydistill.methods.base import Method, check_needs
 
 
@@ -18,6 +21,9 @@ def build_methods(config: Config, student: Detector, teacher: Detector) -> dict[
         UserError: where one of the user's own cannot be found, or teacher or student cannot do what a method needs.
     """
     running = {name: settings for name, settings in config.methods.named().items() if settings.runs}
+    taken = [name for name in running if hasattr(nn.ModuleDict(), name)]
+    if taken:
+        raise UserError(f"methods.{taken[0]}: must have another name, PyTorch's modules have a use for this one")
     methods = {name: _build(name, settings, student, teacher) for name, settings in running.items()}
     for method in methods.values():
         check_needs(method, student, teacher)
@@ -33,16 +39,7 @@ def _build(name: str, settings: MethodSettings, student: Detector, teacher: Dete
 
 
 def _build_own(where: str, settings: OwnMethod, student: Detector, teacher: Detector) -> Method:
-    module, colon, attribute = settings.method.partition(":")
-    if not colon:
-        raise UserError(f"{where}.method: must be module:class, got {settings.method!r}")
-    try:
-        made = getattr(importlib.import_module(module), attribute)(settings.settings, student, teacher)
-    except (ImportError, AttributeError) as error:
-        raise UserError(
-            f"{where}.method: must be a class that can be imported where the training runs, got {settings.method} "
-            f"({first_line(error)})"
-        ) from error
+    made = find(settings.method, f"{where}.method")(settings.settings, student, teacher)
     if not isinstance(made, Method):
         raise UserError(f"{where}.method: must be a raydistill Method, got {settings.method}, a {type(made).__name__}")
     return made

@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Any
 
 from raydistill.config.loader import absolute
+from raydistill.config.own import Carried
 from raydistill.config.precision import meaning_of_auto
 from raydistill.config.sections import NAMED_WEIGHTS
 from raydistill.errors import UserError
@@ -132,6 +133,7 @@ def _run_trials(plan: Plan, display: SweepListener, demand: Demand, stop: Stop) 
             storage=f"{ray_storage(config.output)}/groups",
             board=board,
         ),
+        own=Carried.named_in([config.model_dump(mode="json"), sweep.model_dump(mode="json")]),
     )
     try:
         queue = Queue(demand, config.scaling.wait_seconds, display)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from raydistill.config.own import Carried
 from raydistill.errors import UserError
 from raydistill.on_ray.group import Group, run_group
 from raydistill.on_ray.population import state_of, take_over
@@ -41,6 +42,8 @@ class SweepOrder:
     shipped: Shipped
     group: Group
     """The workers of each trial, which gives them its own name."""
+    own: Carried
+    """What settings name and trials cannot import."""
 
     @property
     def directory(self) -> SweepDirectory:

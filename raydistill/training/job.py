@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from raydistill.config.sections import Config
-from raydistill.config.sections import Detector as DetectorSettings
+from raydistill.config.sections import AnyDetector, Config
 from raydistill.data.dataset import DetectionDataset
 from raydistill.runs.directory import RunDirectory, StageName
 
@@ -16,7 +15,7 @@ class Job:
 
     stage: StageName
     config: Config
-    settings: DetectorSettings
+    settings: AnyDetector
     epochs: int
     run: RunDirectory
     train: DetectionDataset

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import torch
 
 from raydistill.config import Config
-from raydistill.config.sections import Detector as DetectorSettings
+from raydistill.config.sections import AnyDetector
 from raydistill.data.build import Splits
 from raydistill.detectors.base import Detector
 from raydistill.detectors.build import build_detector
 from raydistill.detectors.state_dicts import LoadReport
 from raydistill.detectors.weights import load_file, load_into
+from raydistill.errors import UserError
 from raydistill.runs.directory import RunDirectory, StageName
 from raydistill.runs.events import Note
 from raydistill.runs.reporter import Reporter
@@ -52,17 +53,28 @@ class Stages:
             config = with_teacher_learning_rate(config)
         return Job(stage, config, settings, epochs, self.run_directory(stage), *self.data)
 
-    def settings(self, stage: StageName) -> DetectorSettings:
+    def settings(self, stage: StageName) -> AnyDetector:
         """Return the settings of the net that a stage trains."""
         return self.config.teacher if stage == "teacher" else self.config.student
 
     def detector(self, stage: StageName) -> tuple[Detector, LoadReport]:
         """Build a stage's net with its starting weights; the student begins with the same ones in every stage."""
         torch.manual_seed(self.config.seed)
-        settings = self.settings(stage)
-        detector = build_detector(settings, self.config.input, self.data.train.classes)
+        detector = self.build(stage)
         weights_at = functools.partial(find, shipped=self.shipped, cache=self.config.downloads.cache)
-        return detector, load_into(detector, settings, "teacher" if stage == "teacher" else "student", weights_at)
+        return detector, load_into(detector, self.settings(stage), _name_of_net(stage), weights_at)
+
+    def build(self, stage: StageName) -> Detector:
+        """Build a stage's net, with the weights that it is built with."""
+        try:
+            return build_detector(self.settings(stage), self.config.input, self.data.train.classes)
+        except UserError as error:
+            raise UserError(f"{_name_of_net(stage)}.{error}") from error
+
+
+def _name_of_net(stage: StageName) -> str:
+    """Return the section of the settings of the net that a stage trains."""
+    return "teacher" if stage == "teacher" else "student"
 
 
 def with_teacher_learning_rate(config: Config) -> Config:
@@ -76,7 +88,7 @@ def with_teacher_learning_rate(config: Config) -> Config:
 def load_teacher(stages: Stages, reporter: Reporter) -> Detector:
     """Build the teacher with the weights that its stage left, on the worker's device; every worker calls it."""
     stages.worker.wait()  # the main worker has written the teacher's file
-    teacher = build_detector(stages.config.teacher, stages.config.input, stages.data.train.classes)
+    teacher = stages.build("teacher")
     report = load_file(teacher, mirror.fetched(stages.run_directory("teacher").best), "teacher")
     reporter.event(Note(f"preflight: teacher: {report}; classes as in the data, in the same order"))
     teacher.to(stages.worker.device)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from raydistill.config.detector import described
 from raydistill.config.renamed import current_metrics, current_tensors
-from raydistill.config.sections import Detector as DetectorSettings
 from raydistill.data.loading.loaders import TrainingLoader
 from raydistill.detectors.base import Detector
 from raydistill.errors import UserError, counted
@@ -87,7 +87,7 @@ def export(job: Job, detector: Detector, path: Path, epoch: int, keep: int = 1) 
         path,
         {key: value.detach().cpu() for key, value in detector.exported().state_dict().items()},
         detector.classes,
-        job.settings.model_dump(mode="json", include=set(DetectorSettings.model_fields)),
+        described(job.settings),
         job.config.input.model_dump(mode="json"),
         epoch,
         keep,

@@ -5,21 +5,24 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from raydistill.config.sections import NAMED_WEIGHTS, Detector, Input
+from raydistill.config.sections import NAMED_WEIGHTS, AnyDetector, Detector, Input
 from raydistill.data.loading.loaders import MicroBatch
 from raydistill.detectors.two_stage.build import build_faster_rcnn
 from raydistill.detectors.two_stage.faster_rcnn import FasterRCNNDetector
 from raydistill.detectors.weights import load_into
+from raydistill.errors import UserError
 
 
 def benchmark_net(
-    settings: Detector, image: Input, classes: tuple[str, ...], batch: MicroBatch, role: str
+    settings: AnyDetector, image: Input, classes: tuple[str, ...], batch: MicroBatch, role: str
 ) -> FasterRCNNDetector:
     """Build a net with the weights of a file where ``settings`` name one, else with random ones fit for a benchmark.
 
     Random ones have the statistics of ``batch`` in their norms: with none at all a deep net's activations grow beyond
     all bounds, and a student of NaN loses its proposals and only looks fast.
     """
+    if not isinstance(settings, Detector):
+        raise UserError(f"{role}.detector: the benchmark times Faster R-CNNs, got {settings.detector}")
     if settings.weights not in NAMED_WEIGHTS:
         detector = build_faster_rcnn(settings, image, classes)
         load_into(detector, settings, role)

@@ -151,7 +151,10 @@ def test_its_weight_is_part_of_the_control_the_progress_and_the_settings() -> No
 @pytest.mark.parametrize(
     ("method", "said"),
     [
-        ("nowhere:Mean", r"methods\.mine\.method: must be a class that can be imported .* got nowhere:Mean"),
+        (
+            "nowhere:Mean",
+            r"methods\.mine\.method: must be a class or a function that can be imported .* got nowhere:Mean",
+        ),
         (f"{__name__}:Missing", "must be a class that can be imported"),
         (__name__, "must be module:class, got"),
         (f"{__name__}:not_a_method", "must be a raydistill Method, .* a Identity"),

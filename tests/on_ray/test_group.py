@@ -13,6 +13,7 @@ from ray import cloudpickle
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 from ray.tune.integration import ray_train
 
+from raydistill.config.own import Carried
 from raydistill.errors import UserError
 from raydistill.on_ray import group as module
 from raydistill.on_ray import trial
@@ -79,7 +80,9 @@ def test_errors_of_one_launch_are_none_of_another(tmp_path: Path) -> None:
 
 
 def _sweep_order(output: Path, board: Any = None) -> SweepOrder:
-    return SweepOrder(Output.at(str(output)), "AP", population=False, shipped={}, group=_group(board, "sweep"))
+    return SweepOrder(
+        Output.at(str(output)), "AP", population=False, shipped={}, group=_group(board, "sweep"), own=Carried(())
+    )
 
 
 def _failure_after(error: Exception, output: Path, monkeypatch: pytest.MonkeyPatch, before: str = "") -> str:

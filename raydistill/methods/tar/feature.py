@@ -20,6 +20,11 @@ def build_adapters(settings: Feature, student: Detector, teacher: Detector) -> d
 
 def _adapter(settings: Feature, student: Detector, teacher: Detector) -> nn.Module:
     if settings.adapter == "identity":
+        if student.feature_channels != teacher.feature_channels:
+            raise UserError(
+                "methods.tar.feature.adapter: 'identity' needs equal channels, got "
+                f"{student.feature_channels} of the student and {teacher.feature_channels} of the teacher; use conv1x1"
+            )
         return nn.Identity()
     size = 1 if settings.adapter == "conv1x1" else 3
     return nn.Conv2d(student.feature_channels, teacher.feature_channels, size, padding=size // 2)

@@ -73,6 +73,11 @@ def _nets_are_drawn_once() -> Iterator[None]:
         yield
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Let ``-n auto`` take one process more than there are cores: tests on Ray wait for most of their time."""
+    return None if "not ray" in config.option.markexpr else len(os.sched_getaffinity(0)) + 1
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the files that take minutes come first: on several cores the short ones fill what is left."""
     long = {item.path for item in items if item.get_closest_marker("ray")}

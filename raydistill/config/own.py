@@ -72,12 +72,23 @@ class Carried:
 
     def __reduce__(self) -> Any:
         """Take the objects along, those of a notebook by what they are made of."""
-        return _arrive, (self.names, cloudpickle.dumps({name: _given[name] for name in self.names}))
+        return _arrive, tuple((name, _ByValue(_given[name])) for name in self.names)
 
 
-def _arrive(names: tuple[str, ...], pickled: bytes) -> Carried:
-    _given.update(cloudpickle.loads(pickled))
-    return Carried(names)
+@dataclass(frozen=True)
+class _ByValue:
+    """Pickled as cloudpickle does it, also where another pickler is at work."""
+
+    given: Any
+
+    def __reduce__(self) -> Any:
+        build, arguments = cloudpickle.loads, (cloudpickle.dumps(self.given),)
+        return build, arguments
+
+
+def _arrive(*given: tuple[str, Any]) -> Carried:
+    _given.update(given)
+    return Carried(tuple(name for name, _ in given))
 
 
 def _is_in(name: str, settings: Any) -> bool:

@@ -10,12 +10,14 @@ from raydistill.errors import UserError, counted
 
 CROWDS = "as crowds (iscrowd 1)"
 DIFFICULT = "as difficult"
+IGNORED = "as ignored"
 DROPPED = "without width or height inside the image"
 """Why an object is left out, in the words of the messages."""
 
 _REMEDIES = {
     CROWDS: "objects that are annotated one by one must have iscrowd 0, as masks too (CVAT writes 1 for masks)",
     DIFFICULT: "difficult=include takes them in",
+    IGNORED: "data.dataset says so of them",
     DROPPED: "correct the boxes, which must be in pixels of their image",
 }
 _MANY = 0.25  # of all objects; more of them left out are worth a warning

@@ -15,9 +15,9 @@ from torch import Tensor
 from raydistill.config.data import OwnData
 from raydistill.config.own import find
 from raydistill.data.checks import clip_box, raise_problems, warn_dropped
+from raydistill.data.counting import DROPPED, IGNORED
 from raydistill.data.dataset import AnnotatedImage, AnnotatedObject, DetectionDataset, Record, Records
-from raydistill.data.image_folder import read_headers
-from raydistill.data.images import read_image
+from raydistill.data.image_folder import ImageFolder, read_headers
 from raydistill.errors import UserError
 
 
@@ -79,15 +79,13 @@ class _Items:
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reads images as a ``Dataset`` says."""
+    """Reads images as a ``Dataset`` does."""
 
     images: Mapping[str, ImageOfDataset]
-    read: Callable[[Any], Any] | None
+    read: Callable[[Any], Any]
 
     def __call__(self, record: Record) -> Tensor:
         """Return the image of ``record``: uint8 [3, H, W], RGB."""
-        if self.read is None:
-            return read_image(Path(record.file))
         image = _pixels(self.read(self.images[record.file]), record.file)
         if image.shape[1:] != (record.height, record.width):
             raise UserError(
@@ -125,7 +123,14 @@ def read_own(data: OwnData, split: Literal["train", "val", "test"]) -> Detection
         problems.append(f"file must name each image once, got {len(images)} images and {len(by_file)} names")
     raise_problems(problems, f"{where}: the images must be complete and sound")
     warn_dropped(Path(where), dropped)
-    return DetectionDataset(classes, tuple(labels.values()), Records.build(images), _Reader(by_file, given.read_image))
+    records = Records.build(images)
+    return DetectionDataset(
+        classes=classes,
+        category_ids=tuple(labels.values()),
+        records=records,
+        read_image=ImageFolder(Path()) if given.read_image is None else _Reader(by_file, given.read_image),
+        left_out={IGNORED: int(records.ignored.sum()), DROPPED: len(dropped)},
+    )
 
 
 def _sizes(given: Dataset, where: str) -> list[tuple[int, int]]:

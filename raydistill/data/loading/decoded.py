@@ -80,7 +80,7 @@ def cached(dataset: DetectionDataset, folder: Path, size: Input | None) -> Detec
     """
     source = dataset.read_image
     if not isinstance(source, Fingerprinted):
-        raise TypeError(f"images of {type(source).__name__} cannot be cached: it has no fingerprint")
+        raise UserError("loader.cache: keeps images of files only, and data.dataset reads its own; leave it out")
     records = dataset.records
     sizes = stored_sizes(records.sizes, size)
     ends = np.cumsum([_CHECKSUM.size * len(records), *(3 * sizes.astype(np.int64).prod(1))])

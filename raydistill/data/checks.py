@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from raydistill.data.dataset import DetectionDataset
 
 Box = tuple[float, float, float, float]
+THINNEST = 2.0**-20
+"""What a box must be wider than, as a share of its image: in float32 mirroring, zooming and resizing leave it one."""
 _log = logging.getLogger(__name__)
 _MOST_PROBLEMS = 20
 _MOST_DROPPED = 10
@@ -32,8 +34,9 @@ def clip_box(box: Box, width: int, height: int) -> Box | None:
         x1, x2 = (min(max(x, 0.0), float(width)) for x in (x1, x2))
         y1, y2 = (min(max(y, 0.0), float(height)) for y in (y1, y2))
         box = (x1, y1, x2 - x1, y2 - y1)
-    # Judged in the precision that training sees: torchvision refuses boxes without an extent.
-    has_extent = np.float32(x2) > np.float32(x1) and np.float32(y2) > np.float32(y1)
+    # Judged in the precision that training sees, with room for what later transforms round off.
+    wide = np.float32(x2) - np.float32(x1) > THINNEST * width
+    has_extent = wide and np.float32(y2) - np.float32(y1) > THINNEST * height
     return box if has_extent and min(box[2:]) > 0 else None
 
 

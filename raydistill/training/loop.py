@@ -26,6 +26,7 @@ from raydistill.runs.worker import Worker
 from raydistill.storage import atomic, mirror
 from raydistill.storage.files import remove, versions
 from raydistill.structures import Target
+from raydistill.training import not_finite
 from raydistill.training.diagnosis import first_batch_diagnosis, mean_metrics
 from raydistill.training.distiller import Distiller
 from raydistill.training.job import Job
@@ -136,7 +137,7 @@ def take_step(
         with _without_sync(state.wrapped, number == len(parts) - 1):
             with state.worker.autocast(training.precision):
                 losses: StepLosses = state.wrapped(*state.worker.to_device(images, targets), decay)
-            state.watch.add(losses, *_where(state, global_step, targets))
+            state.watch.add(losses, *_where(state, global_step, targets), _remedy(state, (images, targets), decay))
             divisor = training.batch_size / (len(images) * workers)
             state.scaler.scale(losses.total / divisor).backward()  # type: ignore[no-untyped-call]
         sums.add(losses)
@@ -164,6 +165,12 @@ def _where(state: TrainingState, global_step: int, targets: list[Target]) -> tup
     images = [int(target["image_id"]) for target in targets]
     step = f"{state.job.stage}, step {global_step + 1} of {state.total_steps}"
     return step, f"images {images} (worker {state.worker.rank})"
+
+
+def _remedy(state: TrainingState, batch: MicroBatch, decay: float) -> Callable[[], str]:
+    """Return what finds out, where a loss turns out not to be finite, what to do about it."""
+    job, precision = state.job, state.job.config.training.precision
+    return lambda: not_finite.remedy_for(state.distiller, batch, job.train, state.worker, precision, decay)
 
 
 def _set_learning_rate(state: TrainingState, global_step: int) -> None:

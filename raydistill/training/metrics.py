@@ -95,16 +95,16 @@ class FiniteWatch:
     then been moved by it, but nothing of them has been saved.
     """
 
-    _pending: tuple[Callable[[], bool], LossDict, str, str] | None = None
+    _pending: tuple[Callable[[], bool], LossDict, str, str, Callable[[], str]] | None = None
 
-    def add(self, losses: StepLosses, step: str, images: str) -> None:
-        """Watch the loss of a step on images, as an error would name both.
+    def add(self, losses: StepLosses, step: str, images: str, remedy: Callable[[], str]) -> None:
+        """Watch the loss of a step on images, as an error would name both; ``remedy`` then says what to do.
 
         Raises:
             UserError: when this loss, or on a GPU the one before, is not finite.
         """
         self.check()
-        self._pending = (arriving(torch.isfinite(losses.total.detach())), losses.terms, step, images)
+        self._pending = (arriving(torch.isfinite(losses.total.detach())), losses.terms, step, images, remedy)
         if losses.total.device.type == "cpu":
             self.check()
 
@@ -113,12 +113,9 @@ class FiniteWatch:
         pending, self._pending = self._pending, None
         if pending is None or pending[0]():
             return
-        _, values, step, images = pending
+        _, values, step, images, remedy = pending
         terms = ", ".join(f"{name}={value.item():.4g}" for name, value in values.items())
-        raise UserError(
-            f"{step}: the loss must be finite, got {terms} on {images}; lower training.optimizer.learning_rate, set "
-            "training.clip_grad_norm, or look at these images"
-        )
+        raise UserError(f"{step}: the loss must be finite, got {terms} on {images}; {remedy()}")
 
 
 def _pair(gate: Gate) -> Tensor:

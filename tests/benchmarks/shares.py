@@ -127,10 +127,10 @@ class TimedFiniteWatch(FiniteWatch):
 
     watch: Stopwatch = field(kw_only=True)
 
-    def add(self, losses: StepLosses, step: str, images: str) -> None:
+    def add(self, losses: StepLosses, step: str, images: str, remedy: Callable[[], str]) -> None:
         """Watch, timed."""
         with self.watch.on("logging"):
-            super().add(losses, step, images)
+            super().add(losses, step, images, remedy)
 
 
 def _inside_a_step(bench: Bench, rounds: int, now: Callable[[], float]) -> tuple[float, float]:

@@ -167,8 +167,8 @@ def _loss_on(value: float, device: str) -> StepLosses:
 
 
 def test_a_loss_on_the_cpu_is_looked_at_at_once() -> None:
-    with pytest.raises(UserError, match=r"step 3: the loss must be finite, got total=nan on images \[7\]"):
-        FiniteWatch().add(_loss_on(float("nan"), "cpu"), "step 3", "images [7]")
+    with pytest.raises(UserError, match=r"step 3: the loss must be finite, got total=nan on images \[7\]; mend it"):
+        FiniteWatch().add(_loss_on(float("nan"), "cpu"), "step 3", "images [7]", lambda: "mend it")
 
 
 def test_a_loss_on_a_gpu_is_looked_at_with_the_next_step(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,17 +179,17 @@ def test_a_loss_on_a_gpu_is_looked_at_with_the_next_step(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(metrics, "arriving", arriving)
     watch = FiniteWatch()
-    watch.add(_loss_on(1.0, "cuda"), "step 1", "images [5]")
-    watch.add(_loss_on(float("inf"), "cuda"), "step 2", "images [6]")
+    watch.add(_loss_on(1.0, "cuda"), "step 1", "images [5]", lambda: "mend it")
+    watch.add(_loss_on(float("inf"), "cuda"), "step 2", "images [6]", lambda: "mend it")
     assert asked == [True]
     with pytest.raises(UserError, match=r"step 2: .* on images \[6\]"):
-        watch.add(_loss_on(1.0, "cuda"), "step 3", "images [7]")
+        watch.add(_loss_on(1.0, "cuda"), "step 3", "images [7]", lambda: "mend it")
 
 
 def test_the_last_loss_on_a_gpu_is_looked_at_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics, "arriving", lambda flag: lambda: bool(flag))
     watch = FiniteWatch()
-    watch.add(_loss_on(float("nan"), "cuda"), "step 9", "images [1]")
+    watch.add(_loss_on(float("nan"), "cuda"), "step 9", "images [1]", lambda: "mend it")
     with pytest.raises(UserError, match="step 9"):
         watch.check()
     watch.check()  # said once

@@ -164,6 +164,15 @@ class Tree(Generic[Model]):
                 here = None
         return path
 
+    def _missing_tag(self, where: str, tag: str, section: Any, raw: Mapping[str, Any]) -> str:
+        """Say that a section does not tell its kind, or which of its keys no kind has: the tag may be misspelt."""
+        known = set(self.names(raw))
+        for key in section if isinstance(section, Mapping) else ():
+            name = f"{where}.{key}"
+            if name not in known:
+                return f"{name}: no such setting{self.near(name, raw)}"
+        return f"{where}.{tag}: must be given"
+
     def _describe(self, item: Any, raw: dict[str, Any]) -> str:
         """Put one of pydantic's errors into our form."""
         where = ".".join(self._path(item["loc"], raw))
@@ -179,7 +188,7 @@ class Tree(Generic[Model]):
             tag = self.tags[where]
             wanted = item["ctx"].get("expected_tags")
             if wanted is None:
-                return f"{where}.{tag}: must be given"
+                return self._missing_tag(where, tag, got, raw)
             given = got.get(tag) if isinstance(got, dict) else got
             return f"{where}.{tag}: must be one of {wanted}, got {_REPR.repr(given)}"
         message = re.sub(r"^Input should be", "must be", item["msg"])

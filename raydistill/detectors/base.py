@@ -43,6 +43,9 @@ class Detector(nn.Module, ABC):
     """Names of the feature maps, finest first."""
     normalization: Normalization
     """What ``prepare`` does to the images' values."""
+    sides: tuple[int, int] | None = None
+    """Length in pixels that ``prepare`` gives the shorter side, unless the longer side would exceed the second; None:
+    it does otherwise."""
     body: str
     """Start of the names of those tensors of ``exported`` that a classifier's weights go into."""
 

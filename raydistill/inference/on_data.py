@@ -122,8 +122,8 @@ def score_on_data(
     """
     dataset = data.open(detector.classes)
     _check_classes(dataset, detector.classes, called)
-    resizing: Any = detector.exported().transform
-    check_sides(dataset, Input(min_size=resizing.min_size[0], max_size=resizing.max_size))
+    if detector.sides is not None:
+        check_sides(dataset, Input(min_size=detector.sides[0], max_size=detector.sides[1]))
     batches = evaluation_loader(dataset, batch_size, 0, 1, Loader(num_workers=num_workers))
     result = evaluate(detector.to(device), dataset, batches, Worker(device=device), backend=backend)
     return Scored(result.scores, dataset.file_ids.restored(result.detections), result.images_per_second)

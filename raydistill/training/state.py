@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import json
 from dataclasses import dataclass, field
@@ -78,6 +79,12 @@ class RankState(TypedDict):
     sums: SavedSums
 
 
+_OPTION = "forward_sync_buffers"  # as PyTorch calls it since 2.14
+_HAS_OPTION = _OPTION in inspect.signature(DistributedDataParallel).parameters
+KEEPING_BUFFERS: dict[str, Any] = {_OPTION if _HAS_OPTION else "broadcast_buffers": False}
+"""What lets each rank keep its batch norm's statistics."""
+
+
 def export(job: Job, detector: Detector, path: Path, epoch: int, keep: int = 1) -> None:
     """Write the plain torchvision weights after ``epoch`` with what it takes to build the net and to read its labels.
 
@@ -105,7 +112,7 @@ def start(job: Job, distiller: Distiller, loader: TrainingLoader, worker: Worker
     wrapped: nn.Module = distiller
     if worker.world_size > 1:
         device_ids = [worker.device.index] if worker.device.type == "cuda" else None
-        wrapped = DistributedDataParallel(distiller, device_ids=device_ids, broadcast_buffers=False)
+        wrapped = DistributedDataParallel(distiller, device_ids=device_ids, **KEEPING_BUFFERS)
     scaler = torch.amp.GradScaler(worker.device.type, enabled=job.config.training.precision == "fp16")
     optimizer = build_optimizer(job.config.training.optimizer, distiller.parameter_groups())
     state = TrainingState(job, worker, reporter, distiller, wrapped, optimizer, scaler, loader)

@@ -23,6 +23,7 @@ from raydistill.structures import Batch
 from raydistill.training.distiller import Distiller
 from raydistill.training.loop import take_step
 from raydistill.training.metrics import FiniteWatch, MetricSums
+from raydistill.training.state import KEEPING_BUFFERS
 from tests.benchmarks.cases import Bench
 from tests.benchmarks.timing import in_turn
 
@@ -151,7 +152,7 @@ def _ddp(bench: Bench, rounds: int, now: Callable[[], float]) -> float:
     state, sums = bench.states["all_levels"], MetricSums()
     own = bench.begin(Distiller(copy.deepcopy(bench.student), bench.teacher, bench.config, bench.precision))
     with _group_of_one():
-        own.wrapped = DistributedDataParallel(own.distiller, broadcast_buffers=False)
+        own.wrapped = DistributedDataParallel(own.distiller, **KEEPING_BUFFERS)
         cases = {
             "without": lambda: take_step(state, [bench.batch], 1.0, 0, sums),
             "with": lambda: take_step(own, [bench.batch], 1.0, 0, sums),

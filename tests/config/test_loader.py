@@ -87,6 +87,8 @@ def test_that_a_wrong_value_is_named_with_its_path_and_range():
 
 def test_that_a_missing_kind_is_named():
     assert problems("decay.rate=3") == ["decay.shape: must be given"]
+    assert problems("decay.shap=linear") == ["decay.shap: no such setting; did you mean decay.shape?"]
+    assert problems("decay.foo=linear") == ["decay.foo: no such setting"]
 
 
 def test_that_an_unknown_kind_names_the_kinds_there_are():

@@ -58,6 +58,7 @@ class FasterRCNNDetector(Detector):
         self.feature_channels = model.backbone.out_channels
         num_pooled = len(model.backbone.fpn.inner_blocks)
         self.feature_levels = (*(str(level) for level in range(num_pooled)), "pool")
+        self.sides = (model.transform.min_size[0], model.transform.max_size)
         self.normalization = Normalization(tuple(model.transform.image_mean), tuple(model.transform.image_std))
 
     def prepare(self, images: list[Tensor], targets: list[Target]) -> Batch:

@@ -310,7 +310,7 @@ def test_an_image_of_another_size_than_its_record_is_an_error_and_is_not_written
 
 def test_a_source_that_cannot_say_what_it_reads_is_refused(tmp_path: Path) -> None:
     dataset = replace(noise(), read_image=lambda record: torch.zeros(3, record.height, record.width))
-    with pytest.raises(TypeError, match="has no fingerprint"):
+    with pytest.raises(UserError, match=r"loader\.cache: keeps images of files only"):
         cached(dataset, tmp_path, None)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, TypeAdapter, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from raydistill.config.base import Count, Fraction, Positive, Section, Text, WholeNumber, ascending
 
@@ -198,5 +198,5 @@ def detector_settings(raw: Mapping[str, Any]) -> AnyDetector:
     Raises:
         ValidationError: where they are not this version's.
     """
-    found: AnyDetector = TypeAdapter(AnyStudent).validate_python(raw)
-    return found
+    kind = OwnDetector if _kind(raw) == "own" else Detector
+    return kind.model_validate(raw)

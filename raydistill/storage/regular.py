@@ -10,10 +10,11 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Protocol, runtime_checkable
 
-from raydistill.storage.parcels import ShippedFile
-from raydistill.storage.remote_path import Place
+if TYPE_CHECKING:  # numpy comes with them
+    from raydistill.storage.parcels import ShippedFile
+    from raydistill.storage.remote_path import Place
 
 IMAGE_BYTES = 8 * 10**9
 """The most that an image file may have, and so on below: more than sound ones have, less than what fills a machine."""
@@ -32,6 +33,13 @@ _KINDS: Mapping[int, str] = {
 }
 
 
+@runtime_checkable
+class _HasSize(Protocol):
+    """All but a shipped file, which is checked where it is taken from."""
+
+    def stat(self) -> os.stat_result: ...
+
+
 class UnfitFileError(OSError):
     """No regular file, or one that is too large; ``strerror`` says which."""
 
@@ -44,9 +52,8 @@ def open_regular(path: Place | ShippedFile, most_bytes: int) -> BinaryIO:
         OSError: where it cannot be opened; so do all functions here.
         UserError: as ``RemotePath.open``.
     """
-    if isinstance(path, ShippedFile):
-        return path.open()
-    check_regular(path, most_bytes)  # first: opening a device may do something
+    if isinstance(path, _HasSize):
+        check_regular(path, most_bytes)  # first: opening a device may do something
     if not isinstance(path, Path):
         return path.open()
     file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")

@@ -117,6 +117,8 @@ def score(
     difficult: Literal["ignore", "include"] = "ignore",
     coordinates: Literal["one_based", "zero_based"] = "one_based",
     max_megapixels: float = 179,
+    pixel_range: tuple[float, float] | None = None,
+    alpha: Literal["over_white", "ignore"] = "over_white",
     backend: Backend = "pycocotools",
     batch_size: int = 4,
     num_workers: int = 2,
@@ -133,6 +135,8 @@ def score(
         difficult: of a PASCAL VOC folder, as ``data.difficult``.
         coordinates: of a PASCAL VOC folder, as ``data.coordinates``.
         max_megapixels: as ``data.max_megapixels``.
+        pixel_range: as ``data.pixel_range``.
+        alpha: as ``data.alpha``.
         backend: who computes the numbers.
         batch_size: images at once.
         num_workers: loader processes.
@@ -157,7 +161,17 @@ def score(
     with places_named():
         check_backend(backend, "backend")
         downloads = downloads_to(_text(download_folder), download_gb, "download_folder, download_gb")
-        place = DataPath(os.fspath(data), split, _text(images), difficult, coordinates, downloads, max_megapixels)
+        place = DataPath(
+            os.fspath(data),
+            split,
+            _text(images),
+            difficult,
+            coordinates,
+            downloads,
+            max_megapixels,
+            None if pixel_range is None else (pixel_range[0], pixel_range[1]),
+            alpha,
+        )
         if isinstance(weights, str | os.PathLike):
             detector, called, device = load(weights), os.fspath(weights), local_device()
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +32,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--batch-size must be at least 1 and --num-workers at least 0")
     if not 0 < options.max_megapixels <= 100_000:
         parser.error("--max-megapixels must be above 0 and at most 100000")
+    if options.pixel_range is not None and not _is_range(options.pixel_range):
+        parser.error("--pixel-range must be two numbers, the smaller one first")
     return run_command(lambda: _evaluate(options, with_files))
+
+
+def _is_range(pair: Sequence[float]) -> bool:
+    return all(map(math.isfinite, pair)) and pair[0] < pair[1]
 
 
 def _evaluate(options: argparse.Namespace, with_files: bool) -> int:
@@ -89,6 +96,8 @@ def _score_weights(options: argparse.Namespace) -> tuple[Scores, Detections]:
         options.coordinates,
         downloads,
         options.max_megapixels,
+        None if options.pixel_range is None else tuple(options.pixel_range),
+        options.alpha,
     )
     scored = score_on_data(
         detector,
@@ -139,6 +148,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--max-megapixels", type=float, default=179, metavar="N", help="as data.max_megapixels (default: 179)"
+    )
+    parser.add_argument(
+        "--pixel-range", type=float, nargs=2, metavar=("LOW", "HIGH"), help="as data.pixel_range (default: full range)"
+    )
+    parser.add_argument(
+        "--alpha", choices=["over_white", "ignore"], default="over_white", help="as data.alpha (default: over_white)"
     )
     parser.add_argument("--annotations", metavar="GT.json", help="COCO annotations to score --detections against")
     parser.add_argument("--detections", metavar="FILE.json", help="detections in COCO's results format")

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from raydistill.config.base import Count, Fraction, Positive, Section, Text, Whole, WholeNumber
+from raydistill.config.base import Count, Fraction, Number, Positive, Section, Text, Whole, WholeNumber
 from raydistill.storage.cache import ObjectCache
 
 _LARGEST_SHAPE = 0.8
+Alpha = Literal["over_white", "ignore"]
+"""What the opacity of pixels does."""
+
+
+def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] >= pair[1]:
+        raise ValueError(f"must be [low, high] with low < high, got [{pair[0]:g}, {pair[1]:g}]")
+    return pair
+
+
+_PixelRange = Annotated[tuple[Number, Number], AfterValidator(_ascending)]
 _Megapixels = Annotated[Positive, Field(le=100_000)]
 
 OnBadImage = Literal["error", "skip"]
@@ -38,6 +49,12 @@ class CocoData(Section):
     warning, and in validation is an error all the same: scores never change their meaning on the way."""
     max_megapixels: _Megapixels = 179
     """Images of more are not opened: a small file can promise more pixels than any memory holds."""
+    pixel_range: _PixelRange | None = None
+    """``[low, high]``: the values that become black and white, of images whose pixels are no unsigned bytes (12, 16 or
+    32 bits, signed, floating point). Unset: the full range of their numbers, or the one that the file declares."""
+    alpha: Alpha = "over_white"
+    """What the opacity of pixels does: ``over_white`` lays images over white; ``ignore`` takes the colours as they are
+    stored, for a last band that is something else."""
 
     @model_validator(mode="after")
     def _test_split_is_whole(self) -> Self:
@@ -70,6 +87,8 @@ class VocData(Section):
     on_bad_image: OnBadImage = "error"
     """As for COCO data."""
     max_megapixels: _Megapixels = 179
+    pixel_range: _PixelRange | None = None
+    alpha: Alpha = "over_white"
     """As for COCO data."""
 
     @model_validator(mode="after")
@@ -119,6 +138,9 @@ class OwnData(Section):
     """What it is handed as its settings."""
     test: bool = False
     """Whether there is a test split: scored once, at the end of each stage."""
+    pixel_range: _PixelRange | None = None
+    alpha: Alpha = "over_white"
+    """As for COCO data, of images that the function does not read itself."""
     skip_images_without_objects: bool = False
     """As for COCO data."""
 

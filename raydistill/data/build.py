@@ -18,6 +18,7 @@ from raydistill.data.formats.voc import read_voc
 from raydistill.data.image_folder import ImageFolder
 from raydistill.data.images import Decoding
 from raydistill.data.own import read_own
+from raydistill.data.pixel_checks import check_pixels
 from raydistill.errors import UserError
 from raydistill.storage.regular import size_text
 from raydistill.storage.remote_path import Place, RemotePath, place_at
@@ -67,6 +68,9 @@ def build_splits(data: Data, downloads: Downloads = AS_USUAL) -> Splits:
         splits = Splits(train, val, _test_split(data, root, train))
         warn_if_too_large([split for split in splits if split is not None], downloads)
     _count_objects(data, splits)
+    for name, split in zip(SPLIT_NAMES, splits, strict=True):
+        if split is not None:
+            check_pixels(split, name)
     return splits
 
 
@@ -135,7 +139,7 @@ def _voc_split(data: VocData, root: Place, split: str, classes: Sequence[str] | 
 
 
 def _decoding(data: CocoData | VocData) -> Decoding:
-    return Decoding(int(data.max_megapixels * 1e6))
+    return Decoding(int(data.max_megapixels * 1e6), data.pixel_range, data.alpha)
 
 
 def warn_if_too_large(splits: Sequence[DetectionDataset], downloads: Downloads) -> None:

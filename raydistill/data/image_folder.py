@@ -51,7 +51,9 @@ class ImageFolder:
         names = [records.file(index) for index in range(len(records))]
         chunks = [names[start : start + _STATE_CHUNK] for start in range(0, len(names), _STATE_CHUNK)]
         with ThreadPoolExecutor(_STATE_THREADS) as pool:
-            return "\n".join([str(self.folder), *pool.map(self._states, chunks)])
+            return "\n".join(
+                [f"{self.folder} {self.how.pixel_range} {self.how.alpha}", *pool.map(self._states, chunks)]
+            )
 
     def _states(self, names: Sequence[str]) -> str:
         """Return size in bytes and time of the last change in nanoseconds of each file, a line each."""

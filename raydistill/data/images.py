@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from PIL import ExifTags, Image
 from torch import Tensor
 
 from raydistill.data.image_formats import MOST_PIXELS, NoPixelsError, TooManyPixelsError, opened
+from raydistill.data.samples import PixelRange, Samples, colour_samples, has_wide_colours, lacks_alpha, samples_of
 from raydistill.errors import UserError
 from raydistill.storage.regular import IMAGE_BYTES, open_regular
 from raydistill.storage.remote_path import Place
@@ -28,8 +30,7 @@ _TURNS = {
 }
 _SWAPS_SIDES = (5, 6, 7, 8)
 
-# What Pillow raises on files that are broken in one way or another.
-_DECODING_ERRORS = (
+DECODING_ERRORS = (
     OSError,
     SyntaxError,
     ValueError,
@@ -41,6 +42,7 @@ _DECODING_ERRORS = (
     struct.error,
     zlib.error,
 )
+"""What Pillow raises on files that are broken in one way or another."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,11 @@ class Decoding:
 
     most_pixels: int = MOST_PIXELS
     """An image of more is not opened."""
+    pixel_range: PixelRange | None = None
+    """The values that become black and white, of pixels that are no unsigned bytes; None: those that the file declares,
+    by the type of its numbers."""
+    alpha: Literal["over_white", "ignore"] = "over_white"
+    """What the opacity of pixels does: images are laid over white, or have the colours that are stored."""
 
 
 PLAIN = Decoding()
@@ -61,8 +68,9 @@ class UnreadableImageError(UserError):
 def read_image(path: Place, how: Decoding = PLAIN) -> Tensor:
     """Decode an image file to RGB, uint8 [3, H, W].
 
-    Grey, 16-bit grey (by its full range), palette, 1-bit and CMYK images are converted, transparent ones are laid over
-    white, and an EXIF orientation is carried out.
+    Grey, palette, 1-bit and CMYK images are converted, and so are 12, 16 and 32 bits, signed ones and those whose white
+    is zero: by the full range of their numbers, or ``how``'s. Transparent images are laid over white, and an EXIF
+    orientation is carried out.
 
     Raises:
         UnreadableImageError: where the file is missing, truncated, no image, or has more pixels than ``how`` allows.
@@ -71,11 +79,15 @@ def read_image(path: Place, how: Decoding = PLAIN) -> Tensor:
         # Through a file object: Pillow 13 maps uncompressed TIFFs given by name, and garbles those with an orientation.
         with open_regular(path, IMAGE_BYTES) as file, opened(file, how.most_pixels) as image:
             turn = _TURNS.get(_orientation(image))
-            rgb = _to_rgb(image)
+            colours = None
+            if how.pixel_range is not None and has_wide_colours(image):
+                with open_regular(path, IMAGE_BYTES) as twice, opened(twice, how.most_pixels) as again:
+                    colours = colour_samples(image, again)
+            rgb = to_rgb(image, how, colours)
             upright = rgb if turn is None else rgb.transpose(turn)
             # Channel by channel: Pillow keeps four bytes per pixel, interleaved ones would be copied twice more.
             return torch.from_numpy(np.stack([np.asarray(channel) for channel in upright.split()]))
-    except _DECODING_ERRORS as error:
+    except DECODING_ERRORS as error:
         raise UnreadableImageError(unreadable(path, error)) from error
 
 
@@ -98,7 +110,7 @@ def header_size(path: Place, how: Decoding = PLAIN) -> tuple[tuple[int, int], bo
     try:
         with open_regular(path, IMAGE_BYTES) as file, opened(file, how.most_pixels) as image:
             return image.size, _orientation(image) in _SWAPS_SIDES
-    except _DECODING_ERRORS as error:
+    except DECODING_ERRORS as error:
         raise UnreadableImageError(unreadable(path, error)) from error
 
 
@@ -126,20 +138,27 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "F":
-        raise ValueError("floating point pixels have no known range (save it with 8 or 16 bit)")
-    if image.mode.startswith("I"):
-        return _from_16_bit(image).convert("RGB")
-    if image.has_transparency_data:
-        opaque = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque).convert("RGB")
-    if image.mode == "RGB":
-        return image  # converting would copy it
-    return image.convert("RGB")
+def to_rgb(image: Image.Image, how: Decoding = PLAIN, colours: Samples | None = None) -> Image.Image:
+    """Return an image that was opened as RGB; ``colours`` are those of more than 8 bits that it has.
+
+    Raises:
+        ValueError: where its pixels have no known range.
+    """
+    samples = samples_of(image)
+    if samples is not None:
+        return Image.fromarray(samples.as_bytes(how.pixel_range)).convert("RGB")
+    alpha = opacity(image) if how.alpha == "over_white" else None
+    if colours is not None:
+        image = Image.fromarray(colours.as_bytes(how.pixel_range))
+    if alpha is None:
+        return image if image.mode == "RGB" else image.convert("RGB")  # converting would copy it
+    opaque = image.convert("RGBA")
+    opaque.putalpha(alpha)
+    return Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque).convert("RGB")
 
 
-def _from_16_bit(image: Image.Image) -> Image.Image:
-    """Map 0 to 65535 onto 0 to 255, rounded; Pillow's own conversion clips at 255."""
-    values = np.asarray(image).astype(np.int64).clip(0, 65535)
-    return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+def opacity(image: Image.Image) -> Image.Image | None:
+    """Return the opacity of an image's pixels, 0 to 255; None where it has none."""
+    if not image.has_transparency_data or lacks_alpha(image):
+        return None
+    return image.convert("RGBA").getchannel("A")

@@ -18,6 +18,7 @@ from raydistill.data.checks import clip_box, raise_problems, warn_dropped
 from raydistill.data.counting import DROPPED, IGNORED
 from raydistill.data.dataset import AnnotatedImage, AnnotatedObject, DetectionDataset, Record, Records
 from raydistill.data.image_folder import ImageFolder, read_headers
+from raydistill.data.images import Decoding, to_rgb
 from raydistill.errors import UserError
 
 
@@ -128,7 +129,9 @@ def read_own(data: OwnData, split: Literal["train", "val", "test"]) -> Detection
         classes=classes,
         category_ids=tuple(labels.values()),
         records=records,
-        read_image=ImageFolder(Path()) if given.read_image is None else _Reader(by_file, given.read_image),
+        read_image=ImageFolder(Path(), Decoding(pixel_range=data.pixel_range, alpha=data.alpha))
+        if given.read_image is None
+        else _Reader(by_file, given.read_image),
         left_out={IGNORED: int(records.ignored.sum()), DROPPED: len(dropped)},
     )
 
@@ -187,7 +190,7 @@ def _pixels(image: Any, where: str) -> Tensor:
         UserError: where it is none of them.
     """
     if isinstance(image, Image.Image):
-        image = np.array(image.convert("RGB"))
+        image = np.array(to_rgb(image))
     if isinstance(image, np.ndarray) and image.ndim == 3:
         image = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
     if isinstance(image, Tensor) and image.ndim == 3 and image.shape[0] == 3:

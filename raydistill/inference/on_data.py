@@ -10,6 +10,7 @@ import torch
 from pydantic import ValidationError
 
 from raydistill.config import Downloads, Loader
+from raydistill.config.data import Alpha
 from raydistill.config.sections import Input
 from raydistill.config.training import Backend
 from raydistill.data.build import AS_USUAL
@@ -18,6 +19,7 @@ from raydistill.data.dataset import DetectionDataset
 from raydistill.data.discover import open_dataset
 from raydistill.data.images import Decoding
 from raydistill.data.loading.loaders import evaluation_loader
+from raydistill.data.pixel_checks import Settings, check_pixels
 from raydistill.detectors.base import Detector
 from raydistill.detectors.restore import restore_detector
 from raydistill.errors import UserError
@@ -41,10 +43,12 @@ class DataPath:
     coordinates: Literal["one_based", "zero_based"] = "one_based"
     downloads: Downloads = AS_USUAL
     max_megapixels: float = 179
+    pixel_range: tuple[float, float] | None = None
+    alpha: Alpha = "over_white"
 
     def open(self, classes: tuple[str, ...]) -> DetectionDataset:
         """Open them for a net that knows ``classes``."""
-        return open_dataset(
+        dataset = open_dataset(
             self.path,
             self.split,
             self.images,
@@ -52,8 +56,10 @@ class DataPath:
             self.difficult,
             self.coordinates,
             self.downloads,
-            Decoding(int(self.max_megapixels * 1e6)),
+            Decoding(int(self.max_megapixels * 1e6), self.pixel_range, self.alpha),
         )
+        check_pixels(dataset, self.path, Settings("--pixel-range", "--alpha"))
+        return dataset
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from raydistill.data.checks import check_sides
 from raydistill.data.dataset import DetectionDataset, Record, Records
 from raydistill.errors import UserError
 
-_VERSION = 1  # of the file's layout and of how pixels are made
+_VERSION = 2  # of the file's layout and of how pixels are made
 _CHECKSUM = struct.Struct("<I")
 _BLOCK = 512  # bytes; the unit of st_blocks
 _GIB = 2**30

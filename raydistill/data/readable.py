@@ -26,7 +26,7 @@ from raydistill.data.counting import (
 )
 from raydistill.data.formats.coco_file import CocoFile, read_coco_file
 from raydistill.data.formats.json_text import shown
-from raydistill.data.formats.voc_layout import find_files, list_of, read_list
+from raydistill.data.formats.voc_layout import find_split, negatives_in_excess
 from raydistill.data.formats.voc_xml import parse_annotation
 from raydistill.storage.cache import ObjectCache
 from raydistill.storage.remote_path import Place, file_or_folder
@@ -104,11 +104,13 @@ def _check_voc(data: VocData, root: Path) -> None:
     splits = (data.train_split, data.val_split, data.test_split)
     for split, name, (setting, _) in zip(splits, SPLIT_NAMES, sources_of(data), strict=True):
         if split is not None:
-            problems: list[str] = []
-            pairs = find_files(root, read_list(root, split), list_of(root, split), data.on_bad_image, problems)
+            files = find_split(root, split, data.on_bad_image)
+            without = [image.file for image in files.images if image.annotation is None]
+            problems = [*files.problems, *negatives_in_excess(files, without)]
             raise_problems(problems, f"{root}: the split '{split}' must be complete and sound")
-            reasons = _reasons_in_voc([annotation for annotation, _ in pairs], data.difficult == "ignore")
-            _refuse_nothing(setting, list_of(root, split), name, reasons)
+            annotations = [image.annotation for image in files.images if image.annotation is not None]
+            reasons = _reasons_in_voc(annotations, data.difficult == "ignore")
+            _refuse_nothing(setting, files.source, name, reasons)
 
 
 def _refuse_nothing(setting: str, source: Place, name: str, reasons: Iterator[str]) -> None:
@@ -140,7 +142,7 @@ def _reasons_in_voc(annotations: Sequence[Place], ignores_difficult: bool) -> It
         content, problems = parse_annotation(annotation)
         if problems:
             yield ""  # told with all others by whoever reads them all
-        for found in content.objects:
+        for found in content.objects if content else ():
             xmin, ymin, xmax, ymax = found.corners
             if xmax <= xmin or ymax <= ymin:
                 yield DROPPED

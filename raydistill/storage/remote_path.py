@@ -160,6 +160,12 @@ class RemotePath:
                 seen.add(found)
                 yield self / found
 
+    def children(self) -> list[str]:
+        """Return the names of the files and folders in this folder; none where it is none."""
+        start = len(self.inner) + 1 if self.inner else 0
+        names = (self.listing.name(place)[start:].partition("/")[0] for place in self.listing.below(self.inner))
+        return list(dict.fromkeys(names))
+
     def stat(self) -> State:
         """Return size and time of the object when it was listed.
 

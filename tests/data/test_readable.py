@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,11 @@ def test_data_that_can_be_read_pass(folders: dict[str, Path], form: str) -> None
     check_readable(_data(folders, form), AS_USUAL)
 
 
+def _put_fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 def _rename_category(root: Path) -> None:
     file = root / "annotations" / "test.json"
     file.write_text(file.read_text().replace("cat", "bird"))
@@ -51,7 +57,9 @@ BROKEN: dict[str, tuple[str, Callable[[Path], object]]] = {
     "other categories": ("coco", _rename_category),
     "no VOC folder": ("voc", shutil.rmtree),
     "no list": ("voc", lambda root: (root / "ImageSets" / "Main" / "test.txt").unlink()),
-    "no XML": ("voc", lambda root: (root / "Annotations" / "val1.xml").unlink()),
+    "no XML": ("voc", lambda root: [path.unlink() for path in (root / "Annotations").glob("val*.xml")]),
+    "FIFO for a list": ("voc", lambda root: _put_fifo(root / "ImageSets" / "Main" / "val.txt")),
+    "FIFO for annotations": ("coco", lambda root: _put_fifo(root / "annotations" / "val.json")),
     "no image of a list": ("voc", lambda root: next((root / "JPEGImages").glob("train2.*")).unlink()),
 }
 

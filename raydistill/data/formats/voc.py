@@ -7,14 +7,16 @@ from pathlib import PurePosixPath
 from typing import Literal
 
 from raydistill.config.data import OnBadImage
+from raydistill.data.alike import near, same_spelling, spelling
 from raydistill.data.checks import Box, clip_box, listed, raise_problems, warn_dropped, warn_skipped
 from raydistill.data.counting import DIFFICULT, DROPPED
 from raydistill.data.dataset import AnnotatedImage, AnnotatedObject, DetectionDataset, Records
 from raydistill.data.fetching import read_each
-from raydistill.data.formats.voc_layout import find_files, list_of, read_list
+from raydistill.data.formats.voc_layout import VocSplit, find_split, negatives_in_excess
 from raydistill.data.formats.voc_xml import VocContent, parse_annotation
 from raydistill.data.image_folder import Header, ImageFolder, read_headers
 from raydistill.data.images import PLAIN, Decoding
+from raydistill.data.notes import warn_classes_alike, warn_near_names, warn_negatives
 from raydistill.errors import UserError
 from raydistill.storage.remote_path import Place
 
@@ -45,27 +47,24 @@ def read_voc(
     Raises:
         UserError: naming everything that is wrong with the folder, the list, the XML files or the images' headers.
     """
-    problems: list[str] = []
-    source = list_of(root, split)
-    pairs = find_files(root, read_list(root, split), source, on_bad_image, problems)
-    parsed = []
-    for content, faults in read_each(parse_annotation, [annotation for annotation, _ in pairs], "annotations"):
-        parsed.append(content)
-        problems += faults
-    names = sorted({found.name for objects in parsed for found in objects.objects}) if classes is None else classes
-    labels = {name: label for label, name in enumerate(names, 1)}
+    files = find_split(root, split, on_bad_image)
+    problems = files.problems
+    parsed, negatives = _read_annotations(files)
+    problems += negatives_in_excess(files, negatives)
+    parsed, labels = _with_classes(parsed, classes, files.source)
     folder = root / "JPEGImages"
-    headers = read_headers([folder / file for _, file in pairs], how)
+    headers = read_headers([folder / image.file for image in files.images], how)
 
     dropped: list[str] = []
     skipped: dict[str, str] = {}
     images: list[AnnotatedImage] = []
-    for image_id, ((annotation, file), content, header) in enumerate(zip(pairs, parsed, headers, strict=True), 1):
+    for image_id, (image, content, header) in enumerate(zip(files.images, parsed, headers, strict=True), 1):
+        annotation, file = image.annotation, image.file
         if header.problem and on_bad_image == "skip":
             skipped[file] = header.problem
             continue
         fault = header.problem or (header.mismatch(*content.size) if content.size else "")
-        problems += [f"{annotation}: {fault}"] if fault else []
+        problems += [f"{annotation or files.source}: {fault}"] if fault else []
         problems += _unknown_names(annotation, content, labels)
         objects = []
         for place, found in enumerate(content.objects, 1):
@@ -80,8 +79,10 @@ def read_voc(
     raise_problems(problems, f"{root}: the split '{split}' must be complete and sound")
     if not labels:
         raise UserError(f"{root}: the split '{split}' must have objects to take the classes from; set data.classes")
-    warn_skipped(source, list(skipped), list(skipped.values()), len(pairs))
-    warn_dropped(source, dropped)
+    warn_skipped(files.source, list(skipped), list(skipped.values()), len(files.images))
+    warn_dropped(files.source, dropped)
+    warn_near_names(files.source, files.taken)
+    warn_negatives(files.source, negatives, len(files.images))
     records = Records.build(images)
     return DetectionDataset(
         classes=tuple(labels),
@@ -92,11 +93,57 @@ def read_voc(
     )
 
 
-def _unknown_names(annotation: Place, content: VocContent, labels: dict[str, int]) -> list[str]:
+def _read_annotations(files: VocSplit) -> tuple[list[VocContent], list[str]]:
+    """Return what the annotations say, and the files of the images that have none or an empty one.
+
+    What is wrong with them goes to the problems of ``files``.
+    """
+    paths = [image.annotation for image in files.images if image.annotation is not None]
+    contents = iter(read_each(parse_annotation, paths, "annotations"))
+    parsed, negatives = [], []
+    for image in files.images:
+        content, faults = (None, []) if image.annotation is None else next(contents)
+        files.problems += faults
+        parsed.append(content or VocContent())
+        if content is None:
+            negatives.append(image.file)
+    return parsed, negatives
+
+
+def _with_classes(
+    parsed: list[VocContent], classes: Sequence[str] | None, source: Place
+) -> tuple[list[VocContent], dict[str, int]]:
+    """Return the contents with names as the classes have them, and the labels of the classes."""
+    there = sorted({found.name for content in parsed for found in content.objects})
+    if classes is None:
+        by_spelling: dict[str, str] = {}
+        for name in there:
+            by_spelling.setdefault(spelling(name), name)
+        known = list(by_spelling.values())
+        cases: dict[str, str] = {}
+        for name in known:
+            cases.setdefault(name.casefold(), name)
+        twins = [f"{cases[name.casefold()]} and {name}" for name in known if cases[name.casefold()] != name]
+        warn_classes_alike(source, twins)
+    else:
+        known = list(classes)
+    same = same_spelling(there, known)
+    warn_near_names(source, [f"class {name!a} read as {same[name]!a}" for name in same])
+    labels = {name: label for label, name in enumerate(known, 1)}
+    return [content.renamed(same) for content in parsed] if same else parsed, labels
+
+
+def _unknown_names(annotation: Place | None, content: VocContent, labels: dict[str, int]) -> list[str]:
     """Say which objects have a name that is no class."""
+
+    def hint(name: str) -> str:
+        alike = {other.casefold(): other for other in labels}
+        found = alike.get(near(name.casefold(), alike), "")
+        return f"; did you mean {found!a}?" if found else ""
+
     return [
         f"{annotation}, object {place}: name must be one of {listed(list(labels))}, got '{found.name}'; "
-        "correct it or data.classes"
+        f"correct it or data.classes{hint(found.name)}"
         for place, found in enumerate(content.objects, 1)
         if found.name not in labels
     ]

@@ -185,7 +185,7 @@ def test_names_without_annotation_or_image_are_all_told(tmp_path: Path) -> None:
     (tmp_path / "JPEGImages" / "b.jpg").unlink()
     with pytest.raises(UserError) as caught:
         read_voc(tmp_path, "train")
-    assert "'a' must have its annotation" in str(caught.value)
+    assert "must have their annotation, an XML file that is not empty, got 0 of 1 with one" in str(caught.value)
     assert "'b' must have its image" in str(caught.value)
 
 

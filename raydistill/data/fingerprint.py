@@ -2,7 +2,7 @@
 
 Annotations count by what was read of them, images by name, size and a checksum; when and where files were written does
 not. Of an image file above 64 KiB the checksum is of four pieces of 16 KiB, spread from its first to its last byte; of
-an object on a store its ETag stands for it.
+an object on a store its ETag stands for it. Images that a function makes are not looked at.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class SplitFingerprint:
 
     @property
     def looked_at(self) -> str:
-        """How images were compared: ``checksums``, ``etags``, or ``drawn`` where they follow from the settings."""
+        """How images were compared: ``checksums``, ``etags``, or ``unseen`` where a function makes them."""
         return self.digests[_OF_IMAGES].partition(" ")[0]
 
 
@@ -157,8 +157,8 @@ def _annotations(records: Records, classes: Sequence[str]) -> list[bytes]:
 
 def _images(reader: Any, records: Records) -> tuple[str, list[bytes]]:
     """Return how the images were looked at, and a digest of each."""
-    if not isinstance(reader, ImageFolder):  # they follow from the settings, which are compared
-        return "drawn", [b""] * len(records)
+    if not isinstance(reader, ImageFolder):  # drawn ones follow from the settings, which are compared
+        return "unseen", [b""] * len(records)
     files = [reader.folder / records.file(index) for index in range(len(records))]
     if isinstance(reader.folder, RemotePath):
         return "etags", [_etag(cast(RemotePath, file)) for file in files]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from raydistill.config.renamed import current_metrics, current_tree
 from raydistill.errors import UserError
 from raydistill.runs.comparison import STAGES
 from raydistill.runs.directory import RunDirectory, StageName
+from raydistill.runs.records import Lines, parse_lines, read_lines, read_result
 from raydistill.sweeps.directory import Role, Status, SweepDirectory, TrialDirectory, TrialRecord
 from raydistill.sweeps.file.reading import current_space
 
@@ -99,29 +99,18 @@ def curves(text: str) -> pd.DataFrame:
     >>> curves('{"epoch": 1, "val/AP": 0.5, "val/AP_small": -1.0}\n{"epoch": 2, "val/A').to_dict("index")
     {1: {'val/AP': 0.5, 'val/AP_small': nan}}
     """
-    rows: dict[int, dict[str, Any]] = {}
-    for line in text.splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict) and isinstance(row.get("epoch"), int):
-            rows[row["epoch"]] = current_metrics(row)
+    return _table(parse_lines(text))
+
+
+def _table(found: Lines) -> pd.DataFrame:
+    rows = {int(line["epoch"]): current_metrics(line) for line in found.lines}
     epochs = sorted(rows)
     names = list(dict.fromkeys(name for row in rows.values() for name in row if name != "epoch"))
-    values = _numbers([[rows[epoch].get(name, math.nan) for name in names] for epoch in epochs], len(names))
+    listed = [[rows[epoch].get(name, math.nan) for name in names] for epoch in epochs]
+    values = np.array(listed, dtype=np.float64).reshape(len(epochs), len(names))
     absent = np.array([name.startswith("val/") for name in names], dtype=bool) & (values < 0)
     values[absent] = math.nan
     return pd.DataFrame(values, index=pd.Index(epochs, name="epoch", dtype=int), columns=pd.Index(names, dtype=object))
-
-
-def _numbers(rows: list[list[Any]], columns: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Return the rows as an array; whatever is no number becomes NaN."""
-    try:
-        values = np.array(rows, dtype=np.float64)
-    except (ValueError, TypeError):
-        values = np.array([[v if isinstance(v, int | float) else math.nan for v in row] for row in rows], np.float64)
-    return values.reshape(len(rows), columns)
 
 
 def _begun(run: RunDirectory) -> bool:
@@ -138,7 +127,7 @@ def _read_run(path: Path, name: str, stages: Sequence[StageName]) -> Source:
         status: Status = "unfinished" if result is None else "finished"
         seed = recipe.get("seed", 0)
         record = TrialRecord(stage, "searched", 0, seed if isinstance(seed, int) else 0, status=status)
-        trials.append(Trial(record, stage, recipe, _curves(run), result))
+        trials.append(Trial(record, stage, recipe, _curves(run, notes), result))
     teacher = next((trial for trial in trials if trial.role == "teacher"), None)
     return Source(path, name, "run", tuple(trials), teacher, notes=tuple(notes))
 
@@ -164,7 +153,7 @@ def _read_sweep(directory: SweepDirectory, name: str) -> Source:
     if _begun(directory.teacher):
         record = TrialRecord("teacher", "baseline", -3, 0)
         recipe = _mapping(directory.teacher.config, notes) if directory.teacher.config.is_file() else {}
-        teacher = Trial(record, "teacher", recipe, _curves(directory.teacher), _result(directory.teacher, notes))
+        teacher = Trial(record, "teacher", recipe, _curves(directory.teacher, notes), _result(directory.teacher, notes))
     return Source(directory.path, name, "sweep", tuple(trials), teacher, sweep, base, tuple(notes))
 
 
@@ -182,7 +171,7 @@ def _read_trial(directory: TrialDirectory, notes: list[str]) -> Trial | None:
     section, config = recipe.get("distillation"), directory.run.config
     if isinstance(section, dict) and section.get("teacher_precision") == "auto" and config.is_file():
         recipe["distillation"] = _mapping(config, notes).get("distillation", section)  # what it meant in this trial
-    return Trial(record, record.role, recipe, _curves(directory.run), _result(directory.run, notes))
+    return Trial(record, record.role, recipe, _curves(directory.run, notes), _result(directory.run, notes))
 
 
 def _problem(record: TrialRecord) -> str:
@@ -200,10 +189,15 @@ def _problem(record: TrialRecord) -> str:
     return f"must be the record of a trial, got {', '.join(wrong)}" if wrong else ""
 
 
-def _curves(run: RunDirectory) -> pd.DataFrame:
-    if not run.metrics.is_file():
+def _curves(run: RunDirectory, notes: list[str]) -> pd.DataFrame:
+    try:
+        found = read_lines(run.metrics)
+    except UserError as error:
+        notes.append(str(error))
         return curves("")
-    return curves(run.metrics.read_text(encoding="utf-8", errors="replace"))
+    if found.problem:
+        notes.append(f"{run.metrics}: {found.problem}")
+    return _table(found)
 
 
 def _mapping(path: Path, notes: list[str]) -> dict[str, Any]:
@@ -220,11 +214,10 @@ def _mapping(path: Path, notes: list[str]) -> dict[str, Any]:
 
 
 def _result(run: RunDirectory, notes: list[str]) -> dict[str, Any] | None:
-    if not run.finished:
+    if not run.result.exists():
         return None
     try:
-        value = json.loads(run.result.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        notes.append(f"{run.result}: cannot be read ({error})")
+        return read_result(run.result)
+    except UserError as error:
+        notes.append(f"{error}; its scores so far are shown, and the command that trained it writes it again")
         return None
-    return value if isinstance(value, dict) else None

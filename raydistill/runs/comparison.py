@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from raydistill.runs.directory import RunDirectory, StageName
+from raydistill.runs.records import read_result
 
 STAGES: tuple[StageName, ...] = ("teacher", "baseline", "distilled")
 _SCORES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
@@ -123,8 +123,7 @@ def _is_nan(value: str | float) -> bool:
 
 
 def _result(run: Path) -> dict[str, float]:
-    result: dict[str, float] = json.loads(RunDirectory(run).result.read_text(encoding="utf-8"))
-    return result
+    return read_result(RunDirectory(run).result)
 
 
 def _on_test(stage: StageName, results: Mapping[StageName, dict[str, float]]) -> OnTest:

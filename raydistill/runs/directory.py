@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from raydistill.config import Config
+from raydistill.runs.records import read_lines, result_if_sound
 from raydistill.storage import mirror
 from raydistill.storage.atomic import PART
 from raydistill.storage.files import remove, versions
@@ -55,8 +55,8 @@ class RunDirectory:
 
     @property
     def finished(self) -> bool:
-        """Whether the stage was trained to its end."""
-        return self.result.is_file()
+        """Whether the stage was trained to its end, and its result can be read."""
+        return result_if_sound(self.result) is not None
 
     def checkpoints(self) -> list[Path]:
         """Return the checkpoints that are there, newest first: the last one, and older ones for when it is damaged."""
@@ -73,11 +73,8 @@ class RunDirectory:
             file.unlink(missing_ok=True)
 
     def lines(self) -> list[dict[str, float]]:
-        """Return the metrics of every epoch so far; a line that was cut off is left out."""
-        if not self.metrics.is_file():
-            return []
-        texts = self.metrics.read_text(encoding="utf-8").splitlines()
-        return [json.loads(text) for text in texts if text.endswith("}")]
+        """Return the metrics of every epoch so far, as far as they can be read."""
+        return read_lines(self.metrics).lines
 
 
 StageName = Literal["teacher", "baseline", "distilled"]

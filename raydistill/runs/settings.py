@@ -14,7 +14,7 @@ from raydistill.config.precision import TEACHER_PRECISION, Precision, precision_
 from raydistill.config.renamed import current_tree
 from raydistill.config.sections import OF_DISTILLATION, WITHOUT_INFLUENCE, defaults
 from raydistill.errors import UserError, one_error
-from raydistill.runs.directory import RunDirectory, StageName, planned, stage_directory
+from raydistill.runs.directory import DATA_RECORD, RunDirectory, StageName, planned, stage_directory
 from raydistill.storage import atomic, mirror
 
 _FIRST = ("tar",)  # the method of runs from before there were several
@@ -24,6 +24,11 @@ _SECTIONS: dict[StageName, tuple[str, ...]] = {
     "baseline": (*_SHARED, "student"),
     "distilled": (*_SHARED, "teacher", "student", *OF_DISTILLATION),
 }
+DATA_PLACES = (
+    "data.root",
+    *(f"data.{split}_{what}" for split in ("train", "val", "test") for what in ("images", "annotations")),
+)
+"""Where data lie; what they are counts, where it was written down."""
 _OF_TEACHERS_TRAINING = ("teacher.epochs", "teacher.learning_rate")
 _NOT_OF_SCORING = ("seed", "augmentation.", "loader.", "training.", "evaluation.every", "evaluation.best_metric")
 
@@ -35,25 +40,32 @@ def refuse_other_settings(config: Config) -> None:
         run = stage_directory(config, stage)
         if not is_begun(run):
             continue  # nothing trained that could be lost or mixed
-        settings_then = _settings_then(run.config)
-        before = _flat(defaults(settings_then.get("methods", _FIRST))) | _flat(settings_then)
         then = stored_precision(run)
         known = config if then is None or precision_of(config) is not None else with_precision(config, then)
-        now = _with_influence(known, stage)
-        distils = any(name.startswith("methods.") for name in now)
-        if then is None and TEACHER_PRECISION in now:
-            before[TEACHER_PRECISION] = now[TEACHER_PRECISION]  # nobody wrote down what it meant
-        differences = [
-            f"{key}={_shown(before.get(key))} then, {_shown(now.get(key))} now"
-            for key in sorted({*now, *(name for name in before if name.startswith("methods.") and distils)})
-            if before.get(key) != now.get(key)
-        ]
+        differences = setting_differences(_settings_then(run.config), known, stage)
+        if mirror.exists(mirror.folder(config.output) / DATA_RECORD):  # they are compared by what they are
+            differences = {name: text for name, text in differences.items() if name not in DATA_PLACES}
         if differences:
-            problems.append(f"{run.path}: was begun with other settings: {'; '.join(differences)}")
+            problems.append(f"{run.path}: was begun with other settings: {'; '.join(differences.values())}")
     if problems:
         raise one_error(
             problems, f"{config.output}: holds another run; choose another --output, or remove the directories named"
         )
+
+
+def setting_differences(then: Mapping[str, Any], config: Config, stage: StageName) -> dict[str, str]:
+    """Return the settings by dotted name in which a stage that was begun with ``then`` differs now, each told."""
+    before = _flat(defaults(then.get("methods", _FIRST))) | _flat(then)
+    now = _with_influence(config, stage)
+    if before.get(TEACHER_PRECISION) not in get_args(Precision) and TEACHER_PRECISION in now:
+        before[TEACHER_PRECISION] = now[TEACHER_PRECISION]  # nobody wrote down what it meant
+    of_methods = [name for name in before if name.startswith("methods.")]
+    distils = any(name.startswith("methods.") for name in now)
+    return {
+        key: f"{key}={_shown(before.get(key))} then, {_shown(now.get(key))} now"
+        for key in sorted({*now, *(of_methods if distils else ())})
+        if before.get(key) != now.get(key)
+    }
 
 
 def precision_as_begun(config: Config) -> Precision | None:
@@ -89,7 +101,8 @@ def _decided(config: Config) -> Path:
 
 def is_begun(run: RunDirectory) -> bool:
     """Return whether anything was trained or scored there that could be lost or mixed."""
-    return run.config.is_file() and (run.finished or bool(run.checkpoints()) or mirror.exists(run.checkpoint))
+    something = run.result.is_file() or bool(run.checkpoints()) or mirror.exists(run.checkpoint)
+    return something and run.config.is_file()
 
 
 def _shown(value: Any) -> Any:
@@ -105,19 +118,20 @@ def _settings_then(file: Path) -> dict[str, Any]:
 
 def write_settings(config: Config, stage: StageName) -> None:
     """Write the settings that ``stage`` depends on into its run directory."""
-    atomic.write_text(stage_directory(config, stage).config, yaml_text.write(_settings_of(config, stage)))
+    atomic.write_text(stage_directory(config, stage).config, yaml_text.write(settings_of(config, stage)))
 
 
 def _with_influence(config: Config, stage: StageName) -> dict[str, Any]:
     """Return the settings that the stage's result depends on, by dotted name; a given teacher is only scored."""
-    settings = _flat(_settings_of(config, stage))
+    settings = _flat(settings_of(config, stage))
     if config.teacher.train:
         return settings
     without = (*_OF_TEACHERS_TRAINING, *(_NOT_OF_SCORING if stage == "teacher" else ()))
     return {name: value for name, value in settings.items() if not name.startswith(without)}
 
 
-def _settings_of(config: Config, stage: StageName) -> dict[str, Any]:
+def settings_of(config: Config, stage: StageName) -> dict[str, Any]:
+    """Return the sections that a stage is trained with, as they are written."""
     return config.model_dump(mode="json", include=set(_SECTIONS[stage]))
 
 

@@ -5,11 +5,13 @@ torch is imported where a file of tensors is touched: who only looks what there 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import struct
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -118,6 +120,18 @@ def load_weights(path: Place | ShippedFile) -> Weights:
         state.get("detector") if model is not state else None,
         state.get("input") if model is not state else None,
     )
+
+
+def digest(model: Mapping[str, Tensor]) -> str:
+    """Return a text that stands for a state dict: for its names, types, shapes and every bit."""
+    import torch
+
+    about = hashlib.blake2b(digest_size=16)
+    for name in sorted(model):
+        value = model[name].detach().cpu().contiguous()
+        about.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
+        about.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return about.hexdigest()
 
 
 def weights_file(path: Place) -> Place:

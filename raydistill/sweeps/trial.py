@@ -24,6 +24,7 @@ from raydistill.storage.mirror import named
 from raydistill.storage.parcels import NOTHING, Shipped
 from raydistill.sweeps.directory import SweepDirectory, TrialDirectory
 from raydistill.training.out_of_memory import memory_explained
+from raydistill.training.same_data import data_of
 from raydistill.training.stages import run_student
 
 Tell = Callable[[TrialEvent], None]
@@ -68,7 +69,8 @@ def run_trial(
 
         with memory_explained(config):
             data = datasets(config.data, config.downloads)
-            run_student(config, worker, reporter_for, data, sweep.teacher, shipped)
+            data_id, free = data_of(sweep.path), tuple(changed or ())
+            run_student(config, worker, reporter_for, data, sweep.teacher, shipped, data_id, free)
     except UserError as error:
         return _failed(trial, worker, str(error))
     except Exception as error:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from raydistill.config.sections import AnyDetector, Config
 from raydistill.data.dataset import DetectionDataset
 from raydistill.runs.directory import RunDirectory, StageName
+from raydistill.runs.identity import Identity
 
 
 @dataclass(frozen=True)
@@ -21,3 +22,5 @@ class Job:
     train: DetectionDataset
     val: DetectionDataset
     test: DetectionDataset | None = None
+    identity: Identity | None = None
+    """Whose its checkpoints are; None: nobody asks."""

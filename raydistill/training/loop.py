@@ -31,7 +31,8 @@ from raydistill.training.diagnosis import first_batch_diagnosis, mean_metrics
 from raydistill.training.distiller import Distiller
 from raydistill.training.job import Job
 from raydistill.training.metrics import MetricSums
-from raydistill.training.state import TrainingState, export_best, of_all_ranks, save, start, stop
+from raydistill.training.resume import start
+from raydistill.training.state import Best, TrainingState, export_best, of_all_ranks, save, stop
 
 _SECONDS_BETWEEN_EVENTS = 1.0
 
@@ -244,11 +245,11 @@ def _keep_best(state: TrainingState, epoch: int, evaluation: EvaluationResult) -
         state.reporter.event(Note(f"{text}; none of its objects has an area that is scored", warning=True))
     state.best = {"epoch": epoch, "images_per_second": evaluation.images_per_second, **summary}
     if state.worker.is_main:
-        export_best(state.job, state.student, epoch)
+        state.best["weights"] = export_best(state.job, state.student, epoch)
 
 
 def finish(
-    job: Job, detector: Detector, best: dict[str, float], worker: Worker, teacher_precision: Precision | None = None
+    job: Job, detector: Detector, best: Best, worker: Worker, teacher_precision: Precision | None = None
 ) -> dict[str, Any]:
     """Write and return the stage's row of the comparison; a distilled student's says in what its teacher answered.
 

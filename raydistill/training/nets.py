@@ -18,7 +18,10 @@ from raydistill.detectors.weights import load_file, load_into
 from raydistill.errors import UserError
 from raydistill.runs.directory import RunDirectory, StageName
 from raydistill.runs.events import Note
+from raydistill.runs.identity import Identity
+from raydistill.runs.records import result_if_sound
 from raydistill.runs.reporter import Reporter
+from raydistill.runs.weights_file import digest
 from raydistill.runs.worker import Worker
 from raydistill.storage import mirror
 from raydistill.storage.parcels import Shipped, find
@@ -37,6 +40,10 @@ class Stages:
     data: Splits
     shipped: Shipped
     teacher: RunDirectory | None = None  # trained elsewhere
+    data_id: str = ""
+    """Stands for the data; empty where nobody knows."""
+    free: frozenset[str] = frozenset()
+    """Settings that a population exchanges between its members."""
 
     def run_directory(self, stage: StageName) -> RunDirectory:
         """Return where a stage lies: the teacher may have been trained elsewhere."""
@@ -51,7 +58,8 @@ class Stages:
         if stage == "teacher":
             epochs = (config.teacher.epochs or epochs) if config.teacher.train else 0
             config = with_teacher_learning_rate(config)
-        return Job(stage, config, settings, epochs, self.run_directory(stage), *self.data)
+        identity = Identity.of(stage, self.config, self.data_id, self.free)
+        return Job(stage, config, settings, epochs, self.run_directory(stage), *self.data, identity=identity)
 
     def settings(self, stage: StageName) -> AnyDetector:
         """Return the settings of the net that a stage trains."""
@@ -85,11 +93,26 @@ def with_teacher_learning_rate(config: Config) -> Config:
     return config.model_copy(update={"training": config.training.model_copy(update={"optimizer": optimizer})})
 
 
-def load_teacher(stages: Stages, reporter: Reporter) -> Detector:
-    """Build the teacher with the weights that its stage left, on the worker's device; every worker calls it."""
+def load_teacher(stages: Stages, reporter: Reporter) -> tuple[Detector, str]:
+    """Build the teacher with the weights that its stage left, on the worker's device; every worker calls it.
+
+    Returns:
+        The teacher, and a text that stands for its weights.
+
+    Raises:
+        UserError: where they do not fit, or are not those that were scored.
+    """
     stages.worker.wait()  # the main worker has written the teacher's file
+    run = stages.run_directory("teacher")
     teacher = stages.build("teacher")
-    report = load_file(teacher, mirror.fetched(stages.run_directory("teacher").best), "teacher")
+    report = load_file(teacher, mirror.fetched(run.best), "teacher")
+    weights = digest(teacher.exported().state_dict())
+    result = result_if_sound(mirror.fetched(run.result)) or {}
+    if result.get("weights", weights) != weights:  # an earlier version does not say
+        raise UserError(
+            f"{run.best}: must be the teacher's weights that were scored ({run.result.name}), got others; put them "
+            f"back, or remove {run.path} to make the teacher anew"
+        )
     reporter.event(Note(f"preflight: teacher: {report}; classes as in the data, in the same order"))
     teacher.to(stages.worker.device)
-    return teacher
+    return teacher, weights

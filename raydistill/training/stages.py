@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -34,8 +35,9 @@ from raydistill.training.loop import evaluate_on_val, finish, fit, make_loader
 from raydistill.training.nets import ReporterFactory, Stages, load_teacher
 from raydistill.training.out_of_memory import memory_explained
 from raydistill.training.preflight import preflight, rehearse
+from raydistill.training.repair import damaged_results, finish_again, is_without_result
 from raydistill.training.same_data import claim_data, compare_data_of_finished
-from raydistill.training.state import export
+from raydistill.training.state import Best, export
 
 _CLASSES_SHOWN = 6
 
@@ -64,17 +66,16 @@ def run_stages(
     missing = [stage for stage in worker.broadcast(unfinished(config)) if stage in wanted]
     notify = reporter_for(RunDirectory(output / wanted[0])).event
     with log_to_notes(notify, worker), memory_explained(config):
-        for stage in wanted:
-            if stage not in missing:
-                notify(Note(f"{stage}: finished before, not trained again"))
+        for note in _notes_of_finished(config, wanted, missing):
+            notify(note)
         if missing:
             notify(Note(_device(config, worker)))
             config = _with_decided_precision(config, missing, worker, notify)
             if config.distills and config.distillation.compile_teacher:
                 check_compiler(worker.device)
-            data = _datasets(config, worker, begun=only is not None or _any_begun(config))
+            data, data_id = _datasets(config, worker, begun=only is not None or _any_begun(config))
             notify(_contents(data))
-            stages = Stages(config, worker, reporter_for, data, shipped)
+            stages = Stages(config, worker, reporter_for, data, shipped, data_id=data_id)
             if only == "teacher" or (missing[-1] == "distilled" and len(missing) > 1):
                 _rehearse(stages)
             for stage in missing:
@@ -103,27 +104,32 @@ def _with_decided_precision(
     return with_precision(config, precision)
 
 
-def _datasets(config: Config, worker: Worker, begun: bool) -> Splits:
+def _datasets(config: Config, worker: Worker, begun: bool) -> tuple[Splits, str]:
     """Read and check the data on the main worker, for all: a hundred thousand image headers take half a minute.
 
-    With ``begun`` they must be those that the output was begun with.
+    With ``begun`` they must be those that the output was begun with. A text that stands for them comes back too.
     """
 
-    def build() -> Splits | UserError:
+    def build() -> tuple[Splits, str] | UserError:
         try:
             built = build_splits(config.data, config.downloads)
             for split in built:
                 if split is not None:
                     check_sides(split, config.input)
-            claim_data(mirror.folder(config.output), built, begun)
+            data_id = claim_data(mirror.folder(config.output), built, begun)
         except UserError as error:
             return error
-        return built
+        return built, data_id
 
     built = worker.made_by_main(build)
     if isinstance(built, UserError):
         raise built
     return built
+
+
+def _notes_of_finished(config: Config, wanted: Sequence[StageName], missing: Collection[StageName]) -> list[Note]:
+    notes = [Note(problem, warning=True) for problem in damaged_results(config, wanted)]
+    return [*notes, *(Note(f"{stage}: finished before, not trained again") for stage in wanted if stage not in missing)]
 
 
 def _any_begun(config: Config) -> bool:
@@ -150,10 +156,13 @@ def run_student(
     data: Splits,
     teacher: RunDirectory,
     shipped: Shipped = NOTHING,
+    data_id: str = "",
+    free: Collection[str] = (),
 ) -> None:
     """Train one student below ``config.output``, distilled from a teacher that lies elsewhere, or alone.
 
-    Nothing is trained where it is finished. Every worker calls it.
+    Nothing is trained where it is finished. Every worker calls it. ``data_id`` stands for the data; ``free`` are the
+    settings by dotted name that may have been others before its checkpoint was handed over.
 
     Raises:
         UserError: as ``run_stages`` does, or where the teacher's precision is left open: no student decides by itself.
@@ -165,7 +174,8 @@ def run_student(
     if worker.broadcast(run.finished):
         return
     with log_to_notes(reporter_for(run).event, worker):
-        _run_stage(Stages(config, worker, reporter_for, data, shipped, teacher), stage)
+        stages = Stages(config, worker, reporter_for, data, shipped, teacher, data_id, frozenset(free))
+        _run_stage(stages, stage)
     worker.wait()
 
 
@@ -177,13 +187,19 @@ def _run_stage(stages: Stages, stage: StageName) -> None:
     if stage == "teacher" and not config.teacher.train:
         _score_only(job, config, detector, report, worker)
         return
-    teacher = load_teacher(stages, reporter) if stage == "distilled" else None
+    teacher: Detector | None = None
+    if stage == "distilled":
+        teacher, weights = load_teacher(stages, reporter)
+        job = replace(job, identity=job.identity and job.identity.with_teacher(weights))
     if teacher is not None and config.distillation.initialize_from_teacher:
         taken, candidates = inherit_weights(detector, teacher)
         reporter.event(Note(f"distilled: {taken} of {candidates} tensors of neck and heads start from the teacher's"))
     precision: Precision = "fp32"
     if teacher is not None:
         precision = decide_precision(config, worker)
+    if worker.broadcast(is_without_result(job.run)):
+        finish_again(job, detector, worker, reporter, None if teacher is None else precision)
+        return
     distiller = Distiller(detector, teacher, config, precision)
     loader = make_loader(job, worker)
     if teacher is not None:
@@ -215,10 +231,10 @@ def _score_only(job: Job, config: Config, detector: Detector, report: LoadReport
         )
     detector.to(worker.device)
     evaluation = evaluate_on_val(job, detector, worker)
+    best: Best = {"epoch": 0, "images_per_second": evaluation.images_per_second, **evaluation.scores.summary}
     if worker.is_main:
         write_settings(config, job.stage)
-        export(job, detector, job.run.best, epoch=0)
-    best = {"epoch": 0, "images_per_second": evaluation.images_per_second, **evaluation.scores.summary}
+        best["weights"] = export(job, detector, job.run.best, epoch=0)
     finish(job, detector, best, worker)
 
 

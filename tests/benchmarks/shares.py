@@ -23,7 +23,7 @@ from raydistill.structures import Batch
 from raydistill.training.distiller import Distiller
 from raydistill.training.loop import take_step
 from raydistill.training.metrics import FiniteWatch, MetricSums
-from raydistill.training.state import KEEPING_BUFFERS
+from raydistill.training.resume import KEEPING_BUFFERS
 from tests.benchmarks.cases import Bench
 from tests.benchmarks.timing import in_turn
 

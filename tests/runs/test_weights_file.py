@@ -196,5 +196,5 @@ def test_that_a_dictionary_without_a_state_dict_is_a_users_error(tmp_path, state
 def test_that_a_run_is_finished_once_its_result_exists(tmp_path):
     run = RunDirectory(tmp_path)
     assert not run.finished
-    write_json(run.result, {})
+    write_json(run.result, {"stage": "teacher", "epochs": 1, "parameters": 5, "AP": 0.5})
     assert run.finished

@@ -38,7 +38,7 @@ def _evaluated(plan: Plan, name: str, *scores: float, finished: bool = True, **m
     lines = [{"epoch": epoch, "val/AP": score} | more for epoch, score in enumerate(scores, start=1)]
     run.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
     if finished:
-        run.result.write_text("{}")
+        run.result.write_text(json.dumps({"epochs": 1, "parameters": 1, "AP": 0.5}))
 
 
 def _run_all(plan: Plan) -> list[str]:

@@ -21,7 +21,8 @@ from raydistill.runs.events import EpochDone, StageStarted, StepDone
 from raydistill.runs.worker import Worker
 from raydistill.training import loop
 from raydistill.training.metrics import MetricSums
-from raydistill.training.state import TrainingState, start
+from raydistill.training.resume import start
+from raydistill.training.state import TrainingState
 from tests.small import ProcessEndedError, Stage, repeatable, same_weights, small_run, weights_of
 
 

@@ -13,6 +13,7 @@ from raydistill.config import Config
 from raydistill.data.build import build_splits
 from raydistill.errors import UserError
 from raydistill.runner import run_sweep
+from raydistill.runs import weights_file
 from raydistill.runs.directory import DATA_RECORD, RunDirectory
 from raydistill.runs.reporter import FileReporter
 from raydistill.runs.settings import write_settings
@@ -64,10 +65,8 @@ def _run(config: Config) -> Listener:
 
 
 def _begin(folder: Path) -> Config:
-    """Let the finished run be one of the data of this folder."""
-    config = _config(folder)
-    write_settings(config, "baseline")
-    return config
+    """Let the finished run be one of the data of this folder: where they lie does not count."""
+    return _config(folder)
 
 
 def _annotate(folder: Path) -> None:
@@ -99,9 +98,16 @@ def test_data_that_changed_are_refused_and_nothing_is_touched(interrupted: bool,
 
 def test_a_run_without_a_record_goes_on_with_a_note_and_has_one_from_then_on(folder: Path) -> None:
     config = _begin(folder)
+    write_settings(config, "baseline")
     RunDirectory(folder / "run" / "baseline").result.unlink()
     (folder / "run" / DATA_RECORD).unlink()
     _annotate(folder)
+    with pytest.raises(UserError, match=r"must be a checkpoint of this training, was trained with other data"):
+        _run(config)
+    (folder / "run" / DATA_RECORD).unlink()
+    for checkpoint in RunDirectory(folder / "run" / "baseline").checkpoints():
+        saved = weights_file.load(checkpoint)
+        weights_file.save(checkpoint, {name: value for name, value in saved.items() if name != "run"})
     listener = _run(config)
     assert "data: nobody wrote down what they were when" in listener.text
     assert RunDirectory(folder / "run" / "baseline").finished

@@ -17,6 +17,7 @@ from raydistill.config.sections import Data, Downloads
 from raydistill.data.build import build_splits
 from raydistill.detectors.two_stage.build import build_faster_rcnn
 from raydistill.errors import UserError
+from raydistill.runs import weights_file
 from raydistill.runs.comparison import comparison
 from raydistill.runs.directory import RunDirectory, planned
 from raydistill.runs.events import StageStarted
@@ -232,6 +233,10 @@ def test_what_the_teachers_precision_was_stays_on_another_processor(
         settings = yaml.safe_load(run.config.read_text())
         settings["distillation"]["teacher_precision"] = then
         run.config.write_text(yaml.safe_dump(settings))
+        for checkpoint in run.checkpoints():
+            saved = weights_file.load(checkpoint)
+            saved["run"]["settings"]["distillation"]["teacher_precision"] = then
+            weights_file.save(checkpoint, saved)
         _on_a_processor_with(now, monkeypatch)
         assert f"distilled: the teacher answers in {then}" in _run(_config(output, AUTO)).text
         assert _precision_of(output) == (then, then)

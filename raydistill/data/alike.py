@@ -8,7 +8,7 @@ import os
 import posixpath
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote
@@ -98,6 +98,21 @@ class FilesBelow:
                 names[likeness(name)].append(name)
             self._listed[folder] = names
         return self._listed[folder]
+
+
+def file_meant(below: FilesBelow, path: str, known: Collection[str]) -> str:
+    """Return the only file that looks like ``path`` and is none of the ``known`` ones; empty where there is none."""
+    found = [other for other in below.alike(path) if other not in known]
+    return found[0] if len(found) == 1 else ""
+
+
+def files_near(below: FilesBelow, path: str) -> str:
+    """Say which files may be meant by a path that is not there; empty where none is near."""
+    folder, name = posixpath.split(path)
+    found = below.alike(path) or below.alike(likeness(path).rpartition("/")[2])
+    other = "" if found else near(name, below.beside(path))
+    found = found or ([posixpath.join(folder, other)] if other else [])
+    return f"; did you mean {' or '.join(found[:3])}?" if found else ""
 
 
 def is_something(path: Place) -> bool:

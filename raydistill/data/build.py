@@ -7,16 +7,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
+import numpy as np
+
 from raydistill.config import CocoData, OwnData, ShapesData, VocData
 from raydistill.config.sections import Data, Downloads
+from raydistill.data.alike import spelling
 from raydistill.data.checks import Categories, listed, refuse_other_categories, system_errors_in_words
 from raydistill.data.counting import SPLIT_NAMES, log_left_out, refuse_nothing, sources_of
 from raydistill.data.dataset import DetectionDataset
 from raydistill.data.formats.coco import read_coco
+from raydistill.data.formats.coco_repairs import alike_id
 from raydistill.data.formats.shapes import make_shapes
 from raydistill.data.formats.voc import read_voc
 from raydistill.data.image_folder import ImageFolder
 from raydistill.data.images import Decoding
+from raydistill.data.notes import warn_near_names
 from raydistill.data.own import read_own
 from raydistill.data.pixel_checks import check_pixels
 from raydistill.errors import UserError
@@ -125,8 +130,38 @@ def _coco_split(
     """Read a split to score on, whose categories must be those of the training split."""
     split = read_coco(root / images, root / annotations, data.on_bad_image, _decoding(data))
     here, training = root / annotations, root / data.train_annotations
+    split = _named_as(split, train, here)
     refuse_other_categories(_categories(split), here, name, _categories(train), training)
     return split
+
+
+def _named_as(split: DetectionDataset, train: DetectionDataset, source: Place) -> DetectionDataset:
+    """Return a split with the categories of the training split, where they differ in nothing but how they are written.
+
+    Ids may be text for numbers, names may have other forms of Unicode or other blanks.
+    """
+    ours, theirs = _categories_alike(split), _categories_alike(train)
+    if _categories(split) == _categories(train) or sorted(ours, key=str) != sorted(theirs, key=str):
+        return split
+    labels = {category: label for label, category in enumerate(theirs, 1)}
+    if len(labels) < len(theirs):  # two that look alike
+        return split
+    order = np.array([0, *(labels[category] for category in ours)])  # their label of each of ours
+    warn_near_names(source, [f"category {category} of training" for category in train.classes])
+    return replace(
+        split,
+        classes=train.classes,
+        category_ids=train.category_ids,
+        records=replace(split.records, labels=order[split.records.labels]),
+        file_ids=replace(split.file_ids, categories=train.file_ids.categories),
+    )
+
+
+def _categories_alike(dataset: DetectionDataset) -> list[tuple[int | str, str]]:
+    """Return what categories have in common that are only written differently, in the order of the labels."""
+    names = dataset.file_ids.categories
+    numbered = zip(dataset.category_ids, dataset.classes, strict=True)
+    return [(alike_id(names.get(number, number)), spelling(name)) for number, name in numbered]
 
 
 def _voc_splits(data: VocData, root: Place) -> tuple[DetectionDataset, DetectionDataset]:

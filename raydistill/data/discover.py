@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from raydistill.config.sections import Downloads
+from raydistill.data.alike import FilesBelow
 from raydistill.data.build import AS_USUAL, warn_if_too_large
 from raydistill.data.checks import listed, system_errors_in_words
 from raydistill.data.counting import log_left_out, warn_nothing
@@ -118,6 +119,10 @@ def _find_images(file: CocoFile) -> Place:
     folders.sort(key=lambda folder: not (folder.name in annotations.stem.split("_") or words & _words(folder.name)))
     for folder in folders:
         if all((folder / name).is_file() for name in (names[0], names[-1])):
+            return folder
+    for folder in folders:  # written by another system, perhaps
+        below = FilesBelow(folder)
+        if all(below.alike(name) for name in (names[0], names[-1])):
             return folder
     raise UserError(
         f"{annotations}: its images must lie near it, got no {names[0]} in {near[1]} or its folders; "

@@ -76,6 +76,7 @@ class Header:
     height: int = 0
     turned: bool = False  # the EXIF orientation swaps the sides of the stored pixels
     problem: str = ""
+    missing: bool = False  # there is no such file
 
     def mismatch(self, width: int, height: int) -> str:
         """Say how a stated size differs from the image's; empty where it does not."""
@@ -99,5 +100,6 @@ def _read_header(path: Place, how: Decoding) -> Header:
     try:
         (width, height), turned = header_size(path, how)
     except UnreadableImageError as error:
-        return Header(problem=str(error))
+        missing = isinstance(error.__cause__, FileNotFoundError | NotADirectoryError)
+        return Header(problem=str(error), missing=missing)
     return Header(height, width, True) if turned else Header(width, height)

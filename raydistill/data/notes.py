@@ -42,6 +42,6 @@ def warn_negatives(source: Place, files: Sequence[str], total: int) -> None:
 
 
 def warn_read_as(source: Place, what: str, names: Sequence[str]) -> None:
-    """Log that entries of ``source`` were read in spite of a flaw, which ``what`` says after their number."""
+    """Log that entries of ``source`` were read in spite of a flaw, which ``what`` says."""
     if names:
-        _log.warning("%s: %d %s: %s", source, len(names), what, listed(names))
+        _log.warning("%s: %s, %d in all: %s", source, what, len(names), listed(names))

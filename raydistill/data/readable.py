@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from raydistill.config.sections import CocoData, Downloads, VocData
+from raydistill.data.alike import FilesBelow, file_meant, files_near, spelling
 from raydistill.data.checks import (
     Categories,
     check_images_folder,
@@ -25,6 +26,7 @@ from raydistill.data.counting import (
     sources_of,
 )
 from raydistill.data.formats.coco_file import CocoFile, read_coco_file
+from raydistill.data.formats.coco_repairs import alike_id
 from raydistill.data.formats.json_text import shown
 from raydistill.data.formats.voc_layout import find_split, negatives_in_excess
 from raydistill.data.formats.voc_xml import parse_annotation
@@ -67,7 +69,11 @@ def _check_coco(data: CocoData, cache: ObjectCache) -> None:
         if name == "training":
             train = split
         elif train is not None and split is not None:
-            refuse_other_categories(_categories(split), split.source, name, _categories(train), train.source)
+            here, there = _categories(split), _categories(train)
+            if {(alike_id(key), spelling(text)) for key, text in here} != {
+                (alike_id(key), spelling(text)) for key, text in there
+            }:
+                refuse_other_categories(here, split.source, name, there, train.source)
         if split is not None:
             _refuse_nothing(setting, split.source, name, _reasons_in_coco(split))
 
@@ -90,9 +96,13 @@ def _look_for_first(file: CocoFile, images: Path) -> None:
     first = next((image for image in file.images if isinstance(image.get("file_name"), str)), None)
     with contextlib.suppress(ValueError):  # the name of no file
         if first is not None and not (path := images / first["file_name"]).is_file():
+            below = FilesBelow(images)
+            names = {image["file_name"] for image in file.images if isinstance(image.get("file_name"), str)}
+            if file_meant(below, first["file_name"], names):
+                return
             file.problems.append(
                 f"image {shown(first['id'])}: {path}: the image file must exist; put it there or correct its name in "
-                "the annotations"
+                f"the annotations{files_near(below, first['file_name'])}"
             )
 
 

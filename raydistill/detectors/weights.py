@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from raydistill.config.sections import NAMED_WEIGHTS, AnyDetector
+from raydistill.data.alike import spelling
 from raydistill.detectors.base import Detector
 from raydistill.detectors.build import family_of
 from raydistill.detectors.state_dicts import LoadReport, check_fit, report_on, some
@@ -46,7 +47,7 @@ def load_file(detector: Detector, path: Place | ShippedFile, where: str) -> Load
 def fill(detector: Detector, weights: Weights, path: Place | ShippedFile, where: str) -> LoadReport:
     """Fill ``detector`` with ``weights`` that were read from ``path``; everything must fit, classes included."""
     check_content(weights, path)
-    if weights.classes is not None and weights.classes != detector.classes:
+    if weights.classes is not None and [*map(spelling, weights.classes)] != [*map(spelling, detector.classes)]:
         raise UserError(f"{where}: {path}: {_class_difference(weights.classes, detector.classes)}")
     check_fit(detector.exported(), weights.model, f"{where}: {path}")
     _check_settings(detector, weights, f"{where}: {path}")
@@ -97,13 +98,14 @@ def inherit_weights(student: Detector, teacher: Detector) -> tuple[int, int]:
 
 
 def _class_difference(theirs: tuple[str, ...], ours: tuple[str, ...]) -> str:
-    if set(theirs) == set(ours):
+    known, given = set(ours), set(theirs)
+    if known == given:
         first = next(i for i, (a, b) in enumerate(zip(theirs, ours, strict=True)) if a != b)
         return (
             f"must have the data's classes in the same order, got '{theirs[first]}' instead of '{ours[first]}' at "
             f"label {first + 1}"
         )
-    more, fewer = [c for c in theirs if c not in ours], [c for c in ours if c not in theirs]
+    more, fewer = [c for c in theirs if c not in known], [c for c in ours if c not in given]
     return (
         f"must have the data's {len(ours)} classes, got {len(theirs)}"
         + (f"; not in the data: {some(more)}" if more else "")

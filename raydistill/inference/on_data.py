@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from raydistill.config import Downloads, Loader
 from raydistill.config.data import Alpha
 from raydistill.config.sections import Input
 from raydistill.config.training import Backend
+from raydistill.data.alike import same_spelling
 from raydistill.data.build import AS_USUAL
 from raydistill.data.checks import check_sides
 from raydistill.data.dataset import DetectionDataset
@@ -127,6 +128,9 @@ def score_on_data(
         UserError: when the data cannot be read, or are of other classes.
     """
     dataset = data.open(detector.classes)
+    same = same_spelling(dataset.classes, detector.classes)
+    if same:
+        dataset = replace(dataset, classes=tuple(same.get(name, name) for name in dataset.classes))
     _check_classes(dataset, detector.classes, called)
     if detector.sides is not None:
         check_sides(dataset, Input(min_size=detector.sides[0], max_size=detector.sides[1]))

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from pycocotools import mask
 
 from raydistill.config import CocoData
 from raydistill.data.build import build_datasets
@@ -33,11 +36,14 @@ def built(root: Path, **settings: Any) -> list[tuple[str, list[list[float]]]]:
     return summary(train)
 
 
-def changed(change: Callable[[dict[str, Any]], Any], **settings: Any) -> Run:
-    """Read a sound file after ``change`` was at its content."""
+def changed(change: Callable[[dict[str, Any]], Any], files: Sequence[str] = (), **settings: Any) -> Run:
+    """Read a sound file after ``change`` was at its content; ``files`` lie beside its images, like the first."""
 
     def run(folder: Path) -> Any:
         coco = CocoFolder(folder)
+        for name in files:
+            (coco.images / name).parent.mkdir(exist_ok=True)
+            (coco.images / name).write_bytes((coco.images / "a.png").read_bytes())
         change(coco.content)
         coco.write()
         return built(folder, **settings)
@@ -87,6 +93,11 @@ def renamed(section: str, key: str, old: int, new: Any) -> Run:
     return changed(change)
 
 
+def named(file: str, name: str) -> Run:
+    """Call the first image's file otherwise than the annotations do."""
+    return changed(lambda content: content["images"][0].update(file_name=name), files=(file,))
+
+
 def boxed(*bbox: Any) -> Run:
     return of("annotations", bbox=list(bbox))
 
@@ -108,6 +119,41 @@ def _text_for(bbox: str) -> Run:
     """Read a file whose box is written as ``bbox``, which may be no number of Python's."""
     return recoded(lambda text: text.replace("[5, 6, 10, 12]", bbox).encode())
 
+
+OUTLINE = "objects without a box, which was taken from their outline, 1 in all: annotation 1"
+RUNS = [5 * 30 + 6, *([12, 18] * 9), 12, 1200 - (14 * 30 + 18)]
+"""A mask of ten columns from the fifth on, each of twelve pixels from the sixth on."""
+_MASK = np.zeros((30, 40), np.uint8)
+_MASK[6:18, 5:15] = 1
+TEXT = mask.encode(np.asfortranarray(_MASK))["counts"].decode()
+NO_OUTLINES: list[tuple[str, Any]] = [
+    ("nothing", []),
+    ("two corners", [[1, 2, 3, 4]]),
+    ("an odd number", [[1, 2, 3, 4, 5, 6, 7]]),
+    ("texts", [["1", "2", "3", "4", "5", "6"]]),
+    ("infinity", [[1, 2, 3, 4, 5, float("inf")]]),
+    ("a text", "polygon"),
+    ("runs that do not fill the image", {"size": [30, 40], "counts": [5, 6]}),
+    ("a text that is no mask", {"size": [30, 40], "counts": "zz\u00e9"}),
+    ("an empty mask", {"size": [30, 40], "counts": [1200]}),
+    ("a mask of no size", {"size": [0, 0], "counts": []}),
+]
+ALIKE = [
+    ("its form of Unicode", "cafe\u0301.png", "caf\u00e9.png"),
+    ("its form of Unicode the other way", "caf\u00e9.png", "cafe\u0301.png"),
+    ("capitals", "IMG_1.png", "img_1.png"),
+    ("capitals of its suffix", "img_1.PNG", "img_1.png"),
+    ("percent signs", "im 1.png", "im%201.png"),
+    ("percent signs the other way", "im%201.png", "im 1.png"),
+    ("a blank at its end", "im1.png", "im1.png "),
+    ("a blank before its suffix", "im1 .png", "im1.png"),
+    ("a backslash", "sub/im1.png", "sub\\im1.png"),
+    ("a backslash in the file's name", "sub\\im1.png", "sub/im1.png"),
+    ("capitals of its folder", "Sub/im1.png", "sub/im1.png"),
+    ("a narrow blank, as a Mac writes it", "at 1.00\u202fPM.png", "at 1.00 PM.png"),
+    ("a letter that cannot be seen", "im\u200b1.png", "im1.png"),
+]
+"""What is different, the name of the file, the name in the annotations."""
 
 FORM = [
     Case("no file", opened("gone.json"), r"gone\.json: the annotations file must exist; JSON files near it"),
@@ -137,16 +183,12 @@ IMAGES = [
     Case("no image id", without("images", "id"), "image number 1: id must be given, got none; add it"),
     Case("no file name", without("images", "file_name"), "image 3: file_name must be given"),
     Case("an image id with a fraction", of("images", id=3.5), "id must be a whole number or a text .* got 3.5"),
-    Case("an image id in floating point", of("images", id=3.0), "id must be a whole number or a text .* got 3.0"),
     Case("an image id that is a list", of("images", id=[3]), r"id must be a whole number or a text .* got \[3\]"),
-    Case("an image id as text for one only", of("images", id="3"), "image_id must be that of an image, got 3; add"),
     Case("an image id twice", again("images", file_name="b.png"), "image 3: id must be unique, got 3 again; renumber"),
     Case("an image listed twice", again("images", id=4), "file_name must be unique, got 'a.png' again; list the image"),
     Case("an image listed twice by other paths", again("images", id=4, file_name="./x/../a.png"), "must be unique"),
     Case("a true width", of("images", width=True), "width must be a whole number of pixels, got True"),
-    Case("a width of 0", of("images", width=0), "width must be a whole number of pixels, got 0"),
     Case("a negative height", of("images", height=-30), "height must be a whole number of pixels, got -30"),
-    Case("a width as text", of("images", width="40"), "width must be a whole number of pixels, got '40'"),
     Case("another size", of("images", width=41), "size must be that of the image, 40 x 30, got 41 x 30; correct"),
     Case("sides exchanged", of("images", width=30, height=40), "size must be that of the image, 40 x 30, got 30 x 40"),
     Case("an empty file name", of("images", file_name=""), "file_name must be the name of a file, got ''"),
@@ -183,7 +225,6 @@ CATEGORIES = [
     Case("a category with half a letter", of("categories", name="d\ud800"), "name must be a text that can be printed"),
     Case("a category with a line break", of("categories", name="a\nb"), "name must be a text that can be printed"),
     Case("a true category", of("categories", name=True), "name must be a text that can be printed, got True"),
-    Case("a category id as text for one only", of("categories", id="9"), "category_id must be one of 2 cat, '9' dog"),
     right("a category that is a number", of("categories", name=5), INTACT),
     right("category ids as texts", renamed("categories", "category_id", 9, "D"), INTACT),
     Case("a category id twice", again("categories", name="x"), "category 9: id must be unique, got 9 again; renumber"),
@@ -199,18 +240,8 @@ OBJECTS = [
     Case("a true annotation id", of("annotations", id=True), "annotation number 1: id must be a whole number or a"),
     Case("no bbox", without("annotations", "bbox"), "annotation 1: bbox must be given, got none"),
     Case("no category id", without("annotations", "category_id"), "annotation 1: category_id must be given"),
-    Case(
-        "an annotation id twice",
-        again("annotations"),
-        "annotation 1: id must be unique, got 1 again for the same object; remove",
-    ),
     Case("an image that is not listed", of("annotations", image_id=99), "image_id must be that of an image, got 99"),
     Case("a category that is not listed", of("annotations", category_id=1), "category_id must be one of 2 cat, 9 dog"),
-    Case(
-        "a category id in floating point",
-        of("annotations", category_id=9.0),
-        "category_id must be a whole number or a text",
-    ),
     Case(
         "a true category id",
         of("annotations", category_id=True),
@@ -249,4 +280,38 @@ OBJECTS = [
     right("a box that sticks out", boxed(-5, 20, 100, 100), [("a.png", [[0, 20, 40, 30]]), INTACT[1]]),
     right("no annotations", changed(lambda c: c.update(annotations=[])), [("a.png", []), ("b.png", [])]),
 ]
-CASES = FORM + IMAGES + CATEGORIES + OBJECTS
+IDS = "ids written as fractions, read as whole numbers, 1 in all"
+REFERENCE = "ids written as text for a number or the other way, read as the one that is listed, 1 in all: "
+AS_WRITTEN = [
+    warned("an image id in floating point", of("images", id=3.0), f"{IDS}: image 3", INTACT),
+    warned("a category id in floating point", of("categories", id=9.0), f"{IDS}: category 9", INTACT),
+    warned("an annotation id in floating point", of("annotations", id=1.0), f"{IDS}: annotation 1", INTACT),
+    warned("references in floating point", of("annotations", image_id=3.0, category_id=9.0), f"{IDS}: annotation 1", INTACT),
+    warned("an image id as text for one only", of("images", id="3"), f"{REFERENCE}image_id 3 of annotation 1", INTACT),
+    warned("an image's id as text in its objects", of("annotations", image_id="3"), f"{REFERENCE}image_id '3' of ann", INTACT),
+    warned("a category id as text for one only", of("categories", id="9"), f"{REFERENCE}category_id 9 of annotation 1", INTACT),
+    warned("a category's id as text in its objects", of("annotations", category_id="9"), f"{REFERENCE}category_id '9'", INTACT),
+    Case("a text that is a number with a zero before it", of("annotations", image_id="03"), "image_id must be that of an"),
+    Case("a text for two ids", changed(lambda c: [c["images"].append({**c["images"][1], "id": "7", "file_name": "../val/b.png"}), c["annotations"][0].update(image_id="07")]), "image_id must be that of an image, got '07'"),
+    *(warned(f"a width of {value!r}", of("images", width=value), "sizes that are no whole numbers of pixels, read as such|1 of 2 images without", INTACT) for value in ("40", 40.0)),
+    *(Case(f"a width of {value!r}", of("images", width=value), "width must be a whole number of pixels, got") for value in (-7, "forty", 40.5, float("inf"), [40], "9" * 30)),
+    warned("no sizes anywhere", changed(lambda c: [image.pop(key) for image in c["images"] for key in ("width", "height")]), "2 of 2 images without width or height, taken from the image files", INTACT),
+    warned("a polygon without a box", of("annotations", bbox=None, segmentation=[[5, 6, 15, 6, 15, 18, 5, 18]]), OUTLINE, INTACT),
+    warned("a polygon and no key for the box", changed(lambda c: [c["annotations"][0].pop("bbox"), c["annotations"][0].update(segmentation=[[5, 6, 15, 6, 15, 18]])]), OUTLINE, INTACT),
+    warned("a polygon and an empty box", of("annotations", bbox=[], segmentation=[[5, 6, 15, 6, 15, 18]]), OUTLINE, INTACT),
+    warned("a polygon and a box of zeros", of("annotations", bbox=[0, 0, 0, 0], segmentation=[[5, 6, 15, 6, 15, 18]]), OUTLINE, INTACT),
+    warned("a polygon in one list", of("annotations", bbox=None, segmentation=[5, 6, 15, 6, 15, 18]), OUTLINE, INTACT),
+    warned("two polygons", of("annotations", bbox=None, segmentation=[[5, 6, 7, 6, 7, 8], [12, 12, 15, 12, 15, 18]]), OUTLINE, INTACT),
+    warned("a mask in runs", of("annotations", bbox=None, segmentation={"size": [30, 40], "counts": RUNS}), OUTLINE, INTACT),
+    warned("a mask as text", of("annotations", bbox=None, segmentation={"size": [30, 40], "counts": TEXT}), OUTLINE, INTACT),
+    *(Case(f"an outline of {what}, no box", of("annotations", bbox=None, segmentation=value), "annotation 1: bbox must be") for what, value in NO_OUTLINES),
+    warned("an annotation id twice", again("annotations"), "annotations listed again with the same id and box, read once, 1 in all: annotation 1", INTACT),
+    warned("annotation ids of null", of("annotations", id=None), "1 annotation without an id of its own", INTACT),
+    *(warned(f"a file name that differs in {what}", named(file, name), r"1 name read as another that looks alike: ", [(file, INTACT[0][1]), INTACT[1]]) for what, file, name in ALIKE),
+    Case("a file name that two files look like", changed(lambda c: c["images"][0].update(file_name="C.PNG"), files=("c.png", "c.Png")), r"image 3 \(C.PNG\): .* must exist; .*; did you mean c\.Png or c\.png\?"),
+    Case("a file name with a wrong folder", of("images", file_name="data/images/a.png"), r"must exist; .*; did you mean a\.png\?"),
+    Case("a file name with a wrong folder of Windows", of("images", file_name="C:\\data\\a.png"), r"must exist; .*; did you mean a\.png\?"),
+    Case("a file name with a slip", changed(lambda c: c["images"][0].update(file_name="Screenshot_21.png"), files=("Screenshot_12.png",)), r"did you mean Screenshot_12\.png\?"),
+    Case("two file names for one file", changed(lambda c: [c["images"][0].update(file_name="C.png"), c["images"][1].update(file_name="c.PNG", width=40, height=30)], files=("c.png",)), r"image 7 .* must exist"),
+]  # fmt: skip
+CASES = FORM + IMAGES + CATEGORIES + OBJECTS + AS_WRITTEN

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,17 @@ def listed(detections: Any) -> Run:
     return run
 
 
+def fifo(folder: Path) -> Path:
+    os.mkfifo(folder / "pipe.json")
+    return folder / "pipe.json"
+
+
+def sparse(folder: Path, size: int) -> Path:
+    (folder / "big.json").touch()
+    os.truncate(folder / "big.json", size)
+    return folder / "big.json"
+
+
 CASES = [
     Case("annotations that are not there", lambda folder: read_ground_truth(folder / "x.json"), r"x\.json: the annotations file must exist"),
     Case("a folder", lambda folder: read_ground_truth(folder), "the annotations file must exist"),
@@ -75,7 +87,14 @@ CASES = [
     Case("no categories", annotated(lambda c: c.update(categories=[])), "categories: must name at least one class, got none"),
     Case("an image without id", annotated(lambda c: c["images"].append({})), "image number 3: id must be given, got none"),
     Case("a true image id", of("images", id=True), "image number 1: id must be a whole number or a text"),
-    Case("an image id in floating point", of("images", id=3.0), "image number 1: id must be a whole number or a text"),
+    warned("an image id in floating point", of("images", id=3.0), "ids written as fractions, read as whole numbers, 1 in all: image 3", 1),
+    warned("a detection's image id in floating point", detected(image_id=3.0), "ids written as fractions, .*: detection number 1", 1),
+    warned("a detection's ids as text", detected(image_id="3", category_id="7"), "ids written as text for a number .*, 2 in all: image_id '3' of detection", 1),
+    Case("a detection's id as another text", detected(image_id="3.0"), "image_id must be one of the annotations', got '3.0'"),
+    Case("detections in a FIFO", lambda folder: read_detections(fifo(folder), {"images": [], "categories": []}), "must be readable, got: a named pipe"),
+    Case("annotations from a device", lambda folder: read_ground_truth(Path("/dev/zero")), "/dev/zero: must be readable, got: a device where a"),
+    Case("annotations of 9 GB", lambda folder: read_ground_truth(sparse(folder, 9 * 10**9)), r"got: 9\.0 GB, more than the 8\.0 GB that"),
+    Case("5 GB of nothing", lambda folder: read_ground_truth(sparse(folder, 5 * 10**9)), "must be complete JSON"),
     Case("an image twice", annotated(lambda c: c["images"].append({"id": 3})), "image 3: id must be unique, got 3 again"),
     Case("a category id twice", annotated(lambda c: c["categories"].append({"id": 7, "name": "x"})), "id must be unique"),
     Case("a category name twice", of("categories", name="dog"), "category 2: name must be unique, got 'dog'"),

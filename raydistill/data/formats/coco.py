@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import posixpath
+from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from raydistill.config.data import OnBadImage
+from raydistill.data.alike import FilesBelow, file_meant, files_near
 from raydistill.data.checks import check_images_folder, clip_box, warn_sizes_taken, warn_skipped
 from raydistill.data.counting import CROWDS, DROPPED
 from raydistill.data.dataset import AnnotatedImage, AnnotatedObject, DetectionDataset, FileIds, Records
@@ -23,7 +26,10 @@ from raydistill.data.formats.coco_file import (
 from raydistill.data.formats.json_text import shown, without_collections
 from raydistill.data.image_folder import Header, ImageFolder, read_headers
 from raydistill.data.images import PLAIN, Decoding
+from raydistill.data.notes import warn_near_names
 from raydistill.storage.remote_path import Place
+
+_MOST_NEAR = 20  # images that are not there whose names are compared with those that are, letter by letter
 
 
 def read_coco(
@@ -50,6 +56,7 @@ def dataset_from(
     num_images = len(file.images)
     named = _with_file_names(file)
     headers = read_headers([images / image["file_name"] for image in named], how)
+    taken = _take_near_files(FilesBelow(images), named, headers, how)
     skipped: dict[str, str] = {}  # file name -> why it cannot be read
     if on_bad_image == "skip":
         skipped = {i["file_name"]: header.problem for i, header in zip(named, headers, strict=True) if header.problem}
@@ -66,6 +73,7 @@ def dataset_from(
     warn_skipped(file.source, list(skipped), list(skipped.values()), num_images)
     warn_sizes_taken(file.source, [image["file_name"] for image, _ in kept if not _states_size(image)], num_images)
     file.warn()
+    warn_near_names(file.source, taken)
     names = {category["id"]: category["name"] for category in file.categories}
     records = Records.build(annotated.values())
     return DetectionDataset(
@@ -76,6 +84,33 @@ def dataset_from(
         file_ids=FileIds(_other_names(numbers), _other_names(category_numbers)),
         left_out={CROWDS: int(records.ignored.sum()), DROPPED: len(file.dropped)},
     )
+
+
+def _take_near_files(below: FilesBelow, named: list[CocoImage], headers: list[Header], how: Decoding) -> list[str]:
+    """Give images that are not there the file that their name surely means, and its header.
+
+    Returns:
+        Which file for which name; where none is sure, the header's problem says which may be meant.
+    """
+    missing = [place for place, header in enumerate(headers) if header.missing]
+    first = set(missing[:_MOST_NEAR])
+    known = {posixpath.normpath(image["file_name"]) for image in named} if missing else set()
+    found: dict[int, str] = {}
+    for place in missing:
+        sure = file_meant(below, named[place]["file_name"], known)
+        if sure:
+            found[place] = sure
+        elif place in first:
+            hint = files_near(below, named[place]["file_name"])
+            headers[place] = replace(headers[place], problem=headers[place].problem + hint)
+    counts = Counter(found.values())
+    found = {place: file for place, file in found.items() if counts[file] == 1}
+    taken = [f"{file} for {named[place]['file_name']!a}" for place, file in found.items()]
+    for (place, file), header in zip(
+        found.items(), read_headers([below.folder / file for file in found.values()], how), strict=True
+    ):
+        named[place]["file_name"], headers[place] = file, header
+    return taken
 
 
 def _with_file_names(file: CocoFile) -> list[CocoImage]:

@@ -19,7 +19,9 @@ from pydantic import (
 from typing_extensions import TypedDict
 
 from raydistill.data.checks import listed, raise_problems, warn_dropped, warn_shared_ids
+from raydistill.data.formats.coco_repairs import OUTLINES, REPEATS, Meant, Repairs, outline, repair
 from raydistill.data.formats.json_text import is_text, read_json, shown, without_collections
+from raydistill.data.notes import warn_read_as
 from raydistill.errors import UserError
 from raydistill.storage.remote_path import Place
 
@@ -93,29 +95,48 @@ class Entries(Generic[_T]):
         self._adapter = TypeAdapter(list[model])  # type: ignore[valid-type]
 
     def sound(
-        self, entries: Sequence[Any], problems: list[str], faults_beside: Callable[[Any], list[str]]
+        self,
+        entries: Sequence[Any],
+        problems: list[str],
+        faults_beside: Callable[[Any], list[str]],
+        repairs: Repairs | None = None,
     ) -> Iterator[tuple[int, _T]]:
         """Yield the sound entries with their places, from 1 on; what is wrong with the others goes to ``problems``.
 
-        ``faults_beside`` says what is wrong with an entry beside the others; of a faulty one it sees the sound keys.
+        Args:
+            entries: as they were read.
+            problems: a sentence is added for each fault.
+            faults_beside: says what is wrong with an entry beside the others; of a faulty one it sees the sound keys.
+            repairs: what is read otherwise than it stands is added; None takes everything as it stands.
         """
-        for number, (entry, faults) in enumerate(self._each_alone(entries), start=1):
+        for number, (entry, faults, done) in enumerate(self._each_alone(entries, repairs is not None), start=1):
             faults_here = faults_beside(entry)
             if faults or faults_here:
-                own_id = entry.get("id")
-                name = f"{self.kind} number {number}" if own_id is None else f"{self.kind} {shown(own_id)}"
-                problems += [f"{name}: {fault}" for fault in (*faults, *faults_here)]
+                problems += [f"{self.name(entry, number)}: {fault}" for fault in (*faults, *faults_here)]
             else:
+                if repairs is not None:
+                    for what in sorted(done):
+                        repairs.setdefault(what, []).append(self.name(entry, number))
                 yield number, entry
 
-    def _each_alone(self, entries: Sequence[Any]) -> Iterator[tuple[Any, Sequence[str]]]:
-        """Yield each entry with what is wrong with it by itself; a faulty one with its sound keys only."""
+    def name(self, entry: Any, number: int) -> str:
+        """Return what messages call the entry of this number."""
+        own_id = entry.get("id")
+        return f"{self.kind} number {number}" if own_id is None else f"{self.kind} {shown(own_id)}"
+
+    def _each_alone(self, entries: Sequence[Any], repairing: bool) -> Iterator[tuple[Any, Sequence[str], set[str]]]:
+        """Yield each entry with what is wrong with it by itself, a faulty one with its sound keys only, and repairs."""
         try:
             sound = self._adapter.validate_python(entries)
         except ValidationError:
-            yield from map(self._one_alone, entries)
+            for entry in entries:
+                found, faults = self._one_alone(entry)
+                repaired, done = repair(entry) if faults and repairing and isinstance(entry, dict) else ({}, set())
+                if done:
+                    found, faults = self._one_alone(repaired)
+                yield found, faults, done
         else:
-            yield from ((entry, ()) for entry in sound)
+            yield from ((entry, (), set()) for entry in sound)
 
     def _one_alone(self, entry: Any) -> tuple[Any, Sequence[str]]:
         try:
@@ -152,6 +173,7 @@ class CocoFile:
     problems: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)  # boxes of which nothing is left
     without_own_id: list[str] = field(default_factory=list)  # annotations that count all the same
+    repairs: Repairs = field(default_factory=dict)  # what was read otherwise than it stands
 
     def raise_problems(self) -> None:
         """Raise one error that tells what is wrong; nothing where all is sound.
@@ -165,6 +187,8 @@ class CocoFile:
         """Log what is left out and what was read in spite of a flaw, one warning of each kind."""
         warn_dropped(self.source, self.dropped)
         warn_shared_ids(self.source, self.without_own_id)
+        for what, names in self.repairs.items():
+            warn_read_as(self.source, what, names)
 
 
 @without_collections()
@@ -203,7 +227,9 @@ def _no_coco_file(path: Place, got: str) -> UserError:
 def _read_images(file: CocoFile, entries: list[Any]) -> set[Id]:
     """Read the images and return the ids of all, faulty ones too."""
     ids: set[Id] = set()
-    found = _IMAGES.sound(entries, file.problems, lambda entry: _repeats(entry, "id", ids, "renumber the images"))
+    found = _IMAGES.sound(
+        entries, file.problems, lambda entry: _repeats(entry, "id", ids, "renumber the images"), file.repairs
+    )
     file.images = [image for _, image in found]
     if not entries:
         file.problems.append("images: must list at least one image, got none; add them")
@@ -219,7 +245,7 @@ def _read_categories(file: CocoFile, entries: list[Any]) -> set[Id]:
         by_id = _repeats(entry, "id", ids, "renumber the categories")
         return by_id or _repeats(entry, "name", names, "rename or merge the categories")
 
-    file.categories = [category for _, category in _CATEGORIES.sound(entries, file.problems, repeats)]
+    file.categories = [category for _, category in _CATEGORIES.sound(entries, file.problems, repeats, file.repairs)]
     if not entries:
         file.problems.append("categories: must name at least one class, got none; add them")
     return ids
@@ -230,25 +256,31 @@ def _read_annotations(file: CocoFile, entries: list[Any], image_ids: set[Id], ca
     known = listed([f"{shown(number)} {names[number]}" for number in in_order(names)])
     seen: dict[Id, CocoAnnotation] = {}
 
+    meant = Meant({"image_id": image_ids, "category_id": category_ids}, file.repairs)
+
     def faults(entry: Any) -> list[str]:
         found = []
+        meant.replace(entry, "annotation")
         if "image_id" in entry and entry["image_id"] not in image_ids:
             got = shown(entry["image_id"])
             found.append(f"image_id must be that of an image, got {got}; add the image or remove this")
         if "category_id" in entry and entry["category_id"] not in category_ids:
             found.append(f"category_id must be one of {known}, got {shown(entry['category_id'])}; correct or add it")
-        twin = seen.get(entry.get("id"))
-        if twin is not None and all(entry.get(key) == twin[key] for key in ("image_id", "category_id", "bbox")):
-            found.append(f"id must be unique, got {shown(entry['id'])} again for the same object; remove the repeat")
         return found
 
     without_extent = []
-    for number, annotation in _ANNOTATIONS.sound(entries, file.problems, faults):
+    for number, annotation in _ANNOTATIONS.sound(entries, file.problems, faults, file.repairs):
         own_id = annotation.get("id")
-        if own_id is None or own_id in seen:
+        twin = None if own_id is None else seen.get(own_id)
+        if twin is not None and all(annotation[key] == twin[key] for key in ("image_id", "category_id", "bbox")):
+            file.repairs.setdefault(REPEATS, []).append(f"annotation {shown(own_id)}")
+            continue
+        if own_id is None or twin is not None:
             file.without_own_id.append(f"number {number}" if own_id is None else shown(own_id))
         else:
             seen[own_id] = annotation
+        if not any(annotation["bbox"]) and _take_outline(annotation, entries[number - 1]):
+            file.repairs.setdefault(OUTLINES, []).append(_ANNOTATIONS.name(annotation, number))
         if min(annotation["bbox"][2:]) > 0:
             file.annotations.append(annotation)
         else:
@@ -258,6 +290,15 @@ def _read_annotations(file: CocoFile, entries: list[Any], image_ids: set[Id], ca
         name = image_names.get(annotation["image_id"])
         image = str(name) if is_text(name) else f"image {shown(annotation['image_id'])}"
         file.dropped.append(described(annotation, image))
+
+
+def _take_outline(annotation: CocoAnnotation, raw: Any) -> bool:
+    """Give an annotation whose box is all zeros that of its outline; return whether it has one."""
+    found = outline(raw.get("segmentation"))
+    if found is not None:
+        annotation["bbox"], area = found
+        annotation["area"] = annotation.get("area") or area
+    return found is not None
 
 
 def described(annotation: CocoAnnotation, image: str) -> str:

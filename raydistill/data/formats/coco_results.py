@@ -9,7 +9,9 @@ from typing_extensions import TypedDict
 from raydistill.data.checks import raise_problems
 from raydistill.data.counting import CROWDS, DROPPED, log_left_out, warn_nothing
 from raydistill.data.formats.coco_file import Box, Entries, Id, Number, read_coco_file
+from raydistill.data.formats.coco_repairs import Meant, Repairs
 from raydistill.data.formats.json_text import read_json, shown, without_collections
+from raydistill.data.notes import warn_read_as
 from raydistill.errors import UserError
 from raydistill.storage.remote_path import Place
 
@@ -68,7 +70,11 @@ def read_detections(path: Place, ground_truth: dict[str, Any]) -> list[dict[str,
         "category_id": {category["id"] for category in ground_truth["categories"]},
     }
 
+    repairs: Repairs = {}
+    meant = Meant(known, repairs)
+
     def faults(entry: Any) -> list[str]:
+        meant.replace(entry, "detection")
         found = [
             f"{key} must be one of the annotations', got {shown(entry[key])}; score against the annotations of its data"
             for key, ids in known.items()
@@ -79,6 +85,8 @@ def read_detections(path: Place, ground_truth: dict[str, Any]) -> list[dict[str,
         return found
 
     problems: list[str] = []
-    detections: list[Any] = [detection for _, detection in _DETECTIONS.sound(content, problems, faults)]
+    detections: list[Any] = [detection for _, detection in _DETECTIONS.sound(content, problems, faults, repairs)]
     raise_problems(problems, f"{path}: the detections must be sound")
+    for what, names in repairs.items():
+        warn_read_as(path, what, names)
     return detections

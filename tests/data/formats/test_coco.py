@@ -120,7 +120,7 @@ def test_a_warning_names_ten_boxes_and_counts_the_others(
     [
         ({"category_id": 3}, "annotation 1: category_id must be one of 2 cat, 9 dog, got 3"),
         ({"image_id": 99}, "annotation 1: image_id must be that of an image, got 99"),
-        ({"image_id": "3"}, "annotation 1: image_id must be that of an image, got '3'"),
+        ({"image_id": "03"}, "annotation 1: image_id must be that of an image, got '03'"),
         ({"bbox": [1, 2, float("nan"), 4]}, "annotation 1: bbox must be [x, y, width, height] in finite numbers"),
         ({"bbox": [1, 2, 3]}, "annotation 1: bbox must be [x, y, width, height]"),
         ({"bbox": "1 2 3 4"}, "annotation 1: bbox must be [x, y, width, height]"),
@@ -151,7 +151,7 @@ def test_a_missing_key_is_named(coco_folder: CocoFolder, section: str, key: str,
     assert words in error_of(coco_folder)
 
 
-@pytest.mark.parametrize("section", ["images", "annotations", "categories"])
+@pytest.mark.parametrize("section", ["images", "categories"])
 def test_repeated_ids_are_named(coco_folder: CocoFolder, section: str) -> None:
     coco_folder.content[section].append(dict(coco_folder.content[section][0]))
     first = coco_folder.content[section][0]["id"]

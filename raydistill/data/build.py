@@ -84,6 +84,8 @@ def _count_objects(data: Data, splits: Splits) -> None:
     for name, (setting, source), split in zip(SPLIT_NAMES, sources_of(data), splits, strict=True):
         if split is None:
             continue
+        for doubt in split.doubts:
+            _log.warning("data: %s: %s (%s)", name, doubt, source)
         if not split.num_counted:
             refuse_nothing(setting, source, "train on" if name == "training" else "score", split.left_out)
         log_left_out(f"data: {name}", split.num_counted, split.left_out)

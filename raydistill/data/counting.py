@@ -18,7 +18,7 @@ _REMEDIES = {
     CROWDS: "objects that are annotated one by one must have iscrowd 0, as masks too (CVAT writes 1 for masks)",
     DIFFICULT: "difficult=include takes them in",
     IGNORED: "data.dataset says so of them",
-    DROPPED: "correct the boxes, which must be in pixels of their image",
+    DROPPED: "correct the boxes: pixels of their image, as [x, y, width, height] in COCO's files, as corners in VOC's",
 }
 _MANY = 0.25  # of all objects; more of them left out are worth a warning
 _log = logging.getLogger(__name__)

@@ -168,6 +168,7 @@ class DetectionDataset:
     replaces_unreadable: bool = False  # in training; see data.on_bad_image
     file_ids: FileIds = FileIds()
     left_out: Mapping[str, int] = field(default_factory=dict)  # reason -> objects that do not count, see `counting`
+    doubts: tuple[str, ...] = ()  # what about the annotations looks wrong though it can be read, in words
 
     def __len__(self) -> int:
         """Return the number of images."""

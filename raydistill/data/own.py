@@ -14,6 +14,7 @@ from torch import Tensor
 
 from raydistill.config.data import OwnData
 from raydistill.config.own import find
+from raydistill.data.box_kinds import doubt_of
 from raydistill.data.checks import clip_box, raise_problems, warn_dropped
 from raydistill.data.counting import DROPPED, IGNORED
 from raydistill.data.dataset import AnnotatedImage, AnnotatedObject, DetectionDataset, Record, Records
@@ -123,6 +124,8 @@ def read_own(data: OwnData, split: Literal["train", "val", "test"]) -> Detection
     if len(by_file) < len(images):
         problems.append(f"file must name each image once, got {len(images)} images and {len(by_file)} names")
     raise_problems(problems, f"{where}: the images must be complete and sound")
+    corners = [box for image in given.images for box in np.asarray(image.get("boxes", ())).reshape(-1, 4)]
+    sizes = [(own.width, own.height) for own, i in zip(images, given.images, strict=True) for _ in i.get("boxes", ())]
     warn_dropped(Path(where), dropped)
     records = Records.build(images)
     return DetectionDataset(
@@ -133,6 +136,7 @@ def read_own(data: OwnData, split: Literal["train", "val", "test"]) -> Detection
         if given.read_image is None
         else _Reader(by_file, given.read_image),
         left_out={IGNORED: int(records.ignored.sum()), DROPPED: len(dropped)},
+        doubts=tuple(filter(None, [doubt_of(corners, sizes, "x1, y1, x2, y2")])),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +33,8 @@ from raydistill.runs.worker import Worker
 from raydistill.storage.mirror import exists, fetched, folder
 from raydistill.storage.store import is_remote
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class DataPath:
@@ -59,6 +62,8 @@ class DataPath:
             self.downloads,
             Decoding(int(self.max_megapixels * 1e6), self.pixel_range, self.alpha),
         )
+        for doubt in dataset.doubts:
+            _log.warning("%s: %s", self.path, doubt)
         check_pixels(dataset, self.path, Settings("--pixel-range", "--alpha"))
         return dataset
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from typing import Any
 
 from typing_extensions import TypedDict
 
+from raydistill.data.box_kinds import DECLARED, doubt_of, doubt_of_areas, doubt_of_detections, spread
 from raydistill.data.checks import raise_problems
 from raydistill.data.counting import CROWDS, DROPPED, log_left_out, warn_nothing
 from raydistill.data.formats.coco_file import Box, Entries, Id, Number, read_coco_file
@@ -25,6 +28,8 @@ class CocoDetection(TypedDict):
     score: Number
 
 
+_log = logging.getLogger(__name__)
+_LOOKED_AT = 1000  # detections with the highest scores, to see whether their boxes fit
 _DETECTIONS = Entries("detection", CocoDetection, "image_id, category_id, bbox and score")
 
 
@@ -44,6 +49,17 @@ def read_ground_truth(path: Place) -> dict[str, Any]:
         log_left_out(str(path), num_counted, left_out)
     else:
         warn_nothing(str(path), left_out)
+    sizes = {image["id"]: (image.get("width"), image.get("height")) for image in file.images}
+    known = [
+        (a["bbox"], sizes[a["image_id"]], a.get("area")) for a in spread(file.annotations) if all(sizes[a["image_id"]])
+    ]
+    stated = [(bbox, area) for bbox, _, area in known if area is not None]
+    for doubt in (
+        doubt_of([bbox for bbox, _, _ in known], [size for _, size, _ in known], DECLARED),
+        doubt_of_areas([area for _, area in stated], [bbox for bbox, _ in stated]),
+    ):
+        if doubt:
+            _log.warning("%s: %s", path, doubt)
     annotations = []
     for number, annotation in enumerate(file.annotations, start=1):
         _, _, width, height = annotation["bbox"]
@@ -89,4 +105,20 @@ def read_detections(path: Place, ground_truth: dict[str, Any]) -> list[dict[str,
     raise_problems(problems, f"{path}: the detections must be sound")
     for what, names in repairs.items():
         warn_read_as(path, what, names)
+    if doubt := _doubt(detections, ground_truth):
+        _log.warning("%s: %s; convert the boxes", path, doubt)
     return detections
+
+
+def _doubt(detections: list[Any], ground_truth: dict[str, Any]) -> str:
+    """Say that the best of the detections fit far better as boxes of another kind."""
+    best = sorted(detections, key=lambda found: -found["score"])[:_LOOKED_AT]
+    sizes = {
+        image["id"]: (image.get("width") or math.nan, image.get("height") or math.nan)
+        for image in ground_truth["images"]
+    }
+    objects: dict[Any, list[Any]] = {}
+    for annotation in ground_truth["annotations"]:
+        objects.setdefault(annotation["image_id"], []).append(annotation["bbox"])
+    images = [found["image_id"] for found in best]
+    return doubt_of_detections([found["bbox"] for found in best], [sizes[image] for image in images], images, objects)

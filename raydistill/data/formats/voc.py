@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import Literal
 
+import numpy as np
+
 from raydistill.config.data import OnBadImage
 from raydistill.data.alike import near, same_spelling, spelling
+from raydistill.data.box_kinds import doubt_of
 from raydistill.data.checks import Box, clip_box, listed, raise_problems, warn_dropped, warn_skipped
 from raydistill.data.counting import DIFFICULT, DROPPED
 from raydistill.data.dataset import AnnotatedImage, AnnotatedObject, DetectionDataset, Records
@@ -90,6 +93,7 @@ def read_voc(
         records=records,
         read_image=ImageFolder(folder, how),
         left_out={DIFFICULT: int(records.ignored.sum()), DROPPED: len(dropped)},
+        doubts=_doubts(zip(parsed, headers, strict=True), coordinates),
     )
 
 
@@ -131,6 +135,23 @@ def _with_classes(
     warn_near_names(source, [f"class {name!a} read as {same[name]!a}" for name in same])
     labels = {name: label for label, name in enumerate(known, 1)}
     return [content.renamed(same) for content in parsed] if same else parsed, labels
+
+
+def _doubts(annotated: Iterable[tuple[VocContent, Header]], coordinates: str) -> tuple[str, ...]:
+    """Say what about the corners looks wrong."""
+    known = [pair for pair in annotated if not pair[1].problem]
+    rows = [(*found.corners, head.width, head.height) for content, head in known for found in content.objects]
+    columns = np.array(rows, dtype=np.float64).reshape(-1, 6)
+    doubt = doubt_of(columns[:, :4], columns[:, 4:], "x1, y1, x2, y2")
+    if doubt:
+        return (doubt,)
+    at_zero = int(((columns[:, :2] >= 0) & (columns[:, :2] < 1)).any(1).sum())
+    if coordinates == "one_based" and at_zero:
+        return (
+            f"{at_zero} of {len(columns)} objects have an xmin or ymin of 0, which the first pixel never has where it "
+            "is called 1: coordinates=zero_based takes corners as they stand",
+        )
+    return ()
 
 
 def _unknown_names(annotation: Place | None, content: VocContent, labels: dict[str, int]) -> list[str]:

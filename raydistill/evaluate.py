@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from raydistill import VERSION
 from raydistill.command import run_command
+from raydistill.runs.scores import exists, points
 from raydistill.storage.mirror import folder, place_of
 
 if TYPE_CHECKING:
@@ -59,14 +60,15 @@ def as_text(scores: Scores) -> str:
     import pandas as pd
 
     columns = list(next(iter(scores.per_class.values()), {})) or ["AP"]
-    rows = {**scores.per_class, "all": {name: scores.summary[name] for name in columns}}
-    shown = {
-        name: ["-" if values[column] < 0 else f"{100 * values[column]:.1f}" for column in columns]
-        for name, values in rows.items()
-    }
-    table = pd.DataFrame.from_dict(shown, orient="index", columns=[column.replace("_", " ") for column in columns])
-    recalls = [(name, value) for name, value in scores.summary.items() if name.startswith("AR") and value >= 0]
-    return f"{table.to_string()}\n\n{', '.join(f'{name} {100 * value:.1f}' for name, value in recalls)}"
+    overall = "all"
+    while overall in scores.per_class:  # a class may be called so
+        overall = f"({overall})"
+    rows = [*scores.per_class.items(), (overall, scores.summary)]
+    shown = [[points(values[column]) for column in columns] for _, values in rows]
+    headline = [column.replace("_", " ") for column in columns]
+    table = pd.DataFrame(shown, index=[name for name, _ in rows], columns=headline, dtype=object)
+    recalls = [(name, value) for name, value in scores.summary.items() if name.startswith("AR") and exists(value)]
+    return f"{table.to_string()}\n\n{', '.join(f'{name} {points(value)}' for name, value in recalls)}"
 
 
 def _score_files(options: argparse.Namespace) -> Scores:

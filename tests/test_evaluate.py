@@ -13,10 +13,10 @@ import torch
 from raydistill.config.training import Backend, Evaluation
 from raydistill.data.formats.coco_results import read_detections, read_ground_truth
 from raydistill.data.loading.loaders import evaluation_loader
-from raydistill.evaluate import _parser, main
+from raydistill.evaluate import _parser, as_text, main
 from raydistill.inference import scoring
 from raydistill.inference.evaluation import found_on
-from raydistill.inference.scoring import score
+from raydistill.inference.scoring import Scores, score
 from raydistill.runs import weights_file
 from raydistill.training.state import export
 from tests.small import REPOSITORY, Stage, run_python, small_run
@@ -77,6 +77,32 @@ def test_the_table_shows_points_of_100_per_class_and_over_all(
     assert lines[0].split() == ["AP", "AP50", "AP75", "AP", "small", "AP", "medium", "AP", "large"]
     assert lines[1].split() == ["cat", "100.0", "100.0", "100.0", "-", "100.0", "-"]
     assert lines[2].split() == ["all", "100.0", "100.0", "100.0", "-", "100.0", "-"]
+
+
+@pytest.mark.parametrize(
+    ("names", "overall"),
+    [
+        (["cat"], "all"),
+        (["all"], "(all)"),
+        (["all", "(all)"], "((all))"),
+        (["cat", "all", "dog"], "(all)"),
+        (["ALL", "All"], "all"),
+        (["AP", "AP50", "AP small"], "all"),
+        (["nan", "None", "1", "-1", "True"], "all"),
+        (["x" * 200, "per_class", "..."], "all"),
+        ([f"class {number}" for number in range(1203)], "all"),
+    ],
+)
+def test_every_class_has_its_row_whatever_it_is_called(names: list[str], overall: str) -> None:
+    columns = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
+    per_class = {name: dict.fromkeys(columns, number / 1000) for number, name in enumerate(names)}
+    lines = as_text(Scores({**dict.fromkeys(columns, 0.5), "AR1": 0.25}, per_class)).splitlines()
+    rows = [line.rpartition("    ")[0][:200].strip() or line for line in lines[1 : len(names) + 2]]
+    for number, name in enumerate(names):
+        assert rows[number].startswith(name[:200])
+        assert lines[number + 1].split()[-6:] == [f"{number / 10:.1f}"] * 6
+    assert lines[len(names) + 1].split()[0] == overall
+    assert lines[-1] == "AR1 25.0"
 
 
 def test_an_empty_file_of_detections_scores_zero(files: tuple[Path, Path], tmp_path: Path) -> None:

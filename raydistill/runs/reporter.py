@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from raydistill.errors import UserError
 from raydistill.runs.directory import RunDirectory
 from raydistill.runs.events import EpochDone, Event, Listener, Note
-from raydistill.runs.scores import existing
+from raydistill.runs.scores import existing, told_apart
 from raydistill.runs.worker import Worker
 from raydistill.storage.atomic import append_line
 from raydistill.storage.files import publish, remote_of
@@ -18,6 +19,9 @@ from raydistill.storage.mirror import named, pull
 
 if TYPE_CHECKING:
     from tensorboardX import SummaryWriter
+
+
+_NOT_IN_A_TAG = re.compile(r"[^-/\w.]")  # what tensorboardX replaces in a name
 
 
 class Reporter(Protocol):
@@ -77,8 +81,9 @@ class FileReporter:
             from tensorboardX import SummaryWriter  # takes a second or two
 
             self._event_file.append(SummaryWriter(str(self.run.path), purge_step=epoch, flush_secs=1))
+        names = told_apart(metrics, lambda name: _NOT_IN_A_TAG.sub("_", name))
         for name, value in existing(metrics).items():
-            self._event_file[0].add_scalar(name, value, epoch)
+            self._event_file[0].add_scalar(names[name], value, epoch)
         if remote_of(self.run.path) is not None:
             self._event_file[0].flush()
             publish(max(self.run.path.glob("events.out.tfevents.*")))  # their names begin with the time

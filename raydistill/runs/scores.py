@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 
 def exists(score: float) -> bool:
@@ -21,6 +21,23 @@ def points(score: float) -> str:
     ('45.7', '-', '-')
     """
     return f"{100 * score:.1f}" if exists(score) else "-"
+
+
+def told_apart(names: Iterable[str], clean: Callable[[str], str]) -> dict[str, str]:
+    """Return each name as ``clean`` makes it, with a number where another became the same: classes may be called so.
+
+    >>> told_apart(["a b", "a_b", "c"], lambda name: name.replace(" ", "_"))
+    {'a b': 'a_b', 'a_b': 'a_b_2', 'c': 'c'}
+    """
+    found: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in names:
+        cleaned, number = clean(name), 1
+        while (cleaned if number == 1 else f"{cleaned}_{number}") in taken:
+            number += 1
+        found[name] = cleaned if number == 1 else f"{cleaned}_{number}"
+        taken.add(found[name])
+    return found
 
 
 def existing(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -16,7 +16,7 @@ from raydistill.config import Config
 from raydistill.config.logging import Mlflow, Wandb
 from raydistill.errors import UserError, first_line
 from raydistill.runs.events import EpochDone, Event, Listener, Note, StageStarted, TrialEvent
-from raydistill.runs.scores import existing
+from raydistill.runs.scores import existing, told_apart
 from raydistill.storage.mirror import folder
 
 _NOT_IN_A_METRIC = re.compile(r"[^\w\-./ ]")  # what MLflow refuses in a name
@@ -182,7 +182,8 @@ class _MlflowRun:
         from mlflow.entities import Metric
 
         now = time.time_ns() // 10**6
-        entries = [Metric(_metric_name(name), value, now, epoch) for name, value in metrics.items()]
+        names = told_apart(metrics, _metric_name)
+        entries = [Metric(names[name], value, now, epoch) for name, value in metrics.items()]
         for start in range(0, len(entries), _AT_ONCE):
             self._client.log_batch(self._run_id, metrics=entries[start : start + _AT_ONCE])
 

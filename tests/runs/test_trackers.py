@@ -336,6 +336,16 @@ def test_more_metrics_than_mlflow_takes_at_once_are_parted(tmp_path: Path, mlflo
     assert len(mlflow.runs[0].logged) == 1203
 
 
+def test_classes_whose_names_are_changed_to_the_same_keep_a_metric_each(tmp_path: Path, mlflow: _Mlflow) -> None:
+    metrics = {"val/class/a#b": 0.5, "val/class/a_b": 0.25, "val/class/a?b": 0.125, "val/AP_small": -1.0}
+    _play(_config(tmp_path, "logging.mlflow={}"), [EVENTS[1], EpochDone("teacher", 1, 2, metrics, 1.0)])
+    assert mlflow.runs[0].logged == [
+        ("val/class/a_b", 0.5, 1),
+        ("val/class/a_b_2", 0.25, 1),
+        ("val/class/a_b_3", 0.125, 1),
+    ]
+
+
 def test_names_that_mlflow_refuses_are_changed(tmp_path: Path, mlflow: _Mlflow) -> None:
     metrics = {"val/class/cat (small)": 0.5, "val/class/50% off": 0.25, "val/class/chat-huant_2.0": 0.125}
     _play(_config(tmp_path, "logging.mlflow={}"), [EVENTS[1], EpochDone("teacher", 1, 2, metrics, 1.0)])

@@ -26,6 +26,7 @@ class LoadReport:
     num_loaded: int
     num_total: int
     fresh: tuple[str, ...]  # tensors that kept their random values
+    classes_known: bool = True  # whether the source names its classes; else they were taken in the data's order
 
     def __str__(self) -> str:
         if not self.num_loaded:

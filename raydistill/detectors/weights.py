@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from raydistill.config.sections import NAMED_WEIGHTS, AnyDetector
@@ -53,7 +54,8 @@ def fill(detector: Detector, weights: Weights, path: Place | ShippedFile, where:
     _check_settings(detector, weights, f"{where}: {path}")
     detector.exported().load_state_dict({key: weights.model[key] for key in detector.exported().state_dict()})
     known = "" if weights.classes is not None else " (the file does not name its classes: taken in the data's order)"
-    return report_on(detector.exported(), f"{path}{known}", set(weights.model))
+    report = report_on(detector.exported(), f"{path}{known}", set(weights.model))
+    return replace(report, classes_known=weights.classes is not None)
 
 
 def check_content(weights: Weights, path: Place | ShippedFile) -> None:

@@ -32,6 +32,7 @@ from raydistill.on_ray.watch import shown
 from raydistill.runs.directory import StageName
 from raydistill.runs.events import Note
 from raydistill.runs.stopping import Stop
+from raydistill.runs.weak_teacher import refuse_weakness, weakness
 from raydistill.storage.output import Output
 from raydistill.sweeps.file import AshaScheduler, LoadedSweep, MedianScheduler, PbtScheduler
 from raydistill.sweeps.plan import Plan
@@ -80,6 +81,8 @@ def run_sweep_on_ray(plan: Plan, display: SweepListener, stop: Stop) -> None:
             run_on_workers(config, display, stop, only="teacher")
         elif plan.unfinished:
             claim_data_there(config, demand, display, stop)
+        if plan.unfinished:
+            refuse_weakness(weakness(plan.directory.teacher, config), config, display)
         if (note := plan.missing_metric) is not None:
             display(note)
         _run_trials(plan, display, demand, stop)

@@ -11,6 +11,7 @@ from raydistill.runs.events import Note
 from raydistill.runs.notices import log_to_notes
 from raydistill.runs.reporter import FileReporter
 from raydistill.runs.stopping import Stop
+from raydistill.runs.weak_teacher import refuse_weakness, weakness
 from raydistill.runs.worker import Worker, local_device
 from raydistill.storage import mirror
 from raydistill.sweeps.file import LoadedSweep
@@ -40,6 +41,8 @@ def run_sweep_locally(plan: Plan, display: SweepListener, stop: Stop) -> None:
         elif plan.unfinished:
             with log_to_notes(display, worker):
                 claim_data(plan.directory.path, datasets(config.data, config.downloads), begun=True)
+        if plan.unfinished:
+            refuse_weakness(weakness(plan.directory.teacher, config), config, display)
         if (note := plan.missing_metric) is not None:
             display(note)
         while (record := plan.next()) is not None:

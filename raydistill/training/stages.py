@@ -26,6 +26,7 @@ from raydistill.runs.reporter import Reporter
 from raydistill.runs.scores import points
 from raydistill.runs.settings import is_begun, keep_precision, precision_as_begun, refuse_other_settings, write_settings
 from raydistill.runs.stopping import Stopped
+from raydistill.runs.weak_teacher import refuse_weakness, weakness
 from raydistill.runs.worker import Worker
 from raydistill.storage import atomic, mirror
 from raydistill.storage.parcels import NOTHING, Shipped
@@ -38,6 +39,7 @@ from raydistill.training.preflight import preflight, rehearse
 from raydistill.training.repair import damaged_results, finish_again, is_without_result
 from raydistill.training.same_data import claim_data, compare_data_of_finished
 from raydistill.training.state import Best, export
+from raydistill.training.teacher_check import findings
 
 _CLASSES_SHOWN = 6
 
@@ -78,15 +80,25 @@ def run_stages(
             stages = Stages(config, worker, reporter_for, data, shipped, data_id=data_id)
             if only == "teacher" or (missing[-1] == "distilled" and len(missing) > 1):
                 _rehearse(stages)
-            for stage in missing:
-                if worker.stop_asked()():
-                    raise Stopped
-                _run_stage(stages, stage)
+            _run_missing(stages, missing, notify)
         else:
             _compare_data_of_finished(config, worker)
     worker.wait()
     if worker.is_main and only is None:
         atomic.write_text(output / "comparison.csv", as_csv(comparison(output)))
+
+
+def _run_missing(stages: Stages, missing: Sequence[StageName], notify: Callable[[Note], None]) -> None:
+    """Run these stages; a look at the teacher comes before the first student."""
+    worker, config = stages.worker, stages.config
+    students = [stage for stage in missing if stage != "teacher"]
+    for stage in missing:
+        if worker.stop_asked()():
+            raise Stopped
+        if "distilled" in missing and stage == students[0]:
+            teacher = stages.run_directory("teacher")
+            refuse_weakness(worker.broadcast(weakness(teacher, config) if worker.is_main else ""), config, notify)
+        _run_stage(stages, stage)
 
 
 def _with_decided_precision(
@@ -235,6 +247,7 @@ def _score_only(job: Job, config: Config, detector: Detector, report: LoadReport
     if worker.is_main:
         write_settings(config, job.stage)
         best["weights"] = export(job, detector, job.run.best, epoch=0)
+        best |= findings(job, evaluation, report.classes_known)
     finish(job, detector, best, worker)
 
 

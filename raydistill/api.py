@@ -16,8 +16,8 @@ from raydistill.config.loader import Overrides, Recipe, load_config
 from raydistill.errors import UserError
 from raydistill.results import BestPoint, Run, SweepRun
 from raydistill.runs.stopping import Stop, stoppable
-from raydistill.storage import mirror
 from raydistill.storage.mirror import places_named
+from raydistill.storage.output import Output
 
 if TYPE_CHECKING:
     from raydistill.config import Config
@@ -214,7 +214,7 @@ def _train(config: Config, local: bool, listener: Listener, stop: Stop) -> None:
     from raydistill.driver import run_apart
     from raydistill.runs.directory import unfinished
 
-    if local or not unfinished(config) or _may_drive_ray(stop):
+    if local or not unfinished(config, Output.at(config.output)) or _may_drive_ray(stop):
         runner.run(config, local, listener, stop)
     else:
         run_apart(runner.drive_run, config, listener, stop)
@@ -242,10 +242,12 @@ def _compared(config: Config) -> list[Row]:
     """Return the comparison of a run's stages."""
     from raydistill.runs.comparison import comparison
 
-    output = mirror.folder(config.output)
-    rows = comparison(output)
+    output = Output.at(config.output)
+    rows = comparison(output.folder)
     if not rows:
-        raise UserError(f"{output}: holds no results here; the workers must write to storage that this machine shares")
+        raise UserError(
+            f"{config.output}: holds no results here; the workers must write to storage that this machine shares"
+        )
     return rows
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from raydistill import VERSION
 from raydistill.command import run_command
 from raydistill.runs.scores import exists, points
-from raydistill.storage.mirror import folder, place_of
+from raydistill.storage.output import Output
 
 if TYPE_CHECKING:
     from raydistill.inference.columns import Detections
@@ -49,7 +49,7 @@ def _evaluate(options: argparse.Namespace, with_files: bool) -> int:
     scores, detections = (_score_files(options), None) if with_files else _score_weights(options)
     sys.stdout.write(as_text(scores) + "\n")  # first: nothing that fails below may cost it
     if options.json:
-        _write_json(folder(options.json, reading=True), {**scores.summary, "per_class": scores.per_class})
+        _write_json(Output.to_read(options.json), {**scores.summary, "per_class": scores.per_class})
     if detections is not None:
         _write_json(_detections_file(options), detections)
     return 0
@@ -111,23 +111,21 @@ def _score_weights(options: argparse.Namespace) -> tuple[Scores, Detections]:
         num_workers=options.num_workers,
     )
     speed = f"{scored.images_per_second:.1f} images/s"
-    sys.stderr.write(f"{len(scored.detections)} detections into {place_of(_detections_file(options))}, {speed}\n")
+    sys.stderr.write(f"{len(scored.detections)} detections into {_detections_file(options).place}, {speed}\n")
     return scored.scores, scored.detections
 
 
-def _detections_file(options: argparse.Namespace) -> Path:
+def _detections_file(options: argparse.Namespace) -> Output:
     """Return where the detections go: beside the weights, named after the data."""
     if options.output:
-        return folder(options.output, reading=True)
-    weights, data = folder(options.weights, reading=True), Path(options.data).resolve().stem
-    run = weights if weights.is_dir() else weights.parent
-    return run / f"detections_{data}{'_' + options.split if options.split else ''}.json"
+        return Output.to_read(options.output)
+    weights, data = Output.to_read(options.weights), Path(options.data).resolve().stem
+    run = weights.folder if weights.folder.is_dir() else weights.folder.parent
+    return weights.part(run / f"detections_{data}{'_' + options.split if options.split else ''}.json")
 
 
-def _write_json(path: Path, value: dict[str, Any] | Detections) -> None:
-    from raydistill.storage.atomic import write_text
-
-    write_text(path, json.dumps(value))
+def _write_json(file: Output, value: dict[str, Any] | Detections) -> None:
+    file.write_text(file.folder, json.dumps(value))
 
 
 def _parser() -> argparse.ArgumentParser:

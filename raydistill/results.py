@@ -6,7 +6,8 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from raydistill.storage.mirror import folder, place_of, places_named
+from raydistill.storage.mirror import place_of, places_named
+from raydistill.storage.output import Output
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +45,7 @@ class Run:
         """The file of the student's best weights."""
         from raydistill.runs.directory import stage_directory
 
-        return place_of(stage_directory(self.config, self._student_stage).best)
+        return place_of(stage_directory(Output.at(self.output), self._student_stage).best)
 
     @functools.cached_property
     def student(self) -> Detector:
@@ -124,7 +125,7 @@ def _write_report(output: str, pictures: bool) -> Report:
     from raydistill import reports
 
     with places_named():
-        return reports.write_report(folder(output), pictures=pictures)  # all of it is here just now
+        return reports.write_report(Output.at(output), pictures=pictures)  # all of it is here just now
 
 
 def _best_point(report: Report) -> BestPoint | None:

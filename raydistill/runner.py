@@ -29,18 +29,18 @@ def run(config: Config, local: bool, listener: Listener, stop: Stop) -> None:
     from raydistill.storage.output import Output
 
     with Output.at(config.output).opened() as output:
-        refuse_other_settings(config)
+        refuse_other_settings(config, output)
         check_backend(config.evaluation.backend)
         tracking = tracked(config, listener)
-        if local or not unfinished(config):  # Ray takes half a minute to start: not for nothing
+        if local or not unfinished(config, output):  # Ray takes half a minute to start: not for nothing
             from raydistill.training.local import run_locally
 
-            run_locally(config, tracking, stop)
+            run_locally(config, output, tracking, stop)
         else:
             with _interrupted_by_exit():
                 from raydistill.on_ray.run import run_on_ray
 
-                run_on_ray(config, tracking, stop)
+                run_on_ray(config, output, tracking, stop)
         output.pull()  # what workers on other machines have written
 
 
@@ -65,7 +65,7 @@ def run_sweep(loaded: LoadedSweep, local: bool, listener: SweepListener, stop: S
 
         refuse_what_needs_ray(loaded)
     with Output.at(loaded.config.output).opened() as output:
-        plan = Plan(loaded, replay=loaded.sweep.scheduler.name != "none")
+        plan = Plan(loaded, output, replay=loaded.sweep.scheduler.name != "none")
         tracking = tracked_sweep(loaded.config, listener)
         listener(Note(plan.headline))
         if not plan.unfinished and plan.directory.teacher.finished:
@@ -94,7 +94,7 @@ def _compare_data_of_finished(plan: Plan, listener: SweepListener) -> None:
     from raydistill.training.same_data import compare_data_of_finished
 
     with log_to_notes(listener, Worker()):
-        compare_data_of_finished(plan.directory.path, plan.loaded.config)
+        compare_data_of_finished(plan.directory.output, plan.loaded.config)
 
 
 def drive_run(config: Config, listener: Listener, stop: Stop) -> None:

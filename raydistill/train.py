@@ -33,14 +33,13 @@ def _main(options: argparse.Namespace) -> int:
 def _train(config: Config, local: bool) -> None:
     """Run what is missing of ``config`` and print the comparison."""
     from raydistill.runs.comparison import as_text
-    from raydistill.storage.mirror import folder, place_of
 
     with stoppable():
         run = api.distill(config, local=local)
         sys.stdout.write(f"\n{as_text(run.rows)}\n\nStudent's weights: {run.weights}\n")
         sys.stdout.flush()  # the report takes some seconds more
         run.write_report()
-        sys.stdout.write(f"Report: {place_of(folder(run.output) / 'report' / 'report.html')}\n")
+        sys.stdout.write(f"Report: {run.output}/report/report.html\n")
 
 
 def _parser() -> argparse.ArgumentParser:

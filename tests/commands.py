@@ -27,6 +27,7 @@ from raydistill.runs.reporter import FileReporter
 from raydistill.runs.worker import Worker
 from raydistill.sweeps.file import load_sweep
 from raydistill.training.stages import run_stages
+from tests.outputs import output_of
 from tests.ranks import PRELOADED, PROCESSES
 from tests.small import REPOSITORY, Listener
 
@@ -160,7 +161,7 @@ def without_pictures() -> Iterator[None]:
 def train_teacher(file: str) -> None:
     """Train the teacher of a sweep's file in this process, for a sweep whose test is not about that."""
     config, worker = load_sweep(file).config, Worker()
-    run_stages(config, worker, lambda run: FileReporter(run, worker, Listener()), only="teacher")
+    run_stages(config, output_of(config), worker, lambda run: FileReporter(run, worker, Listener()), only="teacher")
 
 
 def _files(log: Path) -> tuple[Path, Path]:

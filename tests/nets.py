@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 
 from raydistill.config import Config, load_config
-from raydistill.config.sections import Detector as DetectorSettings
-from raydistill.config.sections import Input
-from raydistill.detectors.two_stage.build import build_faster_rcnn
+from raydistill.config.sections import AnyDetector, Input
+from raydistill.detectors.build import build_detector
 from raydistill.detectors.two_stage.faster_rcnn import FasterRCNNDetector
 from raydistill.methods.tar.method import Tar
 from raydistill.structures import Target
@@ -44,15 +43,16 @@ def small_config(*overrides: str) -> Config:
     return load_config(str(Path(__file__).with_name("nets.yaml")), [*_SMALL, *overrides])
 
 
-def small_detector(settings: DetectorSettings, config: Config, seed: int = 0) -> FasterRCNNDetector:
+def small_detector(settings: AnyDetector, config: Config, seed: int = 0) -> FasterRCNNDetector:
     """Return a detector for ``CLASSES`` with weights drawn from ``seed``, in training mode."""
     return copy.deepcopy(_built(settings, config.input, seed))
 
 
 @functools.cache
-def _built(settings: DetectorSettings, image: Input, seed: int) -> FasterRCNNDetector:
+def _built(settings: AnyDetector, image: Input, seed: int) -> FasterRCNNDetector:
     torch.manual_seed(seed)
-    detector = build_faster_rcnn(settings, image, CLASSES)
+    detector = build_detector(settings, image, CLASSES)
+    assert isinstance(detector, FasterRCNNDetector)
     with torch.no_grad():  # livelier heads than the initial ones, which say the same of everything
         detector.model.roi_heads.box_predictor.cls_score.weight.mul_(20)
         detector.model.roi_heads.box_predictor.bbox_pred.weight.mul_(20)

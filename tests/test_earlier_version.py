@@ -17,9 +17,8 @@ from raydistill.config import load_config
 from raydistill.config.renamed import RenamedWarning
 from raydistill.errors import UserError
 from raydistill.reports.reading import read
-from raydistill.runs.settings import refuse_other_settings
 from raydistill.sweeps.file import load_sweep
-from raydistill.sweeps.plan import Plan
+from tests.outputs import plan_of, refuse_other_settings
 from tests.small import ProcessEndedError, Stage, same_weights, small_run, weights_of
 
 KEPT = Path(__file__).with_name("earlier_version")
@@ -104,7 +103,7 @@ def test_a_checkpoint_of_then_goes_on_to_the_bit(tmp_path: Path) -> None:
 
 def test_a_sweep_goes_on_with_what_was_left(output: Path) -> None:
     loaded = load_sweep(str(output / "small.yaml"))
-    plan = Plan(loaded)
+    plan = plan_of(loaded)
     assert sorted(record.name for record in plan.records if not record.ended) == ["p0001-seed0", "p0002-seed0"]
     first, second = plan.next(), plan.next()
     assert first is not None and second is not None and plan.next() is None
@@ -119,7 +118,7 @@ def test_a_sweep_goes_on_with_what_was_left(output: Path) -> None:
 
 def test_a_sweep_with_other_weights_is_another(output: Path) -> None:
     with pytest.raises(UserError, match=r"methods\.tar\.feature\.background_weight: 0\.5 then, 0\.25 now"):
-        Plan(load_sweep(str(output / "small.yaml"), ["methods.tar.feature.background_weight=0.25"]))
+        plan_of(load_sweep(str(output / "small.yaml"), ["methods.tar.feature.background_weight=0.25"]))
 
 
 def test_a_report_of_then_has_the_names_of_today(output: Path) -> None:

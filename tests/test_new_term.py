@@ -29,13 +29,12 @@ import io, json, sys
 from pathlib import Path
 
 import raydistill
+from tests.outputs import refuse_other_settings, stage_of, write_settings
 from raydistill.errors import UserError
 from raydistill.reports.reading import read
 from raydistill.reports.settings import column
-from raydistill.runs.directory import stage_directory
 from raydistill.runs.events import EpochDone
 from raydistill.runs.progress import Display
-from raydistill.runs.settings import refuse_other_settings, write_settings
 from raydistill.sweeps.file import load_sweep
 from raydistill.sweeps.file.trials import controls_of, signature_of
 from raydistill.training.preflight import preflight
@@ -54,7 +53,7 @@ found["distils by it alone"] = small_run(folder / "run", *others).distills
 found["points differ"] = signature_of(config) != signature_of(heavier)
 found["bench"] = [term_weights(heavier)["tar.made_up"], unknown_setting(config)]
 
-run = stage_directory(config, "distilled")
+run = stage_of(config, "distilled")
 run.path.mkdir(parents=True)
 write_settings(config, "distilled")
 run.checkpoint.touch()

@@ -21,7 +21,7 @@ from raydistill.config import RECIPES
 from raydistill.errors import UserError
 from raydistill.runs.directory import RunDirectory
 from raydistill.runs.worker import Worker
-from raydistill.storage.lock import locked
+from raydistill.storage.output import Output
 from raydistill.train import main
 from raydistill.training import stages
 from tests.small import SMALL_RUN, metrics_of, run_python
@@ -200,7 +200,7 @@ def test_an_output_that_cannot_be_written_is_a_sentence(tmp_path: Path, capsys: 
 def test_a_second_command_in_the_same_place_is_refused_while_the_first_works(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with locked(tmp_path):
+    with Output.at(str(tmp_path)).opened():
         assert _local(tmp_path) == 2
     assert f"{tmp_path}: another command is at work there" in capsys.readouterr().err
     assert not (tmp_path / "teacher").exists()

@@ -16,7 +16,7 @@ import pytest
 
 import raydistill.reports
 from raydistill.errors import UserError
-from raydistill.storage.lock import locked
+from raydistill.storage.output import Output
 from raydistill.sweeps import trial as trial_module
 from raydistill.sweeps.directory import SweepDirectory
 from raydistill.training import stages
@@ -260,7 +260,7 @@ def test_a_sweep_interrupted_with_its_teacher_goes_on(
 
 
 def test_a_second_command_in_the_same_place_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with locked(tmp_path / "sweep"):
+    with Output.at(str(tmp_path / "sweep")).opened():
         assert main([small_sweep(tmp_path), "--local"]) == 2
     assert f"{tmp_path / 'sweep'}: another command is at work there" in capsys.readouterr().err
 

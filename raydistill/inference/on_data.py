@@ -28,10 +28,9 @@ from raydistill.errors import UserError
 from raydistill.inference.columns import Detections
 from raydistill.inference.evaluation import evaluate
 from raydistill.inference.scoring import Scores
-from raydistill.runs.directory import RunDirectory
+from raydistill.runs.directory import RunDirectory, stage_directory
 from raydistill.runs.worker import Worker
-from raydistill.storage.mirror import exists, fetched, folder
-from raydistill.storage.store import is_remote
+from raydistill.storage.output import Output
 
 _log = logging.getLogger(__name__)
 
@@ -88,20 +87,22 @@ def load_student(place: str) -> Detector:
     Raises:
         UserError: when there is none, or it does not say how its net is built.
     """
-    distilled = RunDirectory(folder(place, reading=True) / "distilled")
-    if any(exists(file) for file in (distilled.best, distilled.last)):
+    output = Output.to_read(place)
+    distilled = stage_directory(output, "distilled")
+    if any(output.exists(file) for file in (distilled.best, distilled.last)):
         place = f"{place}/distilled"
     return restore_detector(weights_here(place)).eval()
 
 
 def weights_here(weights: str) -> Path:
     """Return the weights file or run directory, fetched where it is on an object store."""
-    path = folder(weights, reading=True)
-    if is_remote(weights) and not fetched(path).is_file():
-        for file in (RunDirectory(path).best, RunDirectory(path).last):
-            if fetched(file).is_file():
+    output = Output.to_read(weights)
+    run = RunDirectory(output.folder, output)
+    if output.remote and not output.fetched(run.path).is_file():
+        for file in (run.best, run.last):
+            if output.fetched(file).is_file():
                 break
-    return path
+    return run.path
 
 
 def downloads_to(folder: str | None, max_gb: float, called: str) -> Downloads:

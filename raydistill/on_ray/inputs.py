@@ -18,7 +18,8 @@ from raydistill.on_ray.room import Demand
 from raydistill.on_ray.session import POLL_SECONDS
 from raydistill.runs.events import Listener, Note
 from raydistill.runs.stopping import Stop
-from raydistill.storage.mirror import folder, named
+from raydistill.storage.mirror import named
+from raydistill.storage.output import Output
 from raydistill.storage.store import is_remote
 from raydistill.training.inputs import Inputs
 
@@ -49,14 +50,14 @@ def check_inputs_there(inputs: Inputs, demand: Demand, stop: Stop) -> None:
         _ask_a_node(_problem, (inputs,), demand, stop, _PATIENCE_SECONDS)
 
 
-def claim_data_there(config: Config, demand: Demand, listener: Listener, stop: Stop) -> None:
+def claim_data_there(config: Config, output: Output, demand: Demand, listener: Listener, stop: Stop) -> None:
     """Compare the data with those that a sweep was begun with, on a node that can hold one of the workers, once.
 
     Raises:
         UserError: naming what changed.
     """
     if not isinstance(config.data, ShapesData):  # those follow from the settings, which were compared
-        for note in _ask_a_node(_claim, (config,), demand, stop, math.inf):
+        for note in _ask_a_node(_claim, (config, output), demand, stop, math.inf):
             listener(note)
 
 
@@ -130,7 +131,7 @@ def _problem(inputs: Inputs) -> Answer:
     return "", []
 
 
-def _claim(config: Config) -> Answer:
+def _claim(config: Config, output: Output) -> Answer:
     """Compare the data on the machine that this runs on."""
     from raydistill.data.build import build_splits
     from raydistill.runs.notices import log_to_notes
@@ -140,7 +141,7 @@ def _claim(config: Config) -> Answer:
     notes: list[Note] = []
     try:
         with log_to_notes(notes.append, Worker()):
-            claim_data(folder(config.output), build_splits(config.data, config.downloads), begun=True)
+            claim_data(output, build_splits(config.data, config.downloads), begun=True)
     except UserError as error:
         return named(str(error)), notes
     return "", notes

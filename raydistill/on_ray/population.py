@@ -13,8 +13,7 @@ from typing import Any
 import ray.tune
 import ray.tune.schedulers
 
-from raydistill.storage.atomic import append_line
-from raydistill.storage.files import publish, remove, versions
+from raydistill.storage.files import versions
 from raydistill.sweeps.directory import TrialDirectory
 from raydistill.sweeps.file import LoadedSweep, PbtScheduler
 
@@ -72,11 +71,11 @@ def take_over(trial: TrialDirectory, settings: dict[str, Any]) -> None:
         run.path.mkdir(parents=True, exist_ok=True)
         # earlier ones of its own are of another training
         for old in (run.result, *run.checkpoints(), *versions(run.best)):
-            remove(old)
+            trial.output.remove(old)
         for name in _FILES:
-            remove(run.path / name)
+            trial.output.remove(run.path / name)
             if (Path(folder) / name).is_file():
                 shutil.copy(Path(folder) / name, run.path / name)
-                publish(run.path / name)
+                trial.output.publish(run.path / name)
     change = {"epoch": run.lines()[-1]["epoch"], "from": origin, "settings": settings}
-    append_line(trial.path / "changes.jsonl", json.dumps(change))
+    trial.output.append_line(trial.path / "changes.jsonl", json.dumps(change))

@@ -20,6 +20,7 @@ from raydistill.on_ray.watch import RUN, shown
 from raydistill.runs.directory import StageName, unfinished
 from raydistill.runs.events import Event, Listener
 from raydistill.runs.stopping import Stop
+from raydistill.storage.output import Output
 from raydistill.storage.parcels import Shipped
 from raydistill.training.inputs import Inputs, inputs_of
 
@@ -35,7 +36,7 @@ import ray
 _COUNT_AGAIN = ("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "20")
 
 
-def run_on_ray(config: Config, listener: Listener, stop: Stop) -> None:
+def run_on_ray(config: Config, output: Output, listener: Listener, stop: Stop) -> None:
     """Run the stages of ``config`` on Ray workers, on the cluster that RAY_ADDRESS names or on this machine.
 
     Raises:
@@ -44,9 +45,9 @@ def run_on_ray(config: Config, listener: Listener, stop: Stop) -> None:
     scaling = config.scaling
     gpus = (scaling.min_workers or scaling.num_workers) * scaling.gpus_per_worker if scaling.use_gpu is True else 0
     check_devices("scaling.use_gpu", gpus, config.training.precision)
-    unseen = check_inputs_here(inputs_of(config, unfinished(config)))
+    unseen = check_inputs_here(inputs_of(config, unfinished(config, output)))
     with connected(cpus_of(config), meanwhile="ray.train.torch"):
-        run_on_workers(config, listener, stop, unseen=unseen)
+        run_on_workers(config, output, listener, stop, unseen=unseen)
 
 
 def cpus_of(config: Config) -> int:
@@ -56,12 +57,18 @@ def cpus_of(config: Config) -> int:
 
 
 def run_on_workers(
-    config: Config, listener: Listener, stop: Stop, only: StageName | None = None, unseen: Inputs | None = None
+    config: Config,
+    output: Output,
+    listener: Listener,
+    stop: Stop,
+    only: StageName | None = None,
+    unseen: Inputs | None = None,
 ) -> None:
     """Run the stages of ``config``, or one of them, on workers of the Ray that is connected.
 
     Args:
         config: the run's settings.
+        output: where it lies.
         listener: hears what the workers say.
         stop: ends them.
         only: the one stage to run.
@@ -86,10 +93,10 @@ def run_on_workers(
         resources=demand.wanted,
         max_failures=scaling.max_failures,
         hang_seconds=scaling.hang_seconds,
-        storage=ray_storage(config.output),
+        storage=ray_storage(output.place),
         board=board,
     )
-    order = RunOrder(config, board, only, ship([config.teacher.weights, config.student.weights]))
+    order = RunOrder(config, output, board, only, ship([config.teacher.weights, config.student.weights]))
     try:
         with node_watched(stop), shown(board, Queue(demand, scaling.wait_seconds, listener), listener, stop):
             in_a_thread(lambda: run_group(group, order, stop))
@@ -100,7 +107,7 @@ def run_on_workers(
         if end is None:
             raise
         raise end from error
-    remove_ray_storage(config.output)
+    remove_ray_storage(output.place)
 
 
 @dataclass(frozen=True)
@@ -108,6 +115,7 @@ class RunOrder:
     """The stages of a run, as they are sent to its workers."""
 
     config: Config
+    output: Output
     board: Any
     only: StageName | None
     shipped: Shipped
@@ -121,7 +129,7 @@ class RunOrder:
             files = FileReporter(run, worker, self.board.put.remote, self.config.logging.tensorboard)
             return _RayReporter(files, run.path.name)
 
-        run_stages(self.config, worker, reporter_for, self.only, self.shipped)
+        run_stages(self.config, self.output, worker, reporter_for, self.only, self.shipped)
 
 
 @dataclass(frozen=True)

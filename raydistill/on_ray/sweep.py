@@ -33,7 +33,6 @@ from raydistill.runs.directory import StageName
 from raydistill.runs.events import Note
 from raydistill.runs.stopping import Stop
 from raydistill.runs.weak_teacher import refuse_weakness, weakness
-from raydistill.storage.output import Output
 from raydistill.sweeps.file import AshaScheduler, LoadedSweep, MedianScheduler, PbtScheduler
 from raydistill.sweeps.plan import Plan
 from raydistill.sweeps.table import SweepListener
@@ -78,9 +77,9 @@ def run_sweep_on_ray(plan: Plan, display: SweepListener, stop: Stop) -> None:
             bf16 = "GPU" not in demand.wanted and all_nodes_compute_bf16(demand, display, stop)
             display(Note(plan.decide_precision(meaning_of_auto(config, bf16))))
         if not trained:
-            run_on_workers(config, display, stop, only="teacher")
+            run_on_workers(config, plan.directory.output, display, stop, only="teacher")
         elif plan.unfinished:
-            claim_data_there(config, demand, display, stop)
+            claim_data_there(config, plan.directory.output, demand, display, stop)
         if plan.unfinished:
             refuse_weakness(weakness(plan.directory.teacher, config), config, display)
         if (note := plan.missing_metric) is not None:
@@ -123,7 +122,7 @@ def _run_trials(plan: Plan, display: SweepListener, demand: Demand, stop: Stop) 
     board = started_here(Board)
     sweep, config = plan.loaded.sweep, plan.loaded.config
     order = SweepOrder(
-        output=Output.at(config.output),
+        output=plan.directory.output,
         metric=sweep.metric,
         population=isinstance(sweep.scheduler, PbtScheduler),
         shipped=ship(_students_weights(plan.loaded)),

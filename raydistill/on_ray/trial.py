@@ -14,8 +14,7 @@ from raydistill.on_ray.population import state_of, take_over
 from raydistill.on_ray.stopping import heeding
 from raydistill.runs.events import EpochDone
 from raydistill.runs.stopping import Stop
-from raydistill.storage.atomic import write_text
-from raydistill.storage.mirror import drop_weights, fetched, named, pull
+from raydistill.storage.mirror import named
 from raydistill.storage.output import Output
 from raydistill.storage.parcels import Shipped
 from raydistill.sweeps.directory import SweepDirectory, TrialDirectory
@@ -48,7 +47,7 @@ class SweepOrder:
     @property
     def directory(self) -> SweepDirectory:
         """Where the sweep lies."""
-        return SweepDirectory(self.output.folder)
+        return SweepDirectory(self.output.folder, self.output)
 
     def trial(self, name: str) -> TrialDirectory:
         """Return where a trial lies."""
@@ -70,7 +69,7 @@ def flat_trial(settings: dict[str, Any], order: SweepOrder) -> None:
         with heeding(board, name, worker), _leaving_no_weights(trial):
             _run_and_report(name, order, worker, ray.tune.report)
         return
-    pull(trial.path, everything=True)
+    order.output.pull(trial.path, everything=True)
     take_over(trial, settings["settings"])
 
     def report(metrics: dict[str, Any]) -> None:
@@ -99,7 +98,7 @@ def _run_and_report(
 
     sweep, metric, board = order.directory, order.metric, order.group.board
     trial = sweep.trial(name)
-    pull(trial.path)
+    order.output.pull(trial.path)
     worker.wait()  # nobody looks for files where another has begun to write
     record = trial.read()
 
@@ -124,7 +123,7 @@ def _leaving_no_weights(trial: TrialDirectory) -> Iterator[None]:
     try:
         yield
     finally:
-        drop_weights(trial.path)
+        trial.output.drop_weights(trial.path)
 
 
 def _for_ray(metrics: Mapping[str, float], epoch: int, order: SweepOrder) -> dict[str, float]:
@@ -147,10 +146,10 @@ def group_trial(settings: dict[str, Any], order: SweepOrder) -> None:
     try:
         run_group(group, TrialOrder(name, order), Stop())
     except UserError as error:
-        if not fetched(failure).is_file():  # else a worker has written more
-            write_text(failure, f"{' '.join(str(error).split())}\n")
+        if not order.output.fetched(failure).is_file():  # else a worker has written more
+            order.output.write_text(failure, f"{' '.join(str(error).split())}\n")
     except ray.train.TrainingFailedError as error:
-        write_text(failure, f"{named(failure_in_code(error))}\n{error}\n")
+        order.output.write_text(failure, f"{named(failure_in_code(error))}\n{error}\n")
 
 
 @dataclass(frozen=True)

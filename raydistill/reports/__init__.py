@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from raydistill.reports.build import Report
+    from raydistill.storage.output import Output
 
 __all__ = ["load", "write_report"]
 
 
-def load(*directories: str | Path) -> Report:
+def load(*directories: str | Path | Output) -> Report:
     """Return the tables of one or several runs, or of one or several sweeps; by path or by URI (``s3://``, ``gs://``).
 
     Raises:
@@ -23,7 +24,10 @@ def load(*directories: str | Path) -> Report:
 
 
 def write_report(
-    directory: str | Path, *more: str | Path, output: str | Path | None = None, pictures: bool = True
+    directory: str | Path | Output,
+    *more: str | Path,
+    output: str | Path | None = None,
+    pictures: bool = True,
 ) -> Report:
     """Write tables, pictures, page and a sweep's ``best.yaml`` into ``output``, by default ``directory/report``.
 
@@ -31,18 +35,19 @@ def write_report(
         UserError: as ``load``, and when ``output`` cannot be written to.
     """
     from raydistill.reports.write import write
-    from raydistill.storage.mirror import folder
+    from raydistill.storage.output import Output
 
-    place = folder(output, reading=True) if output else folder(directory, reading=True) / "report"
+    first = directory if isinstance(directory, Output) else Output.to_read(directory)
+    place = Output.to_read(output) if output else first.part(first.folder / "report")
     return write(load(directory, *more), place, pictures)
 
 
-def _here(directory: str | Path) -> Path:
-    """Return the directory, its records fetched where it is on an object store."""
-    from raydistill.storage import mirror
-    from raydistill.storage.store import is_remote
+def _here(directory: str | Path | Output) -> Output:
+    """Return the directory, its records fetched where it is on an object store; of an output they are here."""
+    from raydistill.storage.output import Output
 
-    path = mirror.folder(directory, reading=True)
-    if is_remote(directory):
-        mirror.pull(path)
-    return path
+    if isinstance(directory, Output):
+        return directory
+    found = Output.to_read(directory)
+    found.pull()
+    return found

@@ -10,7 +10,7 @@ from raydistill.config import Config, dump
 from raydistill.reports.build import Report
 from raydistill.reports.reading import Source, Trial
 from raydistill.reports.screen import described, measure, one_line, point_name
-from raydistill.storage.mirror import exists, place_of
+from raydistill.storage.mirror import place_of
 from raydistill.sweeps.directory import SweepDirectory
 
 
@@ -51,8 +51,8 @@ def best_trial(report: Report) -> tuple[Source, Trial] | None:
 
 def _teacher(source: Source, in_trial: dict[str, Any]) -> dict[str, Any]:
     section = dict(source.base.get("teacher") or in_trial)
-    run = SweepDirectory(source.path).teacher
-    if not (run.finished and exists(run.best)):
+    run = SweepDirectory(source.path, source.output).teacher
+    if not (run.finished and source.output.exists(run.best)):
         return section
     unused = {"epochs": None, "learning_rate": None}
     return {**section, **unused, "weights": place_of(run.path.resolve()), "train": False}

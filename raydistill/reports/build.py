@@ -18,6 +18,7 @@ from raydistill.reports.settings import differing, searched, space_of
 from raydistill.reports.summary import Best, Mode, best_point, summarize
 from raydistill.reports.trials import epoch_table, name_of, scores_of, trial_table
 from raydistill.storage.mirror import named, place_of
+from raydistill.storage.output import Output
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,13 @@ class Report:
         return "stage" if self.kind == "run" else "role"
 
 
-def build(paths: Sequence[Path]) -> Report:
-    """Read ``paths`` and compute every table.
+def build(directories: Sequence[Path | Output]) -> Report:
+    """Read ``directories`` and compute every table.
 
     Raises:
         UserError: when a directory is neither run nor sweep, or when they cannot be put into one table.
     """
-    sources = _named_apart([read(path) for path in paths])
+    sources = _named_apart([read(directory) for directory in directories])
     metric, mode = _agreed(sources)
     kind = sources[0].kind
     settings = searched(sources) if kind == "sweep" else differing(sources)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -19,6 +19,7 @@ from raydistill.errors import UserError
 from raydistill.runs.comparison import STAGES
 from raydistill.runs.directory import RunDirectory, StageName
 from raydistill.runs.records import Lines, parse_lines, read_lines, read_result
+from raydistill.storage.output import LOCAL, Output
 from raydistill.sweeps.directory import Role, Status, SweepDirectory, TrialDirectory, TrialRecord
 from raydistill.sweeps.file.reading import current_space
 
@@ -65,14 +66,22 @@ class Source:
     sweep: dict[str, Any] = field(default_factory=dict)  # the sweep's own settings
     base: dict[str, Any] = field(default_factory=dict)  # the complete recipe it searches around
     notes: tuple[str, ...] = ()
+    output: Output = LOCAL
+    """What connects it with the object store, if it lies on one."""
 
 
-def read(path: Path) -> Source:
+def read(directory: Path | Output) -> Source:
     """Read a run or a sweep.
 
     Raises:
-        UserError: when ``path`` is neither.
+        UserError: when ``directory`` is neither.
     """
+    if isinstance(directory, Output):
+        return replace(_read(directory.folder), output=directory)
+    return _read(directory)
+
+
+def _read(path: Path) -> Source:
     if not path.is_dir():
         raise UserError(f"{path}: must be the directory of a run or a sweep, there is no such directory")
     name = path.resolve().name

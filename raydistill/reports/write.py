@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import io
 from collections.abc import Callable
-from pathlib import Path
 from typing import IO
 
 import pandas as pd
@@ -15,13 +14,12 @@ import pyarrow.csv
 from raydistill.reports.best_recipe import best_recipe
 from raydistill.reports.build import Report
 from raydistill.reports.page import page
-from raydistill.storage.atomic import write_atomically
-from raydistill.storage.files import remove
+from raydistill.storage.output import Output
 
 _PICTURES = ("scores", "effects", "importance", "decay", "losses")
 
 
-def write(report: Report, output: Path, pictures: bool = True) -> Report:
+def write(report: Report, output: Output, pictures: bool = True) -> Report:
     """Write tables (csv, parquet), pictures (png), ``report.html`` and ``best.yaml`` into ``output``.
 
     Returns the report, which then says where it lies.
@@ -29,10 +27,11 @@ def write(report: Report, output: Path, pictures: bool = True) -> Report:
     Raises:
         UserError: when it cannot be written to.
     """
+    folder = output.folder
     tables = {"trials": report.trials, "epochs": report.epochs, "summary": report.summary, "effects": report.effects}
     for name, table in tables.items():
-        write_atomically(output / f"{name}.csv", _epochs_csv(table) if name == "epochs" else _csv(table))
-        write_atomically(output / f"{name}.parquet", _parquet(table))
+        output.write(folder / f"{name}.csv", _epochs_csv(table) if name == "epochs" else _csv(table))
+        output.write(folder / f"{name}.parquet", _parquet(table))
     drawn = {}
     if pictures:
         from raydistill.reports.pictures import draw
@@ -44,10 +43,10 @@ def write(report: Report, output: Path, pictures: bool = True) -> Report:
     files["report.html"] = page(report, drawn, has_recipe=recipe is not None).encode()
     for name, content in files.items():
         if content is None:  # an earlier report's must not pass for this one's
-            remove(output / name)
+            output.remove(folder / name)
         else:
-            write_atomically(output / name, _bytes(content))
-    return dataclasses.replace(report, output=output)
+            output.write(folder / name, _bytes(content))
+    return dataclasses.replace(report, output=folder)
 
 
 def _bytes(content: bytes) -> Callable[[IO[bytes]], None]:

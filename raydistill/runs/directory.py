@@ -8,9 +8,9 @@ from typing import Literal
 
 from raydistill.config import Config
 from raydistill.runs.records import read_lines, result_if_sound
-from raydistill.storage import mirror
 from raydistill.storage.atomic import PART
-from raydistill.storage.files import remove, versions
+from raydistill.storage.files import versions
+from raydistill.storage.output import LOCAL, Output
 
 BEST, LAST = "best.pt", "last.pt"
 DATA_RECORD = "data.json"
@@ -22,6 +22,8 @@ class RunDirectory:
     """The files of one stage of training."""
 
     path: Path
+    output: Output = LOCAL
+    """What it belongs to."""
 
     @property
     def config(self) -> Path:
@@ -65,7 +67,7 @@ class RunDirectory:
     def remove_checkpoints(self) -> None:
         """Remove them, for a run that will not go on; the weights stay."""
         for file in self.checkpoints():
-            remove(file)
+            self.output.remove(file)
 
     def remove_leftovers(self) -> None:
         """Remove what writers left that were killed at work; only for who alone works here."""
@@ -87,11 +89,11 @@ def planned(config: Config) -> list[StageName]:
     return ["teacher", "baseline", "distilled"] if config.distillation.baseline else ["teacher", "distilled"]
 
 
-def unfinished(config: Config) -> list[StageName]:
-    """Return the planned stages that are still to be run, in order."""
-    return [stage for stage in planned(config) if not stage_directory(config, stage).finished]
+def unfinished(config: Config, output: Output) -> list[StageName]:
+    """Return the planned stages that are still to be run in ``output``, in order."""
+    return [stage for stage in planned(config) if not stage_directory(output, stage).finished]
 
 
-def stage_directory(config: Config, stage: StageName) -> RunDirectory:
-    """Return where a stage of ``config`` lies, or will."""
-    return RunDirectory(mirror.folder(config.output) / stage)
+def stage_directory(output: Output, stage: StageName) -> RunDirectory:
+    """Return where a stage of a run lies, or will."""
+    return RunDirectory(output.folder / stage, output)

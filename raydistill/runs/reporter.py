@@ -13,9 +13,7 @@ from raydistill.runs.directory import RunDirectory
 from raydistill.runs.events import EpochDone, Event, Listener, Note
 from raydistill.runs.scores import existing, told_apart
 from raydistill.runs.worker import Worker
-from raydistill.storage.atomic import append_line
-from raydistill.storage.files import publish, remote_of
-from raydistill.storage.mirror import named, pull
+from raydistill.storage.mirror import named
 
 if TYPE_CHECKING:
     from tensorboardX import SummaryWriter
@@ -54,7 +52,7 @@ class FileReporter:
         """Append one line."""
         if self.worker.is_main:
             try:
-                append_line(self.run.metrics, json.dumps(metrics))
+                self.run.output.append_line(self.run.metrics, json.dumps(metrics))
             except OSError as error:
                 raise UserError(
                     f"{self.run.metrics}: cannot be written ({error}); make room, then repeat the command"
@@ -71,7 +69,7 @@ class FileReporter:
 
     def resume_from(self) -> list[Path]:
         """Return the run directory's own checkpoints."""
-        pull(self.run.path, everything=True)
+        self.run.output.pull(self.run.path, everything=True)
         return self.run.checkpoints()
 
     def _to_tensorboard(self, metrics: dict[str, float]) -> None:
@@ -84,6 +82,6 @@ class FileReporter:
         names = told_apart(metrics, lambda name: _NOT_IN_A_TAG.sub("_", name))
         for name, value in existing(metrics).items():
             self._event_file[0].add_scalar(names[name], value, epoch)
-        if remote_of(self.run.path) is not None:
+        if self.run.output.remote:
             self._event_file[0].flush()
-            publish(max(self.run.path.glob("events.out.tfevents.*")))  # their names begin with the time
+            self.run.output.publish(max(self.run.path.glob("events.out.tfevents.*")))  # their names begin with the time

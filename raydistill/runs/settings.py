@@ -15,8 +15,9 @@ from raydistill.config.renamed import current_tree
 from raydistill.config.sections import OF_DISTILLATION, WITHOUT_INFLUENCE, defaults
 from raydistill.errors import UserError, one_error
 from raydistill.runs.directory import DATA_RECORD, RunDirectory, StageName, planned, stage_directory
-from raydistill.storage import atomic, mirror
+from raydistill.storage.output import Output
 
+_DECIDED = "decided.yaml"
 _FIRST = ("tar",)  # the method of runs from before there were several
 _SHARED = ("seed", "data", "input", "augmentation", "loader", "training", "evaluation")
 _SECTIONS: dict[StageName, tuple[str, ...]] = {
@@ -33,23 +34,23 @@ _OF_TEACHERS_TRAINING = ("teacher.epochs", "teacher.learning_rate")
 _NOT_OF_SCORING = ("seed", "augmentation.", "loader.", "training.", "evaluation.every", "evaluation.best_metric")
 
 
-def refuse_other_settings(config: Config) -> None:
-    """Raise when a stage in the output directory was trained with other settings, naming the differences."""
+def refuse_other_settings(config: Config, output: Output) -> None:
+    """Raise when a stage in ``output`` was trained with other settings, naming the differences."""
     problems = []
     for stage in planned(config):
-        run = stage_directory(config, stage)
+        run = stage_directory(output, stage)
         if not is_begun(run):
             continue  # nothing trained that could be lost or mixed
         then = stored_precision(run)
         known = config if then is None or precision_of(config) is not None else with_precision(config, then)
         differences = setting_differences(_settings_then(run.config), known, stage)
-        if mirror.exists(mirror.folder(config.output) / DATA_RECORD):  # they are compared by what they are
+        if output.exists(output.folder / DATA_RECORD):  # they are compared by what they are
             differences = {name: text for name, text in differences.items() if name not in DATA_PLACES}
         if differences:
             problems.append(f"{run.path}: was begun with other settings: {'; '.join(differences.values())}")
     if problems:
         raise one_error(
-            problems, f"{config.output}: holds another run; choose another --output, or remove the directories named"
+            problems, f"{output.place}: holds another run; choose another --output, or remove the directories named"
         )
 
 
@@ -68,21 +69,21 @@ def setting_differences(then: Mapping[str, Any], config: Config, stage: StageNam
     }
 
 
-def precision_as_begun(config: Config) -> Precision | None:
+def precision_as_begun(config: Config, output: Output) -> Precision | None:
     """Return in what the teacher answers, where that is set, or was decided when the run was begun: maybe elsewhere."""
-    known = precision_of(config) or stored_precision(stage_directory(config, "distilled"))
+    known = precision_of(config) or stored_precision(stage_directory(output, "distilled"))
     if known is not None:
         return known
-    file = mirror.fetched(_decided(config))
-    if file.is_file() and any(is_begun(stage_directory(config, stage)) for stage in planned(config)):
+    file = output.fetched(output.folder / _DECIDED)
+    if file.is_file() and any(is_begun(stage_directory(output, stage)) for stage in planned(config)):
         return _precision_in(yaml_text.read_mapping(read_text(file, str(file)), str(file)))
     return None
 
 
-def keep_precision(config: Config, precision: Precision) -> None:
+def keep_precision(output: Output, precision: Precision) -> None:
     """Write down what was decided, for whoever goes on with the run."""
     text = yaml.safe_dump({TEACHER_PRECISION: precision})
-    atomic.write_text(_decided(config), f"# What was left to the machine that the run was begun on.\n{text}")
+    output.write_text(output.folder / _DECIDED, f"# What was left to the machine that the run was begun on.\n{text}")
 
 
 def stored_precision(run: RunDirectory) -> Precision | None:
@@ -95,13 +96,9 @@ def _precision_in(flat: Mapping[str, Any]) -> Precision | None:
     return found if found in get_args(Precision) else None
 
 
-def _decided(config: Config) -> Path:
-    return mirror.folder(config.output) / "decided.yaml"
-
-
 def is_begun(run: RunDirectory) -> bool:
     """Return whether anything was trained or scored there that could be lost or mixed."""
-    something = run.result.is_file() or bool(run.checkpoints()) or mirror.exists(run.checkpoint)
+    something = run.result.is_file() or bool(run.checkpoints()) or run.output.exists(run.checkpoint)
     return something and run.config.is_file()
 
 
@@ -116,9 +113,9 @@ def _settings_then(file: Path) -> dict[str, Any]:
         raise UserError(f"{error}; the stage's settings are lost: remove {file.parent}") from error
 
 
-def write_settings(config: Config, stage: StageName) -> None:
+def write_settings(config: Config, stage: StageName, run: RunDirectory) -> None:
     """Write the settings that ``stage`` depends on into its run directory."""
-    atomic.write_text(stage_directory(config, stage).config, yaml_text.write(settings_of(config, stage)))
+    run.output.write_text(run.config, yaml_text.write(settings_of(config, stage)))
 
 
 def _with_influence(config: Config, stage: StageName) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from raydistill.config.logging import Mlflow, Wandb
 from raydistill.errors import UserError, first_line
 from raydistill.runs.events import EpochDone, Event, Listener, Note, StageStarted, TrialEvent
 from raydistill.runs.scores import existing, told_apart
-from raydistill.storage.mirror import folder
+from raydistill.storage.output import Output
 
 _NOT_IN_A_METRIC = re.compile(r"[^\w\-./ ]")  # what MLflow refuses in a name
 _AT_ONCE = 1000  # metrics that MLflow takes in a request
@@ -203,7 +203,7 @@ class _WandbRun:
             name=name,
             group=Path(config.output).name,
             config={**config.model_dump(mode="json"), **varied},
-            dir=str(folder(config.output)),
+            dir=str(Output.at(config.output).folder),
             reinit="create_new",
         )
 

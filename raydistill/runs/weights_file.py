@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from raydistill.errors import UserError
 from raydistill.runs.directory import BEST, LAST
-from raydistill.storage.atomic import write_atomically
+from raydistill.storage.output import LOCAL, Output
 from raydistill.storage.regular import WEIGHTS_BYTES, check_regular, open_regular, size_text
 
 if TYPE_CHECKING:
@@ -56,11 +56,18 @@ class Weights:
     image: dict[str, Any] | None  # min_size and max_size it was trained at
 
 
-def save(path: Path, state: dict[str, Any], keep: int = 1) -> None:
-    """Write a dictionary of tensors and plain values, with a checksum of each; ``keep`` as in ``write_atomically``."""
+def save(path: Path, state: dict[str, Any], keep: int = 1, output: Output = LOCAL) -> None:
+    """Write a dictionary of tensors and plain values, with a checksum of each.
+
+    Args:
+        path: of the file, below ``output``.
+        state: what it is to hold.
+        keep: how many versions stay, as in ``write_atomically``.
+        output: what it belongs to.
+    """
     import torch
 
-    write_atomically(path, lambda file: torch.save(state, file), keep)
+    output.write(path, lambda file: torch.save(state, file), keep)
 
 
 def load(path: Place | ShippedFile) -> dict[str, Any]:
@@ -95,12 +102,14 @@ def save_weights(
     image: dict[str, Any],
     epoch: int = 0,
     keep: int = 1,
+    output: Output = LOCAL,
 ) -> None:
     """Write a net for deployment: torchvision's state dict under ``model``, and what it takes to build and read it.
 
-    ``epoch`` is the one that the weights are of, ``keep`` as in ``write_atomically``.
+    ``epoch`` is the one that the weights are of, ``keep`` and ``output`` as in ``save``.
     """
-    save(path, {"model": model, "classes": list(classes), "detector": detector, "input": image, "epoch": epoch}, keep)
+    state = {"model": model, "classes": list(classes), "detector": detector, "input": image, "epoch": epoch}
+    save(path, state, keep, output)
 
 
 def load_weights(path: Place | ShippedFile) -> Weights:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from raydistill.errors import UserError
-from raydistill.storage.files import make_way, publish
+from raydistill.storage.files import Remote, make_way
 from raydistill.storage.retry import patiently
 
 
@@ -28,12 +28,12 @@ def whole(path: Path) -> Iterator[IO[bytes]]:
         Path(part).unlink(missing_ok=True)
 
 
-def append_line(path: Path, line: str) -> None:
-    """Add a line to a file, durably; storage that fails for a while is waited for.
+def append_line(path: Path, line: str, remote: Remote | None = None) -> None:
+    """Add a line to a file, durably, also on ``remote``; storage that fails for a while is waited for.
 
     Raises:
         OSError: when that fails; the file is then as it was.
-        UserError: as ``publish``.
+        UserError: when ``remote`` cannot be used; what it had before is then intact.
     """
 
     def attempt() -> None:
@@ -53,7 +53,8 @@ def append_line(path: Path, line: str) -> None:
             os.close(handle)
 
     patiently(attempt, path)
-    publish(path)
+    if remote is not None:
+        remote.put(path)
 
 
 def sync_folder(folder: Path) -> None:
@@ -71,14 +72,16 @@ def sync_folder(folder: Path) -> None:
 PART = ".part"  # how files end that are being written
 
 
-def write_atomically(path: Path, write: Callable[[IO[bytes]], None], keep: int = 1) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, make it durable and put it in place.
+def write_atomically(
+    path: Path, write: Callable[[IO[bytes]], None], keep: int = 1, remote: Remote | None = None
+) -> None:
+    """Let ``write`` fill a temporary file beside ``path``, make it durable and put it in place, also on ``remote``.
 
     Storage that fails for a while is waited for, and ``write`` called again. With ``keep`` that many versions stay: the
     new one and the ones before it, see ``files.versions``.
 
     Raises:
-        UserError: when the disk is full or the place cannot be written, also where ``files.publish`` puts it; what was
+        UserError: when the disk is full or the place cannot be written, also on ``remote``; what was
             at ``path`` before is then intact.
     """
 
@@ -92,7 +95,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], None], keep: int =
                 os.fsync(file.fileno())
             Path(name).chmod(0o644)
             if keep > 1:
-                make_way(path, keep)
+                make_way(path, keep, remote)
             Path(name).replace(path)
         except BaseException:
             Path(name).unlink(missing_ok=True)
@@ -105,14 +108,15 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], None], keep: int =
         raise UserError(
             f"{path}: cannot be written ({error}); what was there is intact; make room or choose another output"
         ) from error
-    publish(path)
+    if remote is not None:
+        remote.put(path)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, remote: Remote | None = None) -> None:
     """Write ``text`` as UTF-8."""
-    write_atomically(path, lambda file: file.writelines([text.encode()]))
+    write_atomically(path, lambda file: file.writelines([text.encode()]), remote=remote)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, remote: Remote | None = None) -> None:
     """Write ``value`` as indented JSON."""
-    write_text(path, json.dumps(value, indent=2))
+    write_text(path, json.dumps(value, indent=2), remote)

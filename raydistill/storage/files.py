@@ -19,50 +19,23 @@ class Remote(Protocol):
         """Remove a file."""
 
 
-_remotes: dict[Path, Remote] = {}
-
-
-def stand_for(folder: Path, remote: Remote) -> None:
-    """Let ``remote`` have what is written and removed below ``folder`` by the functions of this module and ours."""
-    _remotes[folder] = remote
-
-
-def remote_of(path: Path) -> Remote | None:
-    """Return the storage that a file is to be on as well, if there is one."""
-    return next((_remotes[folder] for folder in (path, *path.parents) if folder in _remotes), None)
-
-
-def publish(path: Path) -> None:
-    """Put a file that was just written on the storage that it belongs to; else nothing.
-
-    Raises:
-        UserError: when that storage cannot be used; what it had before is then intact.
-    """
-    remote = remote_of(path)
-    if remote is not None:
-        remote.put(path)
-
-
-def remove(path: Path) -> None:
-    """Remove a file, also from the storage that it belongs to; one that is not there is no error."""
-    remote = remote_of(path)
+def remove(path: Path, remote: Remote | None = None) -> None:
+    """Remove a file, also from ``remote``; one that is not there is no error."""
     if remote is not None and path.is_file():
         remote.delete(path)
     path.unlink(missing_ok=True)
 
 
-def rename(path: Path, to: Path) -> None:
-    """Give a file another name."""
-    _renamed(path, to)
-    remote = remote_of(path)
+def rename(path: Path, to: Path, remote: Remote | None = None) -> None:
+    """Give a file another name, also on ``remote``."""
+    _renamed(path, to, remote)
     if remote is not None:
         remote.delete(path)
 
 
-def _renamed(path: Path, to: Path) -> None:
-    """Give a file another name here; storage elsewhere keeps it under the old one too, until that is written anew."""
+def _renamed(path: Path, to: Path, remote: Remote | None) -> None:
+    """Give a file another name here; ``remote`` keeps it under the old one too, until that is written anew."""
     path.replace(to)
-    remote = remote_of(path)
     if remote is not None:
         remote.copy(path, to)
 
@@ -78,13 +51,13 @@ def versions(path: Path) -> list[Path]:
     return [path, *older] if path.is_file() else older
 
 
-def make_way(path: Path, keep: int) -> None:
+def make_way(path: Path, keep: int, remote: Remote | None = None) -> None:
     """Number the versions of ``path`` anew, so that the next one is one of ``keep``.
 
     Whoever is killed in between leaves a gap in the numbers, and every version but the oldest.
     """
     there = versions(path)
     for file in there[keep - 1 :]:
-        remove(file)
+        remove(file, remote)
     for number, file in reversed([*enumerate(there[: keep - 1], start=1)]):
-        _renamed(file, path.with_name(f"{path.stem}.{number}{path.suffix}"))
+        _renamed(file, path.with_name(f"{path.stem}.{number}{path.suffix}"), remote)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
 from raydistill.errors import UserError
-from raydistill.storage import mirror
 from raydistill.storage.lease import lease
+from raydistill.storage.store import Store
 
 _held: set[IO[str]] = set()
 # A loader process outlives a killed command for some seconds; it must not hold the lock as well.
@@ -19,8 +19,13 @@ os.register_at_fork(after_in_child=lambda: [file.close() for file in _held])
 
 
 @contextlib.contextmanager
-def locked(output: Path) -> Iterator[None]:
+def locked(output: Path, store: Store | None, lost: Callable[[str], None]) -> Iterator[None]:
     """Keep a second command away from ``output`` for as long as this one works there, or its process lives.
+
+    Args:
+        output: a folder of this machine.
+        store: the place on an object store that it stands for, which is kept too.
+        lost: is told, in a thread, when another command took that over.
 
     Raises:
         UserError: when another command holds it, or nothing can be written there.
@@ -30,7 +35,6 @@ def locked(output: Path) -> Iterator[None]:
         file = (output / ".lock").open("w", encoding="utf-8")
     except OSError as error:
         raise UserError(f"{output}: must be a directory to write to, got: {error}; choose another --output") from error
-    place = mirror.store_of(output)
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -40,7 +44,7 @@ def locked(output: Path) -> Iterator[None]:
             ) from error
         _held.add(file)
         try:
-            with contextlib.nullcontext() if place is None else lease(place, lambda why: mirror.close(output, why)):
+            with contextlib.nullcontext() if store is None else lease(store, lost):
                 yield
         finally:
             _held.discard(file)

@@ -1,9 +1,9 @@
 """An output on an object store (``s3://``, ``gs://``), worked on as a folder of this machine.
 
 The store is the truth, the folder stands for it. What a process needs it pulls first: then the folder is as the store,
-and a file that the store lacks is gone. What is written through ``files`` and ``checkpoint`` is put on the store before
-the call returns, one object after the other in the order of the calls. Nothing else is kept of the state: whoever goes
-on, here or on another machine, sees what the store has.
+and a file that the store lacks is gone. What is written through an ``Output`` is put on the store before the call
+returns, one object after the other in the order of the calls. Nothing else is kept of the state: whoever goes on, here
+or on another machine, sees what the store has.
 
 Several processes of a machine share the folder, each writing another part of it; who only reads (a report) has one of
 its own, where nothing that is just being written can be replaced by what the store had a moment before.
@@ -15,6 +15,7 @@ import contextlib
 import fcntl
 import functools
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,123 +24,18 @@ from pathlib import Path
 
 from raydistill.errors import UserError
 from raydistill.storage.cache import cache_folder
-from raydistill.storage.files import stand_for
 from raydistill.storage.store import Entry, Store, is_remote, store
 
 _RECORDS = (".yaml", ".json", ".jsonl", ".txt")
 """How the files end that say what a run or a sweep is and how far it came; the others are weights, mostly."""
+_OUTPUTS, _READING = "outputs", "reading"  # folders of the cache
 _AT_ONCE = 16  # files that are fetched
 _SECOND = 10**9  # stores know no finer time of a change
 
 
-def folder(place: str | Path, reading: bool = False) -> Path:
-    """Return the folder (or file) of this machine that stands for ``place``; for a path that itself.
-
-    Nothing is fetched yet. With ``reading`` it is one that no run writes to.
-    """
-    if not is_remote(place):
-        return Path(place)
-    scheme, _, rest = str(place).partition("://")
-    bucket, *parts = [part for part in rest.split("/") if part] or [""]
-    root = cache_folder() / ("reading" if reading else "outputs") / scheme / bucket
-    if root not in _mirrors:
-        _mirrors[root] = _Mirror(root, f"{scheme}://{bucket}")
-        stand_for(root, _mirrors[root])
-    return root.joinpath(*parts)
-
-
-def place_of(path: Path) -> str:
-    """Return what a user calls ``path``: its URI, where it stands for one."""
-    mirror = _mirror_of(path)
-    return str(path) if mirror is None else mirror.uri_of(path)
-
-
-def named(text: str) -> str:
-    """Return a message with URIs in place of the folders that stand for them."""
-    for mirror in _mirrors.values():
-        text = text.replace(str(mirror.root), mirror.uri)
-    return text
-
-
-@contextlib.contextmanager
-def places_named() -> Iterator[None]:
-    """Let a user's error name URIs in place of the folders that stand for them."""
-    try:
-        yield
-    except UserError as error:
-        error.args = (named(str(error)),)
-        raise
-
-
-def store_of(path: Path) -> Store | None:
-    """Return the place on a store that ``path`` stands for, if it does."""
-    mirror = _mirror_of(path)
-    return None if mirror is None else mirror.store.below(mirror.name_of(path))
-
-
-def pull(path: Path, everything: bool = False) -> None:
-    """Make what lies below ``path`` what the store has there: the records, or with weights and all else.
-
-    Files that are as they were are not fetched again; without ``everything`` no old weights are left either. Costs one
-    listing; does nothing where ``path`` is no part of an output on a store. Nobody may be writing below it.
-
-    Raises:
-        UserError: when the store cannot be used.
-    """
-    place = store_of(path)
-    if place is None:
-        return
-    with _alone(path):
-        there = {path / name: entry for name, entry in place.entries().items() if not _hidden(name)}
-        same = {file for file, entry in there.items() if _same(file, entry)}
-        wanted = [file for file in there if file not in same and (everything or file.suffix in _RECORDS)]
-        kept = same.union(wanted)
-        _remove(path, lambda file: file not in kept)
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            list(pool.map(lambda file: _fetch(place, path, file, there[file]), wanted))
-
-
-def fetched(path: Path) -> Path:
-    """Return ``path``, one file, as the store has it; where it has none there is none.
-
-    Raises:
-        UserError: when the store cannot be used.
-    """
-    mirror = _mirror_of(path)
-    if mirror is not None:
-        with _alone(path):
-            name = mirror.name_of(path)
-            entry = mirror.store.entry(name)
-            if entry is None:
-                if path.is_file():
-                    path.unlink()
-            elif not _same(path, entry):
-                _fetch(mirror.store, mirror.root, path, entry)
-    return path
-
-
-def exists(path: Path) -> bool:
-    """Return whether there is such a file, on the store where ``path`` stands for a place there."""
-    mirror = _mirror_of(path)
-    return path.is_file() or (mirror is not None and mirror.store.entry(mirror.name_of(path)) is not None)
-
-
-def drop_weights(path: Path) -> None:
-    """Free this machine's disk of what lies below ``path`` on a store as well, but for the records."""
-    if _mirror_of(path) is not None:
-        _remove(path, lambda file: file.suffix not in _RECORDS)
-
-
-def close(path: Path, why: str) -> None:
-    """Let nothing be written below ``path`` any more: it has become somebody else's."""
-    mirror = _mirror_of(path)
-    if mirror is not None:
-        mirror.closed[path] = why
-
-
 @dataclass(frozen=True)
-class _Mirror:
-    """A folder that stands for a bucket."""
+class Mirror:
+    """A folder that stands for a bucket, or more of them for its parts."""
 
     root: Path
     uri: str
@@ -147,32 +43,73 @@ class _Mirror:
 
     @functools.cached_property
     def store(self) -> Store:
+        """The bucket; it is connected to when it is first used."""
         return store(self.uri)
 
-    def name_of(self, path: Path) -> str:
-        """Return the object's name; the bucket's own is empty."""
-        return "/".join(path.relative_to(self.root).parts)
+    def store_of(self, path: Path) -> Store:
+        """Return the place on the store that ``path`` stands for."""
+        return self.store.below(self._name_of(path))
 
-    def uri_of(self, path: Path) -> str:
-        name = self.name_of(path)
-        return f"{self.uri}/{name}" if name else self.uri
+    def pull(self, path: Path, everything: bool = False) -> None:
+        """Make what lies below ``path`` what the store has there: the records, or with weights and all else.
+
+        Files that are as they were are not fetched again; without ``everything`` no old weights are left either. Costs
+        one listing. Nobody may be writing below it.
+
+        Raises:
+            UserError: when the store cannot be used.
+        """
+        place = self.store_of(path)
+        with _alone(path):
+            there = {path / name: entry for name, entry in place.entries().items() if not _hidden(name)}
+            same = {file for file, entry in there.items() if _same(file, entry)}
+            wanted = [file for file in there if file not in same and (everything or file.suffix in _RECORDS)]
+            kept = same.union(wanted)
+            _remove(path, lambda file: file not in kept)
+            with ThreadPoolExecutor(_AT_ONCE) as pool:
+                list(pool.map(lambda file: _fetch(place, path, file, there[file]), wanted))
+
+    def fetch(self, path: Path) -> None:
+        """Make one file what the store has there; where it has none there is none.
+
+        Raises:
+            UserError: when the store cannot be used.
+        """
+        with _alone(path):
+            entry = self.entry(path)
+            if entry is None:
+                if path.is_file():
+                    path.unlink()
+            elif not _same(path, entry):
+                _fetch(self.store, self.root, path, entry)
+
+    def entry(self, path: Path) -> Entry | None:
+        """Return what the store says of a file; None where it has none."""
+        return self.store.entry(self._name_of(path))
 
     def put(self, path: Path) -> None:
+        """Take over a file that was written."""
         with self._writing(path):
-            self.store.put(path, self.name_of(path))
+            self.store.put(path, self._name_of(path))
             self._mark(path)
 
     def copy(self, path: Path, to: Path) -> None:
+        """Copy a file that is there; ``to`` is the same on this machine already."""
         with self._writing(to):
-            self.store.copy(self.name_of(path), self.name_of(to))
+            self.store.copy(self._name_of(path), self._name_of(to))
             self._mark(to)
 
     def delete(self, path: Path) -> None:
+        """Remove a file."""
         with self._writing(path):
-            self.store.delete(self.name_of(path))
+            self.store.delete(self._name_of(path))
+
+    def _name_of(self, path: Path) -> str:
+        """Return the object's name; the bucket's own is empty."""
+        return "/".join(path.relative_to(self.root).parts)
 
     def _mark(self, path: Path) -> None:
-        entry = self.store.entry(self.name_of(path))
+        entry = self.entry(path)
         if entry is not None and entry.size == path.stat().st_size:
             _mark(path, entry)
 
@@ -187,11 +124,43 @@ class _Mirror:
             raise UserError(f"{error}; what was there is intact, and the same command goes on from it") from error
 
 
-_mirrors: dict[Path, _Mirror] = {}
+def mirrored(place: str | Path, reading: bool = False) -> tuple[Path, Mirror | None]:
+    """Return the folder (or file) of this machine that stands for ``place``, and by what; for a path that itself.
+
+    Nothing is fetched yet. With ``reading`` it is a folder that no run writes to.
+    """
+    if not is_remote(place):
+        return Path(place), None
+    scheme, _, rest = str(place).partition("://")
+    bucket, *parts = [part for part in rest.split("/") if part] or [""]
+    root = cache_folder() / (_READING if reading else _OUTPUTS) / scheme / bucket
+    return root.joinpath(*parts), Mirror(root, f"{scheme}://{bucket}")
 
 
-def _mirror_of(path: Path) -> _Mirror | None:
-    return next((_mirrors[place] for place in (path, *path.parents) if place in _mirrors), None)
+def place_of(path: Path) -> str:
+    """Return what a user calls ``path``: its URI, where it stands for one."""
+    return named(str(path))
+
+
+def named(text: str) -> str:
+    """Return a message with URIs in place of the folders that stand for them."""
+    folders = re.escape(f"{cache_folder()}{os.sep}")
+    return re.sub(f"{folders}(?:{_OUTPUTS}|{_READING})/([a-z0-9]+)/", r"\1://", text)
+
+
+@contextlib.contextmanager
+def places_named() -> Iterator[None]:
+    """Let a user's error name URIs in place of the folders that stand for them."""
+    try:
+        yield
+    except UserError as error:
+        error.args = (named(str(error)),)
+        raise
+
+
+def drop_weights(path: Path) -> None:
+    """Free this machine's disk of what lies below ``path``, but for the records."""
+    _remove(path, lambda file: file.suffix not in _RECORDS)
 
 
 def _hidden(name: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from raydistill.config.renamed import current_names
 from raydistill.errors import UserError
 from raydistill.runs.directory import RunDirectory
-from raydistill.storage import atomic
+from raydistill.storage.output import LOCAL, Output
 
 Role = Literal["baseline", "constant", "searched"]
 """``baseline``: the student without distillation; ``constant``: the base's weights without decay; both are controls."""
@@ -48,6 +48,8 @@ class TrialDirectory:
     """The files of one trial."""
 
     path: Path
+    output: Output = LOCAL
+    """What it belongs to."""
 
     @property
     def record_file(self) -> Path:
@@ -73,7 +75,7 @@ class TrialDirectory:
     def run(self) -> RunDirectory:
         """The student's run directory."""
         alone = self.path / "baseline"
-        return RunDirectory(alone if alone.is_dir() else self.path / "distilled")
+        return RunDirectory(alone if alone.is_dir() else self.path / "distilled", self.output)
 
     def read(self) -> TrialRecord:
         """Return the record.
@@ -91,7 +93,7 @@ class TrialDirectory:
 
     def write(self, record: TrialRecord) -> None:
         """Replace the record."""
-        atomic.write_json(self.record_file, dataclasses.asdict(record))
+        self.output.write_json(self.record_file, dataclasses.asdict(record))
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,8 @@ class SweepDirectory:
     """The files of a sweep."""
 
     path: Path
+    output: Output = LOCAL
+    """What it is."""
 
     @property
     def settings(self) -> Path:
@@ -108,7 +112,7 @@ class SweepDirectory:
     @property
     def teacher(self) -> RunDirectory:
         """The run directory of the teacher that all trials share."""
-        return RunDirectory(self.path / "teacher")
+        return RunDirectory(self.path / "teacher", self.output)
 
     @property
     def report(self) -> Path:
@@ -122,7 +126,7 @@ class SweepDirectory:
 
     def trial(self, name: str) -> TrialDirectory:
         """Return the directory of the trial called ``name``."""
-        return TrialDirectory(self.path / "trials" / name)
+        return TrialDirectory(self.path / "trials" / name, self.output)
 
     def trials(self) -> list[TrialDirectory]:
         """Return every trial that was begun: the controls, then by point and seed."""
@@ -133,5 +137,5 @@ class SweepDirectory:
         return [record for _, record in self._read()]
 
     def _read(self) -> list[tuple[TrialDirectory, TrialRecord]]:
-        found = [TrialDirectory(file.parent) for file in self.path.glob("trials/*/trial.json")]
+        found = [TrialDirectory(file.parent, self.output) for file in self.path.glob("trials/*/trial.json")]
         return sorted(((directory, directory.read()) for directory in found), key=lambda pair: pair[1].order)

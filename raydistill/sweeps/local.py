@@ -13,7 +13,6 @@ from raydistill.runs.reporter import FileReporter
 from raydistill.runs.stopping import Stop
 from raydistill.runs.weak_teacher import refuse_weakness, weakness
 from raydistill.runs.worker import Worker, local_device
-from raydistill.storage import mirror
 from raydistill.sweeps.file import LoadedSweep
 from raydistill.sweeps.plan import Plan
 from raydistill.sweeps.table import SweepListener
@@ -37,10 +36,10 @@ def run_sweep_locally(plan: Plan, display: SweepListener, stop: Stop) -> None:
             to_files = functools.partial(
                 FileReporter, worker=worker, listener=display, tensorboard=config.logging.tensorboard
             )
-            stages.run_stages(config, worker, to_files, only="teacher")
+            stages.run_stages(config, plan.directory.output, worker, to_files, only="teacher")
         elif plan.unfinished:
             with log_to_notes(display, worker):
-                claim_data(plan.directory.path, datasets(config.data, config.downloads), begun=True)
+                claim_data(plan.directory.output, datasets(config.data, config.downloads), begun=True)
         if plan.unfinished:
             refuse_weakness(weakness(plan.directory.teacher, config), config, display)
         if (note := plan.missing_metric) is not None:
@@ -53,7 +52,7 @@ def run_sweep_locally(plan: Plan, display: SweepListener, stop: Stop) -> None:
             except BaseException:
                 plan.interrupted(record.name, time.monotonic() - started)
                 raise
-            mirror.drop_weights(plan.directory.trial(record.name).path)
+            plan.directory.output.drop_weights(plan.directory.trial(record.name).path)
             ended = plan.end(record.name, time.monotonic() - started)
             display.ends(ended, plan.score(record.name).value)
     finally:

@@ -17,8 +17,8 @@ from raydistill.runs.directory import DATA_RECORD
 from raydistill.runs.events import Note
 from raydistill.runs.scores import exists
 from raydistill.runs.settings import is_begun, stored_precision
-from raydistill.storage import atomic, mirror
-from raydistill.storage.files import remove
+from raydistill.storage.mirror import place_of
+from raydistill.storage.output import Output
 from raydistill.sweeps.directory import Role, Status, SweepDirectory, TrialRecord
 from raydistill.sweeps.file import (
     LoadedSweep,
@@ -50,14 +50,15 @@ class Plan:
     With ``replay`` ended trials are handed out too, for a scheduler that has to hear of them again.
     """
 
-    def __init__(self, loaded: LoadedSweep, replay: bool = False) -> None:
+    def __init__(self, loaded: LoadedSweep, output: Output, replay: bool = False) -> None:
         """Read what was recorded before.
 
         Raises:
             UserError: when the directory holds a sweep with other settings.
         """
         self.loaded = loaded
-        self.directory = SweepDirectory(mirror.folder(loaded.config.output))
+        self._output = output
+        self.directory = SweepDirectory(output.folder, output)
         self._replay = replay
         self._claim()
         self._records = {record.name: record for record in self._recorded()}
@@ -82,7 +83,7 @@ class Plan:
         """Write down in what the teacher answers in all trials that are still to be run, on any machine; say it."""
         before = self.loaded.config
         self.loaded = with_teachers_precision(self.loaded, precision)
-        atomic.write_text(self.directory.settings, dump_sweep(self.loaded))
+        self._output.write_text(self.directory.settings, dump_sweep(self.loaded))
         return precision_text(precision, before)
 
     @property
@@ -173,7 +174,7 @@ class Plan:
         if record.ended:  # it was only replayed
             self._tell(record)
             return record
-        mirror.pull(trial.path)  # a worker on another machine may have written it
+        self._output.pull(trial.path)  # a worker on another machine may have written it
         reason = lost or (
             trial.failure.read_text(encoding="utf-8").partition("\n")[0] if trial.failure.is_file() else ""
         )
@@ -187,7 +188,7 @@ class Plan:
         record, trial = self._records[name], self.directory.trial(name)
         if record.settings != settings:
             self._records[name] = dataclasses.replace(record, settings=settings)
-            remove(trial.recipe)
+            self._output.remove(trial.recipe)
             self._make_ready(self._records[name])
 
     def interrupted(self, name: str, seconds: float) -> None:
@@ -210,8 +211,8 @@ class Plan:
                 )
             self.loaded = self.loaded if changed else begun
         if not self.directory.begun and not is_begun(self.directory.teacher):
-            remove(self.directory.path / DATA_RECORD)  # of an attempt that never began
-        atomic.write_text(file, dump_sweep(self.loaded))
+            self._output.remove(self.directory.path / DATA_RECORD)  # of an attempt that never began
+        self._output.write_text(file, dump_sweep(self.loaded))
 
     def _with_precision_then(self, before: str) -> LoadedSweep:
         """Return the sweep with what its teacher answered in, where that is left open now.
@@ -272,11 +273,11 @@ class Plan:
     def _make_ready(self, record: TrialRecord) -> None:
         trial = self.directory.trial(record.name)
         if not trial.recipe.is_file():
-            config = trial_config(self.loaded, record.settings, record.seed, mirror.place_of(trial.path))
-            atomic.write_text(trial.recipe, dump(config))
+            config = trial_config(self.loaded, record.settings, record.seed, place_of(trial.path))
+            self._output.write_text(trial.recipe, dump(config))
         elif self.precision is not None and _OPEN in trial.recipe.read_text(encoding="utf-8"):
             precision = stored_precision(trial.run) or self.precision
-            atomic.write_text(trial.recipe, dump(with_precision(load_config(str(trial.recipe)), precision)))
+            self._output.write_text(trial.recipe, dump(with_precision(load_config(str(trial.recipe)), precision)))
         trial.write(record)
 
     def _end(self, record: TrialRecord) -> None:

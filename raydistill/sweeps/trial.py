@@ -18,8 +18,6 @@ from raydistill.runs.directory import RunDirectory
 from raydistill.runs.events import EpochDone, Event, Note, TrialEvent
 from raydistill.runs.reporter import FileReporter
 from raydistill.runs.worker import Worker
-from raydistill.storage.atomic import append_line, write_text
-from raydistill.storage.files import remove
 from raydistill.storage.mirror import named
 from raydistill.storage.parcels import NOTHING, Shipped
 from raydistill.sweeps.directory import SweepDirectory, TrialDirectory
@@ -57,7 +55,7 @@ def run_trial(
     """
     trial = sweep.trial(name)
     if worker.is_main:
-        remove(trial.failure)
+        trial.output.remove(trial.failure)
 
     try:
         overrides = [f"{setting}={json.dumps(value)}" for setting, value in (changed or {}).items()]
@@ -69,8 +67,8 @@ def run_trial(
 
         with memory_explained(config):
             data = datasets(config.data, config.downloads)
-            data_id, free = data_of(sweep.path), tuple(changed or ())
-            run_student(config, worker, reporter_for, data, sweep.teacher, shipped, data_id, free)
+            data_id, free, own = data_of(trial.output), tuple(changed or ()), trial.output.part(trial.path)
+            run_student(config, own, worker, reporter_for, data, sweep.teacher, shipped, data_id, free)
     except UserError as error:
         return _failed(trial, worker, str(error))
     except Exception as error:
@@ -83,7 +81,7 @@ def run_trial(
 
 def _failed(trial: TrialDirectory, worker: Worker, reason: str, details: str = "") -> str:
     text = named(f"{reason} (worker {worker.rank})" if worker.world_size > 1 else reason)
-    write_text(trial.failure, f"{' '.join(text.split())}\n{details}")
+    trial.output.write_text(trial.failure, f"{' '.join(text.split())}\n{details}")
     return text
 
 
@@ -102,7 +100,7 @@ class _Listener:
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Note):
-            append_line(self.trial.log, f"{'warning: ' if event.warning else ''}{event.text}")
+            self.trial.output.append_line(self.trial.log, f"{'warning: ' if event.warning else ''}{event.text}")
         else:
             self.tell(TrialEvent(self.trial.path.name, event))
 

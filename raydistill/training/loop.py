@@ -23,8 +23,7 @@ from raydistill.runs import scores, weights_file
 from raydistill.runs.events import EpochDone, Evaluating, Note, StageStarted, StepDone
 from raydistill.runs.reporter import Reporter
 from raydistill.runs.worker import Worker
-from raydistill.storage import atomic, mirror
-from raydistill.storage.files import remove, versions
+from raydistill.storage.files import versions
 from raydistill.structures import Target
 from raydistill.training import not_finite
 from raydistill.training.diagnosis import first_batch_diagnosis, mean_metrics
@@ -222,7 +221,7 @@ def _test_scores(job: Job, detector: Detector, worker: Worker) -> dict[str, floa
     if job.test is None:
         return {}
     worker.wait()  # the main worker has written them
-    detector.exported().load_state_dict(weights_file.load_weights(mirror.fetched(job.run.best)).model)
+    detector.exported().load_state_dict(weights_file.load_weights(job.run.output.fetched(job.run.best)).model)
     evaluation = _evaluate(job, job.test, detector, worker)
     return {f"test_{name}": value for name, value in evaluation.scores.summary.items()}
 
@@ -265,6 +264,6 @@ def finish(
     }
     if worker.is_main:
         for earlier in versions(job.run.best)[1:]:
-            remove(earlier)
-        atomic.write_json(job.run.result, result)
+            job.run.output.remove(earlier)
+        job.run.output.write_json(job.run.result, result)
     return result

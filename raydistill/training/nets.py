@@ -16,14 +16,14 @@ from raydistill.detectors.build import build_detector
 from raydistill.detectors.state_dicts import LoadReport
 from raydistill.detectors.weights import load_file, load_into
 from raydistill.errors import UserError
-from raydistill.runs.directory import RunDirectory, StageName
+from raydistill.runs.directory import RunDirectory, StageName, stage_directory
 from raydistill.runs.events import Note
 from raydistill.runs.identity import Identity
 from raydistill.runs.records import result_if_sound
 from raydistill.runs.reporter import Reporter
 from raydistill.runs.weights_file import digest
 from raydistill.runs.worker import Worker
-from raydistill.storage import mirror
+from raydistill.storage.output import Output
 from raydistill.storage.parcels import Shipped, find
 from raydistill.training.job import Job
 
@@ -35,6 +35,7 @@ class Stages:
     """What all stages of a run have in common."""
 
     config: Config
+    output: Output
     worker: Worker
     reporter_for: ReporterFactory
     data: Splits
@@ -49,7 +50,7 @@ class Stages:
         """Return where a stage lies: the teacher may have been trained elsewhere."""
         if stage == "teacher" and self.teacher is not None:
             return self.teacher
-        return RunDirectory(mirror.folder(self.config.output) / stage)
+        return stage_directory(self.output, stage)
 
     def job(self, stage: StageName) -> Job:
         """Return what a stage trains; a teacher that is only scored trains no epoch."""
@@ -105,9 +106,9 @@ def load_teacher(stages: Stages, reporter: Reporter) -> tuple[Detector, str]:
     stages.worker.wait()  # the main worker has written the teacher's file
     run = stages.run_directory("teacher")
     teacher = stages.build("teacher")
-    report = load_file(teacher, mirror.fetched(run.best), "teacher")
+    report = load_file(teacher, run.output.fetched(run.best), "teacher")
     weights = digest(teacher.exported().state_dict())
-    result = result_if_sound(mirror.fetched(run.result)) or {}
+    result = result_if_sound(run.output.fetched(run.result)) or {}
     if result.get("weights", weights) != weights:  # an earlier version does not say
         raise UserError(
             f"{run.best}: must be the teacher's weights that were scored ({run.result.name}), got others; put them "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from raydistill.config import Config
 from raydistill.config.precision import Precision
 from raydistill.detectors.base import Detector
 from raydistill.detectors.weights import load_file
@@ -15,7 +14,7 @@ from raydistill.runs.events import Note
 from raydistill.runs.records import read_result
 from raydistill.runs.reporter import Reporter
 from raydistill.runs.worker import Worker
-from raydistill.storage import mirror
+from raydistill.storage.output import Output
 from raydistill.training.job import Job
 from raydistill.training.loop import evaluate_on_val, finish
 from raydistill.training.state import Best
@@ -24,11 +23,11 @@ _SCORES = "val/"
 _OF_A_CLASS = "val/class/"
 
 
-def damaged_results(config: Config, stages: Iterable[StageName]) -> list[str]:
+def damaged_results(output: Output, stages: Iterable[StageName]) -> list[str]:
     """Say which stages have a result that cannot be read, and that they are finished again."""
     problems = []
     for stage in stages:
-        file = stage_directory(config, stage).result
+        file = stage_directory(output, stage).result
         if file.is_file():
             try:
                 read_result(file)
@@ -39,7 +38,7 @@ def damaged_results(config: Config, stages: Iterable[StageName]) -> list[str]:
 
 def is_without_result(run: RunDirectory) -> bool:
     """Return whether all that is left of a finished stage are its weights: nothing to go on from, no sound result."""
-    return run.result.is_file() and not run.finished and not run.checkpoints() and mirror.exists(run.best)
+    return run.result.is_file() and not run.finished and not run.checkpoints() and run.output.exists(run.best)
 
 
 def finish_again(
@@ -50,7 +49,7 @@ def finish_again(
     Raises:
         UserError: where these weights cannot be read either.
     """
-    best_file = mirror.fetched(job.run.best)
+    best_file = job.run.output.fetched(job.run.best)
     try:
         load_file(detector, best_file, job.stage)
         epoch = int(weights_file.load(best_file).get("epoch", 0))

@@ -16,12 +16,12 @@ from raydistill.config.renamed import current_metrics
 from raydistill.data.loading.loaders import TrainingLoader
 from raydistill.errors import UserError, counted, first_line
 from raydistill.runs import weights_file
+from raydistill.runs.directory import RunDirectory
 from raydistill.runs.events import Note
 from raydistill.runs.records import read_lines
 from raydistill.runs.reporter import Reporter
 from raydistill.runs.worker import Worker
-from raydistill.storage import atomic
-from raydistill.storage.files import remove, rename, versions
+from raydistill.storage.files import versions
 from raydistill.training.checkpoint import WRONG_KIND, Wanted, read_checkpoint
 from raydistill.training.distiller import Distiller
 from raydistill.training.job import Job
@@ -58,12 +58,12 @@ def start(job: Job, distiller: Distiller, loader: TrainingLoader, worker: Worker
         reporter.event(Note(f"{job.stage}: {problem}; goes on from an earlier one, {path.name} is put aside", True))
     if worker.is_main:
         for path in damaged:
-            rename(path, path.with_name(f"{path.name}.damaged"))
+            job.run.output.rename(path, path.with_name(f"{path.name}.damaged"))
         job.run.remove_leftovers()
-        lost = _drop_later_lines(job.run.metrics, state.epoch)
+        lost = _drop_later_lines(job.run, state.epoch)
         if lost:
             reporter.event(Note(f"{job.stage}: {lost}; weights and scores are not touched", True))
-        _drop_later_weights(job.run.best, int(state.best["epoch"]) if state.best else 0)
+        _drop_later_weights(job.run, int(state.best["epoch"]) if state.best else 0)
     other_best = worker.broadcast(_problem_with_best(state) if worker.is_main else "")
     if other_best:
         raise UserError(other_best)
@@ -122,15 +122,16 @@ def _resume(state: TrainingState, saved: dict[str, Any]) -> None:
         )
 
 
-def _drop_later_lines(path: Path, epoch: int) -> str:
+def _drop_later_lines(run: RunDirectory, epoch: int) -> str:
     """Forget metrics of epochs whose checkpoint was not written any more: they are trained again.
 
     Lines that cannot be read go too; what comes back says which epochs have none, empty where all have one.
     """
+    path = run.metrics
     found = read_lines(path)
     kept = [line for line in found.lines if line["epoch"] <= epoch]
     if path.is_file():
-        atomic.write_atomically(path, lambda file: file.writelines(f"{json.dumps(line)}\n".encode() for line in kept))
+        run.output.write(path, lambda file: file.writelines(f"{json.dumps(line)}\n".encode() for line in kept))
     lost = sorted({*range(1, epoch + 1)} - {int(line["epoch"]) for line in kept})
     if not lost:
         return ""
@@ -138,17 +139,17 @@ def _drop_later_lines(path: Path, epoch: int) -> str:
     return f"{path}: the metrics of epochs {epochs} cannot be read any more and are missing in curves from now on"
 
 
-def _drop_later_weights(path: Path, epoch: int) -> None:
+def _drop_later_weights(run: RunDirectory, epoch: int) -> None:
     """Put those weights in place that were best when the checkpoint was written, in the epoch given; 0: none yet.
 
     Later ones are of steps that are taken again: with other hardware or workers they would not come out the same.
     """
-    found = versions(path)
+    found = versions(run.best)
     later = [*itertools.takewhile(lambda file: _epoch_of(file) > epoch, found)]
     for file in later:
-        remove(file)
+        run.output.remove(file)
     if later and len(later) < len(found):
-        rename(found[len(later)], path)
+        run.output.rename(found[len(later)], run.best)
 
 
 def _epoch_of(weights: Path) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
 from raydistill.config import Config, ShapesData
 from raydistill.data.build import Splits, build_splits
@@ -18,12 +17,12 @@ from raydistill.data.fingerprint import (
 )
 from raydistill.errors import UserError, first_line
 from raydistill.runs.directory import DATA_RECORD
-from raydistill.storage import atomic, mirror
+from raydistill.storage.output import Output
 
 _log = logging.getLogger(__name__)
 
 
-def claim_data(output: Path, splits: Splits, begun: bool) -> str:
+def claim_data(output: Output, splits: Splits, begun: bool) -> str:
     """Write down what the data of an output are, or compare with what they were; return a text that stands for them.
 
     One process at a time may call it. Where nothing was written down they are taken for the same, which is noted.
@@ -36,55 +35,60 @@ def claim_data(output: Path, splits: Splits, begun: bool) -> str:
     Raises:
         UserError: naming what changed.
     """
-    now, file = fingerprint(splits), output / DATA_RECORD
-    then = _read(file) if begun else None
+    now = fingerprint(splits)
+    then = _read(output) if begun else None
     if then is not None:
         _refuse(output, then, now)
         return digest(then)
     if begun:
-        _log.info("data: nobody wrote down what they were when %s was begun; they are taken for the same", output)
-    atomic.write_text(file, to_text(now))
+        _log.info(
+            "data: nobody wrote down what they were when %s was begun; they are taken for the same", output.folder
+        )
+    output.write_text(output.folder / DATA_RECORD, to_text(now))
     return digest(now)
 
 
-def compare_data_of_finished(output: Path, config: Config) -> None:
+def compare_data_of_finished(output: Output, config: Config) -> None:
     """Compare as ``claim_data`` does where nothing is left to do; data that are no longer there are no hindrance.
 
     Raises:
         UserError: naming what changed.
     """
-    then = None if isinstance(config.data, ShapesData) else _read(output / DATA_RECORD)
+    then = None if isinstance(config.data, ShapesData) else _read(output)
     if then is None:
         return
     try:
         now = fingerprint(build_splits(config.data, config.downloads))
     except UserError as error:
-        _log.warning("data: cannot be compared with what they were when %s was begun: %s", output, first_line(error))
+        _log.warning(
+            "data: cannot be compared with what they were when %s was begun: %s", output.folder, first_line(error)
+        )
         return
     _refuse(output, then, now)
 
 
-def data_of(output: Path) -> str:
+def data_of(output: Output) -> str:
     """Return the text that stands for the data of an output; empty where nobody wrote down what they are."""
-    then = _read(output / DATA_RECORD)
+    then = _read(output)
     return "" if then is None else digest(then)
 
 
-def _refuse(output: Path, then: Fingerprint, now: Fingerprint) -> None:
+def _refuse(output: Output, then: Fingerprint, now: Fingerprint) -> None:
     changed = differences(then, now)
     if changed:
         raise UserError(
-            f"{output}: the data must be those that it was begun with, got {'; '.join(changed)}; put them back as they "
-            "were, or choose another --output; to train all of it anew on these, remove the directory"
+            f"{output.folder}: the data must be those that it was begun with, got {'; '.join(changed)}; put them back "
+            "as they were, or choose another --output; to train all of it anew on these, remove the directory"
         )
     for name in in_another_order(then, now):
-        _log.warning("data: the images of %s stand in another order than when %s was begun", name, output)
+        _log.warning("data: the images of %s stand in another order than when %s was begun", name, output.folder)
 
 
-def _read(file: Path) -> Fingerprint | None:
+def _read(output: Output) -> Fingerprint | None:
     """Return what was written down; None where nothing was, or by another version."""
+    file = output.folder / DATA_RECORD
     try:
-        return from_text(mirror.fetched(file).read_text(encoding="utf-8"))
+        return from_text(output.fetched(file).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

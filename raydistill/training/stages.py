@@ -28,7 +28,7 @@ from raydistill.runs.settings import is_begun, keep_precision, precision_as_begu
 from raydistill.runs.stopping import Stopped
 from raydistill.runs.weak_teacher import refuse_weakness, weakness
 from raydistill.runs.worker import Worker
-from raydistill.storage import atomic, mirror
+from raydistill.storage.output import Output
 from raydistill.storage.parcels import NOTHING, Shipped
 from raydistill.training.distiller import Distiller
 from raydistill.training.job import Job
@@ -46,6 +46,7 @@ _CLASSES_SHOWN = 6
 
 def run_stages(
     config: Config,
+    output: Output,
     worker: Worker,
     reporter_for: ReporterFactory,
     only: StageName | None = None,
@@ -58,34 +59,33 @@ def run_stages(
     Raises:
         UserError: when the data, the weights or what lies in the output directory do not fit.
     """
-    output = mirror.folder(config.output)
     for stage in planned(config):
-        mirror.pull(output / stage)
+        output.pull(output.folder / stage)
     worker.wait()  # nobody looks for files where another has begun to write
-    refuse_other_settings(config)
+    refuse_other_settings(config, output)
     wanted = planned(config) if only is None else [only]
     # one decides: the others may see the files later
-    missing = [stage for stage in worker.broadcast(unfinished(config)) if stage in wanted]
-    notify = reporter_for(RunDirectory(output / wanted[0])).event
+    missing = [stage for stage in worker.broadcast(unfinished(config, output)) if stage in wanted]
+    notify = reporter_for(stage_directory(output, wanted[0])).event
     with log_to_notes(notify, worker), memory_explained(config):
-        for note in _notes_of_finished(config, wanted, missing):
+        for note in _notes_of_finished(output, wanted, missing):
             notify(note)
         if missing:
             notify(Note(_device(config, worker)))
-            config = _with_decided_precision(config, missing, worker, notify)
+            config = _with_decided_precision(config, output, missing, worker, notify)
             if config.distills and config.distillation.compile_teacher:
                 check_compiler(worker.device)
-            data, data_id = _datasets(config, worker, begun=only is not None or _any_begun(config))
+            data, data_id = _datasets(config, output, worker, begun=only is not None or _any_begun(config, output))
             notify(_contents(data))
-            stages = Stages(config, worker, reporter_for, data, shipped, data_id=data_id)
+            stages = Stages(config, output, worker, reporter_for, data, shipped, data_id=data_id)
             if only == "teacher" or (missing[-1] == "distilled" and len(missing) > 1):
                 _rehearse(stages)
             _run_missing(stages, missing, notify)
         else:
-            _compare_data_of_finished(config, worker)
+            _compare_data_of_finished(config, output, worker)
     worker.wait()
     if worker.is_main and only is None:
-        atomic.write_text(output / "comparison.csv", as_csv(comparison(output)))
+        output.write_text(output.folder / "comparison.csv", as_csv(comparison(output.folder)))
 
 
 def _run_missing(stages: Stages, missing: Sequence[StageName], notify: Callable[[Note], None]) -> None:
@@ -102,21 +102,21 @@ def _run_missing(stages: Stages, missing: Sequence[StageName], notify: Callable[
 
 
 def _with_decided_precision(
-    config: Config, missing: list[StageName], worker: Worker, notify: Callable[[Note], None]
+    config: Config, output: Output, missing: list[StageName], worker: Worker, notify: Callable[[Note], None]
 ) -> Config:
     """Return ``config`` with one teacher's precision for the whole run, all workers and whoever goes on with it."""
     if "distilled" not in missing:
         return config
-    before = worker.broadcast(precision_as_begun(config))
+    before = worker.broadcast(precision_as_begun(config, output))
     known = config if before is None else with_precision(config, before)
     precision = decide_precision(known, worker)
     notify(Note(precision_text(precision, config, kept=before is not None)))
     if before is None and worker.is_main:
-        keep_precision(config, precision)
+        keep_precision(output, precision)
     return with_precision(config, precision)
 
 
-def _datasets(config: Config, worker: Worker, begun: bool) -> tuple[Splits, str]:
+def _datasets(config: Config, output: Output, worker: Worker, begun: bool) -> tuple[Splits, str]:
     """Read and check the data on the main worker, for all: a hundred thousand image headers take half a minute.
 
     With ``begun`` they must be those that the output was begun with. A text that stands for them comes back too.
@@ -128,7 +128,7 @@ def _datasets(config: Config, worker: Worker, begun: bool) -> tuple[Splits, str]
             for split in built:
                 if split is not None:
                     check_sides(split, config.input)
-            data_id = claim_data(mirror.folder(config.output), built, begun)
+            data_id = claim_data(output, built, begun)
         except UserError as error:
             return error
         return built, data_id
@@ -139,19 +139,19 @@ def _datasets(config: Config, worker: Worker, begun: bool) -> tuple[Splits, str]
     return built
 
 
-def _notes_of_finished(config: Config, wanted: Sequence[StageName], missing: Collection[StageName]) -> list[Note]:
-    notes = [Note(problem, warning=True) for problem in damaged_results(config, wanted)]
+def _notes_of_finished(output: Output, wanted: Sequence[StageName], missing: Collection[StageName]) -> list[Note]:
+    notes = [Note(problem, warning=True) for problem in damaged_results(output, wanted)]
     return [*notes, *(Note(f"{stage}: finished before, not trained again") for stage in wanted if stage not in missing)]
 
 
-def _any_begun(config: Config) -> bool:
-    return any(is_begun(stage_directory(config, stage)) for stage in planned(config))
+def _any_begun(config: Config, output: Output) -> bool:
+    return any(is_begun(stage_directory(output, stage)) for stage in planned(config))
 
 
-def _compare_data_of_finished(config: Config, worker: Worker) -> None:
+def _compare_data_of_finished(config: Config, output: Output, worker: Worker) -> None:
     def compare() -> UserError | None:
         try:
-            compare_data_of_finished(mirror.folder(config.output), config)
+            compare_data_of_finished(output, config)
         except UserError as error:
             return error
         return None
@@ -163,6 +163,7 @@ def _compare_data_of_finished(config: Config, worker: Worker) -> None:
 
 def run_student(
     config: Config,
+    output: Output,
     worker: Worker,
     reporter_for: ReporterFactory,
     data: Splits,
@@ -171,7 +172,7 @@ def run_student(
     data_id: str = "",
     free: Collection[str] = (),
 ) -> None:
-    """Train one student below ``config.output``, distilled from a teacher that lies elsewhere, or alone.
+    """Train one student in ``output``, distilled from a teacher that lies elsewhere, or alone.
 
     Nothing is trained where it is finished. Every worker calls it. ``data_id`` stands for the data; ``free`` are the
     settings by dotted name that may have been others before its checkpoint was handed over.
@@ -182,11 +183,11 @@ def run_student(
     stage = planned(config)[-1]
     if stage == "distilled" and precision_of(config) is None:
         raise UserError(f"{TEACHER_PRECISION}: must be decided for the whole sweep, got auto; repeat its command")
-    run = RunDirectory(mirror.folder(config.output) / stage)
+    run = stage_directory(output, stage)
     if worker.broadcast(run.finished):
         return
     with log_to_notes(reporter_for(run).event, worker):
-        stages = Stages(config, worker, reporter_for, data, shipped, teacher, data_id, frozenset(free))
+        stages = Stages(config, output, worker, reporter_for, data, shipped, teacher, data_id, frozenset(free))
         _run_stage(stages, stage)
     worker.wait()
 
@@ -220,7 +221,7 @@ def _run_stage(stages: Stages, stage: StageName) -> None:
         _compare_known_scores(stages, reporter)
         preflight(job, distiller, loader, worker, reporter.event)
     if worker.is_main:
-        write_settings(config, stage)
+        write_settings(config, stage, job.run)
     worker.wait()  # nobody looks for a checkpoint that another has begun to write
     fit(job, distiller, loader, worker, reporter)
 
@@ -245,7 +246,7 @@ def _score_only(job: Job, config: Config, detector: Detector, report: LoadReport
     evaluation = evaluate_on_val(job, detector, worker)
     best: Best = {"epoch": 0, "images_per_second": evaluation.images_per_second, **evaluation.scores.summary}
     if worker.is_main:
-        write_settings(config, job.stage)
+        write_settings(config, job.stage, job.run)
         best["weights"] = export(job, detector, job.run.best, epoch=0)
         best |= findings(job, evaluation, report.classes_known)
     finish(job, detector, best, worker)
@@ -253,7 +254,7 @@ def _score_only(job: Job, config: Config, detector: Detector, report: LoadReport
 
 def _compare_known_scores(stages: Stages, reporter: Reporter) -> None:
     """Warn about a teacher that is no better than the student alone."""
-    known = {row.stage: row.scores["AP"] for row in comparison(mirror.folder(stages.config.output))}
+    known = {row.stage: row.scores["AP"] for row in comparison(stages.output.folder)}
     if not {"teacher", "baseline"} <= known.keys():
         return
     teacher, baseline = known["teacher"], known["baseline"]

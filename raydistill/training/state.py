@@ -85,6 +85,7 @@ def export(job: Job, detector: Detector, path: Path, epoch: int, keep: int = 1) 
         job.config.input.model_dump(mode="json"),
         epoch,
         keep,
+        job.run.output,
     )
     return weights_file.digest(model)
 
@@ -129,6 +130,7 @@ def save(state: TrainingState, ranks: list[RankState] | None = None) -> None:
             "diagnosis": state.diagnosis,
         },
         state.job.config.checkpoint.keep,
+        state.job.run.output,
     )
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from raydistill.sweeps.directory import SweepDirectory, TrialRecord
 from raydistill.sweeps.file import LoadedSweep, load_sweep
-from raydistill.sweeps.plan import Plan
 from tests.benchmarks.processes import own
+from tests.outputs import plan_of
 from tests.small import small_sweep
 
 TIMED = 100
@@ -53,7 +53,7 @@ def measure(trials: int, search: str) -> dict[str, str | float]:
         if search != "random":
             loaded = load_sweep(small_sweep(Path(folder), search=search, num_trials=trials, space=SPACE))
         started = time.process_time()
-        plan = Plan(loaded)
+        plan = plan_of(loaded)
         going_on = time.process_time() - started
         next_seconds, end_seconds, number = 0.0, 0.0, 0
         while True:

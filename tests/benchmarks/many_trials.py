@@ -135,12 +135,12 @@ def ours(trials: int, folder: Path, readings: Readings, train: bool) -> None:
     from raydistill.on_ray.room import Demand
     from raydistill.runs.stopping import Stop
     from raydistill.sweeps.file import load_sweep
-    from raydistill.sweeps.plan import Plan
     from raydistill.sweeps.table import SweepDisplay
+    from tests.outputs import plan_of
 
     trial_function = trial_module.flat_trial if train else trial_without_training
     sweep_module.flat_trial = trial_function  # type: ignore[attr-defined]  # which the driver ships
-    plan = Plan(load_sweep(str(folder / "small.yaml")))
+    plan = plan_of(load_sweep(str(folder / "small.yaml")))
     for _ in range(trials, plan.total):  # of one trial only the first control is run
         plan._queue.pop()
     with (folder / "display.txt").open("w") as stream:

@@ -24,6 +24,7 @@ from raydistill.sweeps.directory import SweepDirectory
 from raydistill.training.stages import run_stages
 from tests.cluster.nodes import Cluster, Node, started
 from tests.commands import TIMEOUT, Command, train_teacher, until
+from tests.outputs import output_of
 from tests.ranks import start_ranks
 from tests.small import SMALL_RUN, Listener, metrics_of, repeatable, same_weights, small_sweep, weights_of
 
@@ -78,7 +79,7 @@ def _train(cluster: Cluster, output: Path, nodes: list[Node], *settings: str) ->
 
 def _on_rank(worker: Worker, output: str) -> None:
     config = load_config("quickstart", [*ALONE, "scaling.num_workers=2", f"output={output}"])
-    run_stages(config, worker, lambda run: FileReporter(run, worker, Listener()))
+    run_stages(config, output_of(config), worker, lambda run: FileReporter(run, worker, Listener()))
 
 
 @pytest.fixture(scope="module")

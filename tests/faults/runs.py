@@ -28,6 +28,7 @@ from raydistill.runs.worker import Worker
 from raydistill.training import loop
 from raydistill.training.stages import run_stages
 from tests.faults.inside import Fault, take_counted_steps
+from tests.outputs import output_of
 from tests.ranks import PROCESSES, start_ranks
 from tests.small import SMALL_RUN, metrics_of, repeatable, same_weights, weights_of
 
@@ -200,7 +201,7 @@ def _on_rank(worker: Worker, recipe: str, settings: list[str], output: str, fold
     with Path(folder, "said.txt").open("a", encoding="utf-8", buffering=1) as said:
         display = Display(said)
         try:
-            run_stages(config, worker, lambda run: FileReporter(run, worker, display))
+            run_stages(config, output_of(config), worker, lambda run: FileReporter(run, worker, display))
         except UserError as error:
             said.write(f"rank {worker.rank}: {error}\n")
             sys.exit(2)

@@ -16,10 +16,10 @@ from raydistill.runs.directory import RunDirectory
 from raydistill.runs.reporter import FileReporter
 from raydistill.runs.worker import Worker
 from raydistill.sweeps.file import load_sweep
-from raydistill.sweeps.plan import Plan
 from raydistill.sweeps.trial import run_trial
 from raydistill.training import loop
 from raydistill.training.stages import run_stages
+from tests.outputs import output_of, plan_of
 from tests.ranks import on_ranks
 from tests.small import ProcessEndedError, ending, metrics_of, repeatable, small_run, small_sweep, weights_of
 
@@ -81,7 +81,7 @@ def run_here(config: Config) -> None:
 
 def run_on_rank(worker: Worker, config: Config) -> None:
     """Run the stages of ``config`` as one worker of several."""
-    run_stages(config, worker, lambda run: FileReporter(run, worker, lambda event: None))
+    run_stages(config, output_of(config), worker, lambda run: FileReporter(run, worker, lambda event: None))
 
 
 def _config(output: Path, *settings: str) -> Config:
@@ -99,9 +99,10 @@ def _interrupt(config: Config, before_step: int) -> None:
 def _trial(folder: Path, teacher: str) -> Values:
     """Return the values of the one point of a sweep, whose controls are not run."""
     file = small_sweep(folder, dict(split_overrides([*_SETTINGS, teacher, "teacher.train=false"])[0]))
-    plan = Plan(load_sweep(file))
+    plan = plan_of(load_sweep(file))
+    config = plan.loaded.config
     run_stages(
-        plan.loaded.config, Worker(), lambda run: FileReporter(run, Worker(), lambda event: None), only="teacher"
+        config, output_of(config), Worker(), lambda run: FileReporter(run, Worker(), lambda event: None), only="teacher"
     )
     (point,) = [record.name for record in iter(plan.next, None) if record.role == "searched"]
     assert run_trial(plan.directory, point, Worker(), lambda _: None, lambda _: None) == ""

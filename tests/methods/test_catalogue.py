@@ -17,11 +17,10 @@ from raydistill.detectors.values import Outcome
 from raydistill.errors import UserError
 from raydistill.methods.base import Compared, Method, Need
 from raydistill.methods.catalogue import build_methods
-from raydistill.runs.directory import stage_directory
-from raydistill.runs.settings import refuse_other_settings, write_settings
 from raydistill.structures import Batch
 from raydistill.training.distiller import Distiller
 from tests.nets import mixed_batch, pair, small_config
+from tests.outputs import refuse_other_settings, stage_of, write_settings
 
 OWN = f"methods={{mine: {{method: '{__name__}:Mean', weight: 2, settings: {{power: 1}}}}}}"
 
@@ -133,7 +132,7 @@ def test_a_run_with_a_method_of_ones_own_goes_on_with_the_same_settings_only(set
     def config(power: str = "") -> Config:
         return small_config(f"methods={{mine: {{method: 'a:B'{power or settings}}}}}", f"output={tmp_path}")
 
-    run = stage_directory(config(), "distilled")
+    run = stage_of(config(), "distilled")
     run.path.mkdir(parents=True)
     write_settings(config(), "distilled")
     run.checkpoint.touch()

@@ -126,5 +126,9 @@ def test_a_trial_whose_ray_was_lost_is_left_to_ray_tune_which_starts_it_again(
 
 def test_orders_arrive_as_they_were_sent(tmp_path: Path) -> None:
     sweep = _sweep_order(tmp_path)
-    for order in (RunOrder(small_run(tmp_path), None, "teacher", {}), sweep, TrialOrder("p0000-seed0", sweep)):
+    for order in (
+        RunOrder(small_run(tmp_path), Output.at(str(tmp_path)), None, "teacher", {}),
+        sweep,
+        TrialOrder("p0000-seed0", sweep),
+    ):
         assert cloudpickle.loads(cloudpickle.dumps(order)) == order

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from raydistill.storage.mirror import folder, pull
+from raydistill.storage.output import Output
 from raydistill.storage.store import store
 from raydistill.sweeps.directory import SweepDirectory
 from tests.cluster.nodes import started
@@ -67,8 +67,9 @@ def test_trials_run_on_nodes_that_share_nothing_but_the_store(
 ) -> None:
     assert sweep.command.code == 0, sweep.command.err
     monkeypatch.setenv("RAYDISTILL_CACHE", str(tmp_path))
-    there = SweepDirectory(folder(URI))
-    pull(there.path, everything=True)
+    output = Output.at(URI)
+    output.pull(everything=True)
+    there = SweepDirectory(output.folder)
     assert {trial.path.name: trial.read().status for trial in there.trials()} == dict.fromkeys(
         ("baseline-seed0", "constant-seed0", "p0000-seed0"), "finished"
     )

@@ -16,8 +16,8 @@ from raydistill.errors import UserError
 from raydistill.on_ray import room, run
 from raydistill.on_ray.room import Demand
 from raydistill.runs.events import Event, Note
-from raydistill.runs.settings import write_settings
 from raydistill.runs.stopping import Stop
+from tests.outputs import write_settings
 
 
 @dataclass

@@ -22,6 +22,7 @@ from raydistill.sweeps.directory import TrialRecord
 from raydistill.sweeps.file import load_sweep
 from raydistill.sweeps.plan import Plan
 from raydistill.sweeps.table import SweepDisplay
+from tests.outputs import plan_of
 from tests.small import small_sweep
 
 _TOUCHES = ("open", "os.listdir", "os.scandir", "os.rename", "os.remove", "os.mkdir")
@@ -52,7 +53,7 @@ def _plan(folder: Path, search: str, trials: int) -> Plan:
         "methods.tar.feature.weight": {"uniform": [0.5, 2]},
         "methods.tar.classification.weight": {"uniform": [0.5, 2]},
     }
-    return Plan(load_sweep(small_sweep(folder, search=search, num_trials=trials, space=space)))
+    return plan_of(load_sweep(small_sweep(folder, search=search, num_trials=trials, space=space)))
 
 
 def _finish(plan: Plan, name: str, score: float) -> None:
@@ -100,7 +101,7 @@ def test_going_on_reads_each_record_once(tmp_path: Path) -> None:
         _touched(_plan(folder, "random", trials))
         loaded = load_sweep(str(folder / "small.yaml"))
         with _counted() as found:
-            Plan(loaded)
+            plan_of(loaded)
         numbers[trials] = found
     assert numbers[15]["open"] - numbers[5]["open"] == 10
     # pathlib looks into the folder of each trial once

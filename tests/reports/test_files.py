@@ -19,6 +19,7 @@ from raydistill.reports.screen import as_text
 from raydistill.runs.reporter import FileReporter
 from raydistill.runs.worker import Worker
 from raydistill.training.stages import run_stages
+from tests.outputs import output_of
 from tests.reports import made_up
 from tests.small import Listener, run_python, small_run
 
@@ -172,7 +173,7 @@ def test_the_command_reports_on_a_real_run(tmp_path: Path, capsys: pytest.Captur
     run = tmp_path / "run"
     settings = ("distillation.baseline=false", "distillation.preflight=warn", "data.num_train=4", "data.num_val=2")
     config = small_run(run, *settings, "training.epochs=1")
-    run_stages(config, Worker(), lambda stage: FileReporter(stage, Worker(), Listener()))
+    run_stages(config, output_of(config), Worker(), lambda stage: FileReporter(stage, Worker(), Listener()))
     assert main([str(run)]) == 0
     screen = capsys.readouterr().out
     assert "student distilled" in screen and f"Report: {run / 'report' / 'report.html'}" in screen

@@ -14,15 +14,14 @@ import pytest
 
 from raydistill.errors import UserError
 from raydistill.runs.directory import RunDirectory
-from raydistill.runs.settings import refuse_other_settings, write_settings
-from raydistill.storage.lock import locked
+from raydistill.storage.output import Output
+from tests.outputs import refuse_other_settings, write_settings
 from tests.small import REPOSITORY, small_run
 
 HOLDER = """
 import os, sys, time
-from pathlib import Path
-from raydistill.storage.lock import locked
-with locked(Path(sys.argv[1])):
+from raydistill.storage.output import Output
+with Output.at(sys.argv[1]).opened():
     if os.fork() == 0:
         time.sleep(60)
     print("at work", os.getpid(), flush=True)
@@ -32,7 +31,7 @@ with locked(Path(sys.argv[1])):
 
 def _refused(output: Path) -> bool:
     try:
-        with locked(output):
+        with Output.at(str(output)).opened():
             return False
     except UserError as error:
         assert str(error).startswith(f"{output}: another command is at work there")
@@ -56,7 +55,7 @@ def test_a_killed_command_holds_nothing_though_its_loader_process_still_lives(tm
 
 
 def test_the_lock_ends_with_the_work_also_where_that_fails(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), locked(tmp_path):
+    with pytest.raises(ZeroDivisionError), Output.at(str(tmp_path)).opened():
         assert _refused(tmp_path)
         raise ZeroDivisionError
     assert not _refused(tmp_path)

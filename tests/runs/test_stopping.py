@@ -27,6 +27,7 @@ from raydistill.runs.events import Event, Listener, Note
 from raydistill.runs.stopping import END_SECONDS, SAVE_SECONDS, Stop, Stopped, stoppable
 from raydistill.runs.worker import Worker
 from raydistill.training import loop, stages
+from tests.outputs import output_of
 from tests.ranks import on_ranks
 from tests.small import PATIENCE, REPOSITORY, Stage, metrics_of, repeatable, same_weights, small_run, weights_of
 from tests.training.test_resume import THREE_STEPS
@@ -277,7 +278,9 @@ def test_between_two_stages_nothing_new_is_begun(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(stages, "_run_stage", run)
     monkeypatch.setattr(stages, "_rehearse", lambda _: None)
     with pytest.raises(Stopped):
-        stages.run_stages(small_run(tmp_path), worker, lambda run: Stage(small_run(tmp_path)).reporter)
+        stages.run_stages(
+            small_run(tmp_path), output_of(small_run(tmp_path)), worker, lambda run: Stage(small_run(tmp_path)).reporter
+        )
     assert begun == ["teacher"]
 
 

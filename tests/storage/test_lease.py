@@ -19,10 +19,8 @@ import pytest
 
 from raydistill.errors import UserError
 from raydistill.storage import lease as lease_module
-from raydistill.storage import mirror
-from raydistill.storage.atomic import write_text
 from raydistill.storage.lease import Owner, lease
-from raydistill.storage.lock import locked
+from raydistill.storage.output import Output
 from raydistill.storage.store import Store, store
 from tests.object_store import BUCKET, S3Server, s3_server
 from tests.small import PATIENCE
@@ -226,16 +224,16 @@ def test_a_command_that_lost_its_output_writes_nothing_more(
     place: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAYDISTILL_CACHE", str(tmp_path / "cache"))
-    output = mirror.folder(place.uri)
-    with locked(output):
-        write_text(output / "before.txt", "x")
+    with Output.at(place.uri).opened() as output:
+        assert output.mirror is not None
+        output.write_text(output.folder / "before.txt", "x")
         _leave(place, STRANGER)
         deadline = time.monotonic() + PATIENCE
-        while not mirror._mirrors[output.parent].closed:
+        while not output.mirror.closed:
             assert time.monotonic() < deadline
             time.sleep(0.1)
         with pytest.raises(UserError, match=rf"^{place.uri}: process 42 on elsewhere has taken it over"):
-            write_text(output / "after.txt", "x")
+            output.write_text(output.folder / "after.txt", "x")
     assert place.entries().keys() == {".lock", "before.txt"}
     assert _owner(place, tmp_path) == STRANGER
 
@@ -244,9 +242,8 @@ def test_two_commands_that_share_a_cache_are_told_apart_by_its_lock(
     place: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAYDISTILL_CACHE", str(tmp_path))
-    output = mirror.folder(place.uri)
-    with locked(output), pytest.raises(UserError, match="another command is at work there"):
-        locked(output).__enter__()
+    with Output.at(place.uri).opened(), pytest.raises(UserError, match="another command is at work there"):
+        Output.at(place.uri).opened().__enter__()
 
 
 def test_a_lock_that_is_none_is_a_sentence(place: Store) -> None:

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from raydistill.errors import UserError
+from raydistill.storage.mirror import place_of
 from raydistill.storage.output import Output
 
 
 def test_a_directory_is_its_own_folder_and_keeps_a_second_command_away(tmp_path: Path) -> None:
     with Output.at(str(tmp_path / "run")).opened() as output:
         assert output.folder == tmp_path / "run"
-        assert output.place_of(output.folder / "teacher") == str(tmp_path / "run" / "teacher")
+        assert place_of(output.folder / "teacher") == str(tmp_path / "run" / "teacher")
         with pytest.raises(UserError, match="another command is at work there"), Output.at(output.place).opened():
             pytest.fail("it was let in")
     with Output.at(output.place).opened():
@@ -30,4 +31,4 @@ def test_a_place_on_a_store_is_the_folder_of_the_machine_that_it_arrives_on(
     arrived = pickle.loads(sent)
     assert arrived.place == "s3://bucket/runs/first"
     assert arrived.folder.is_relative_to(tmp_path / "there")
-    assert arrived.place_of(arrived.folder / "teacher") == "s3://bucket/runs/first/teacher"
+    assert place_of(arrived.folder / "teacher") == "s3://bucket/runs/first/teacher"

@@ -21,7 +21,7 @@ from raydistill import evaluate, tune
 from raydistill.report import main as report_main
 from raydistill.reports import load
 from raydistill.runs.directory import RunDirectory
-from raydistill.storage.mirror import folder, pull
+from raydistill.storage.output import Output
 from raydistill.storage.store import Store, store
 from raydistill.sweeps.directory import SweepDirectory
 from raydistill.train import main
@@ -92,8 +92,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> _Run:
         patch.setenv("RAYDISTILL_CACHE", str(base / "third"))
         assert main(arguments) == 0
         patch.setenv("RAYDISTILL_CACHE", str(base / "fourth"))
-        there = folder(uri)
-        pull(there, everything=True)
+        output = Output.at(uri)
+        output.pull(everything=True)
+        there = output.folder
     return _Run(base / "here", uri, refused, there)
 
 
@@ -202,8 +203,8 @@ def test_a_sweep_on_the_store_ends_as_one_in_a_folder(
     sweeps: tuple[SweepDirectory, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAYDISTILL_CACHE", str(tmp_path))
-    here, there = sweeps[0], SweepDirectory(folder(sweeps[1]))
-    pull(there.path, everything=True)
+    here, there = sweeps[0], SweepDirectory(Output.at(sweeps[1]).folder)
+    Output.at(sweeps[1]).pull(everything=True)
     assert [trial.path.name for trial in there.trials()] == [trial.path.name for trial in here.trials()]
     for one, other in zip(here.trials(), there.trials(), strict=True):
         assert (one.read().status, other.read().status) == ("finished", "finished")

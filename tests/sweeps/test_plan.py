@@ -16,6 +16,7 @@ from raydistill.sweeps import plan as plan_module
 from raydistill.sweeps.directory import SweepDirectory
 from raydistill.sweeps.file import load_sweep, trial_config
 from raydistill.sweeps.plan import Plan, Score
+from tests.outputs import plan_of
 from tests.small import small_sweep
 
 SHAPES = {"decay.shape": {"grid": ["linear", "cosine"]}}
@@ -23,7 +24,7 @@ CONTROLS = ["baseline-seed0", "constant-seed0"]
 
 
 def _plan(folder: Path, *overrides: str, replay: bool = False, **changes: Any) -> Plan:
-    return Plan(load_sweep(small_sweep(folder, **({"space": SHAPES} | changes)), overrides), replay)
+    return plan_of(load_sweep(small_sweep(folder, **({"space": SHAPES} | changes)), overrides), replay)
 
 
 def _handed_out(plan: Plan) -> Iterator[str]:

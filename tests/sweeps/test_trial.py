@@ -17,9 +17,9 @@ from raydistill.runs.worker import Worker
 from raydistill.sweeps import trial as trial_module
 from raydistill.sweeps.directory import SweepDirectory, TrialDirectory
 from raydistill.sweeps.file import load_sweep
-from raydistill.sweeps.plan import Plan
 from raydistill.sweeps.trial import run_trial
 from raydistill.training.stages import run_stages
+from tests.outputs import output_of, plan_of
 from tests.small import Listener, metrics_of, same_weights, small_sweep, weights_of
 
 BASELINE, POINT = "baseline-seed0", "p0000-seed0"
@@ -30,7 +30,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sweep whose teacher is trained; tests work on copies of it."""
     folder = tmp_path_factory.mktemp("begun")
     config = load_sweep(small_sweep(folder)).config
-    run_stages(config, Worker(), lambda run: FileReporter(run, Worker(), Listener()), only="teacher")
+    run_stages(config, output_of(config), Worker(), lambda run: FileReporter(run, Worker(), Listener()), only="teacher")
     return folder / "sweep"
 
 
@@ -38,7 +38,7 @@ def _ready(begun: Path, folder: Path) -> SweepDirectory:
     """Return a copy of a begun sweep, every trial made ready."""
     shutil.copytree(begun, folder / "sweep")
     trial_module.datasets.cache_clear()
-    plan = Plan(load_sweep(small_sweep(folder)))
+    plan = plan_of(load_sweep(small_sweep(folder)))
     while plan.next() is not None:
         pass
     return plan.directory

@@ -16,9 +16,9 @@ import torch
 from raydistill.errors import UserError
 from raydistill.runs import weights_file
 from raydistill.runs.events import StageStarted
-from raydistill.runs.settings import refuse_other_settings, write_settings
 from raydistill.runs.worker import Worker
 from raydistill.training import loop
+from tests.outputs import refuse_other_settings, write_settings
 from tests.ranks import on_ranks
 from tests.small import ProcessEndedError, Stage, ending, repeatable, same_weights, small_run, weights_of
 

@@ -16,7 +16,6 @@ from raydistill.runner import run_sweep
 from raydistill.runs import weights_file
 from raydistill.runs.directory import DATA_RECORD, RunDirectory
 from raydistill.runs.reporter import FileReporter
-from raydistill.runs.settings import write_settings
 from raydistill.runs.stopping import Stop
 from raydistill.runs.worker import Worker
 from raydistill.sweeps import local
@@ -27,6 +26,7 @@ from raydistill.sweeps.trial import datasets
 from raydistill.training.same_data import claim_data
 from raydistill.training.stages import run_stages
 from tests.drawn import as_setting, draw
+from tests.outputs import output_of, plan_of, write_settings
 from tests.small import SMALL_SWEEP, Listener, small_run
 
 ALONE = [f"methods.tar.{term}.weight=0" for term in ("feature", "classification", "regression", "rpn")]
@@ -60,7 +60,7 @@ def _config(folder: Path, *more: str) -> Config:
 
 def _run(config: Config) -> Listener:
     listener, worker = Listener(), Worker()
-    run_stages(config, worker, lambda run: FileReporter(run, worker, listener))
+    run_stages(config, output_of(config), worker, lambda run: FileReporter(run, worker, listener))
     return listener
 
 
@@ -150,12 +150,12 @@ def _sweep(folder: Path) -> LoadedSweep:
     fixed = {name: value for name, value in SMALL_SWEEP["settings"].items() if not name.startswith("data.")}
     data = small_run(folder / "x", as_setting(folder)).data.model_dump(mode="json", exclude_none=True)
     loaded = load_sweep(SMALL_SWEEP | {"output": str(folder / "sweep"), "settings": fixed | {"data": data}})
-    plan = Plan(loaded)
+    plan = plan_of(loaded)
     plan.directory.teacher.path.mkdir(parents=True)
     write_settings(loaded.config, "teacher")
     plan.directory.teacher.result.write_text(json.dumps({"epoch": 1, "epochs": 1, "parameters": 9, "AP": 0.5}))
     assert plan.next() is not None
-    claim_data(plan.directory.path, build_splits(loaded.config.data), begun=False)
+    claim_data(plan.directory.output, build_splits(loaded.config.data), begun=False)
     return loaded
 
 
@@ -199,8 +199,8 @@ def test_a_finished_sweep_on_data_that_changed_is_no_result_of_these(
 def test_a_sweep_that_never_began_binds_nobody(folder: Path) -> None:
     loaded = _sweep(folder)
     shutil.rmtree(folder / "sweep" / "trials")
-    Plan(loaded)
+    plan_of(loaded)
     assert (folder / "sweep" / DATA_RECORD).is_file()  # its teacher was trained
     shutil.rmtree(folder / "sweep" / "teacher")
-    Plan(loaded)
+    plan_of(loaded)
     assert not (folder / "sweep" / DATA_RECORD).is_file()

@@ -22,12 +22,12 @@ from raydistill.runs.comparison import comparison
 from raydistill.runs.directory import RunDirectory, planned
 from raydistill.runs.events import StageStarted
 from raydistill.runs.reporter import FileReporter
-from raydistill.runs.settings import refuse_other_settings
 from raydistill.runs.worker import Worker
 from raydistill.training import stages
 from raydistill.training.job import Job
 from raydistill.training.stages import run_stages
 from raydistill.training.state import export
+from tests.outputs import output_of, refuse_other_settings
 from tests.small import Listener, metrics_of, same_weights, small_run, weights_of
 
 STAGES = ("teacher", "baseline", "distilled")
@@ -40,7 +40,7 @@ def _config(output: Path, *overrides: str) -> Config:
 
 def _run(config: Config) -> Listener:
     listener, worker = Listener(), Worker()
-    run_stages(config, worker, lambda run: FileReporter(run, worker, listener))
+    run_stages(config, output_of(config), worker, lambda run: FileReporter(run, worker, listener))
     return listener
 
 

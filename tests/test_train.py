@@ -166,7 +166,7 @@ def test_that_local_takes_one_process_and_says_so(
 ) -> None:
     sizes: list[int] = []
 
-    def run_stages(config: Any, worker: Worker, *_: Any) -> None:
+    def run_stages(config: Any, output: Any, worker: Worker, *_: Any) -> None:
         sizes.append(worker.world_size)
         raise KeyboardInterrupt  # what it would do has tests of its own
 

@@ -194,7 +194,7 @@ def _interrupt(monkeypatch: pytest.MonkeyPatch, trial: str, epoch: int, error: B
     """Let ``error`` come up in a trial after an epoch, with its checkpoint written."""
     original = trial_module.run_student
 
-    def run_student(config: Any, worker: Any, reporter_for: Any, *rest: Any) -> None:
+    def run_student(config: Any, output: Any, worker: Any, reporter_for: Any, *rest: Any) -> None:
         def reporter(run: Any) -> Any:
             inner = reporter_for(run)
             if Path(config.output).name == trial:
@@ -208,7 +208,7 @@ def _interrupt(monkeypatch: pytest.MonkeyPatch, trial: str, epoch: int, error: B
                 object.__setattr__(inner.files, "listener", listener)
             return inner
 
-        original(config, worker, reporter, *rest)
+        original(config, output, worker, reporter, *rest)
 
     monkeypatch.setattr(trial_module, "run_student", run_student)
 

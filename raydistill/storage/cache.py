@@ -106,11 +106,11 @@ def cache_folder() -> Path:
 
     RAYDISTILL_CACHE, else ``raydistill`` in XDG_CACHE_HOME, else in ``~/.cache``.
     """
-    return _cache_folder(os.environ.get("RAYDISTILL_CACHE"), os.environ.get("XDG_CACHE_HOME"))
+    return _cache_folder(*(os.environ.get(name) for name in ("RAYDISTILL_CACHE", "XDG_CACHE_HOME", "HOME")))
 
 
 @functools.lru_cache
-def _cache_folder(own: str | None, general: str | None) -> Path:
+def _cache_folder(own: str | None, general: str | None, _home: str | None) -> Path:
     if own:
         return Path(own).expanduser().resolve()
     return (Path(general) if general else Path.home() / ".cache").resolve() / "raydistill"

@@ -23,6 +23,7 @@ from raydistill.training import loop
 from raydistill.training.resume import start
 from raydistill.training.stages import run_stages
 from raydistill.training.state import TrainingState
+from tests.outputs import output_of
 from tests.small import Listener, ProcessEndedError, Stage, ending, metrics_of, same_weights, small_run, weights_of
 
 THREE_STEPS = ("data.num_train=6", "training.batch_size=2", "checkpoint.every_steps=1", "logging.tensorboard=false")
@@ -195,7 +196,8 @@ TESTED = (*QUICK, "data.num_test=2", "logging.tensorboard=false")
 
 def _run(output: Path) -> Listener:
     listener, worker = Listener(), Worker()
-    run_stages(small_run(output, *TESTED), worker, lambda run: FileReporter(run, worker, listener))
+    config = small_run(output, *TESTED)
+    run_stages(config, output_of(config), worker, lambda run: FileReporter(run, worker, listener))
     return listener
 
 

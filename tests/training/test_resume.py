@@ -143,10 +143,10 @@ def _raising(error: BaseException) -> Callable[..., Any]:
 
 
 def _ending_at(save: Callable[..., None], name: str, epoch: int) -> Callable[..., None]:
-    def saving(path: Path, state: dict[str, Any], keep: int = 1) -> None:
+    def saving(path: Path, state: dict[str, Any], *more: Any) -> None:
         if path.name == name and state["epoch"] == epoch:
             raise ProcessEndedError
-        save(path, state, keep)
+        save(path, state, *more)
 
     return saving
 

@@ -132,7 +132,7 @@ def _run_trials(plan: Plan, display: SweepListener, demand: Demand, stop: Stop) 
             resources=demand.wanted,
             max_failures=config.scaling.max_failures,
             hang_seconds=config.scaling.hang_seconds,
-            storage=f"{ray_storage(config.output)}/groups",
+            storage=f"{ray_storage(plan.directory.output.place)}/groups",
             board=board,
         ),
         own=Carried.named_in([config.model_dump(mode="json"), sweep.model_dump(mode="json")]),
@@ -152,7 +152,7 @@ def _run_trials(plan: Plan, display: SweepListener, demand: Demand, stop: Stop) 
         raise end from error
     finally:
         display.close()
-    remove_ray_storage(config.output)
+    remove_ray_storage(plan.directory.output.place)
 
 
 def _students_weights(loaded: LoadedSweep) -> set[str]:
@@ -194,7 +194,7 @@ def _fit(plan: Plan, display: SweepListener, order: SweepOrder, which: _Round) -
         ),
         run_config=ray.tune.RunConfig(
             name=f"sweep-{time.time_ns()}",
-            storage_path=ray_storage(config.output),
+            storage_path=ray_storage(plan.directory.output.place),
             stop={EPOCH: config.training.epochs},
             callbacks=[recorder, Silence()],
             failure_config=ray.tune.FailureConfig(max_failures=config.scaling.max_failures),

@@ -11,7 +11,6 @@ from raydistill.runs.directory import RunDirectory
 from raydistill.runs.events import Note
 from raydistill.runs.records import is_number, result_if_sound
 from raydistill.runs.scores import exists, points
-from raydistill.storage import mirror
 
 NEXT_TO_NOTHING = 0.01
 """AP50, from 0 to 1, below which a teacher has nothing to teach."""
@@ -23,7 +22,7 @@ _MOST_NAMED = 6
 
 def weakness(teacher: RunDirectory, config: Config) -> str:
     """Say that the teacher detects next to nothing, and what is known of its classes; empty where it detects more."""
-    result = result_if_sound(mirror.fetched(teacher.result))
+    result = result_if_sound(teacher.output.fetched(teacher.result))
     if result is None or not is_next_to_nothing(result):
         return ""
     return (

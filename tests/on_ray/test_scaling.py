@@ -81,7 +81,7 @@ def _touched(plan: Plan) -> list[Counter[str]]:
 def test_a_trial_touches_as_many_files_after_sixteen_others_as_after_five(tmp_path: Path, search: str) -> None:
     touched = _touched(_plan(tmp_path, search, 18))
     assert touched[16] == touched[5]
-    assert 0 < touched[16]["open"] <= 10
+    assert 0 < touched[16]["open"] <= 11  # its result among them, which is read to see that it is sound
     assert touched[16]["os.listdir"] + touched[16]["os.scandir"] <= 1  # of its own folder
 
 

@@ -21,7 +21,7 @@ from raydistill.storage.output import Output
 
 if TYPE_CHECKING:
     from raydistill.config import Config
-    from raydistill.config.training import Backend
+    from raydistill.config.training import Backend, Evaluation
     from raydistill.detectors.base import Detector
     from raydistill.runs.comparison import Row
     from raydistill.runs.events import Listener
@@ -119,6 +119,8 @@ def score(
     max_megapixels: float = 179,
     pixel_range: tuple[float, float] | None = None,
     alpha: Literal["over_white", "ignore"] = "over_white",
+    max_detections: int = 100,
+    area_ranges: tuple[float, float] = (1024.0, 9216.0),
     backend: Backend = "pycocotools",
     batch_size: int = 4,
     num_workers: int = 2,
@@ -137,6 +139,8 @@ def score(
         max_megapixels: as ``data.max_megapixels``.
         pixel_range: as ``data.pixel_range``.
         alpha: as ``data.alpha``.
+        max_detections: as ``evaluation.max_detections``.
+        area_ranges: as ``evaluation.area_ranges``.
         backend: who computes the numbers.
         batch_size: images at once.
         num_workers: loader processes.
@@ -150,7 +154,7 @@ def score(
         UserError: when weights or data cannot be read, or do not fit together.
     """
     from raydistill.inference.on_data import DataPath, downloads_to, score_on_data
-    from raydistill.inference.scoring import check_backend
+    from raydistill.inference.scoring import Rules, check_backend
     from raydistill.runs.worker import local_device
 
     for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
@@ -158,6 +162,7 @@ def score(
             raise UserError(f"{name}: must be at least {least}, got {value}")
     if not 0 < max_megapixels <= 100_000:
         raise UserError(f"max_megapixels: must be above 0 and at most 100000, got {max_megapixels}")
+    evaluation = _checked_rules(max_detections, area_ranges)
     with places_named():
         check_backend(backend, "backend")
         downloads = downloads_to(_text(download_folder), download_gb, "download_folder, download_gb")
@@ -182,10 +187,24 @@ def score(
             called=called,
             device=device,
             backend=backend,
+            rules=Rules(evaluation.max_detections, evaluation.area_ranges),
             batch_size=batch_size,
             num_workers=num_workers,
         )
     return scored.metrics
+
+
+def _checked_rules(max_detections: int, area_ranges: tuple[float, float]) -> Evaluation:
+    from pydantic import ValidationError
+
+    from raydistill.config.training import Evaluation
+
+    try:
+        return Evaluation(max_detections=max_detections, area_ranges=(area_ranges[0], area_ranges[1]))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"])) or "area_ranges"
+        raise UserError(f"{where}: {problem['msg']}, got {problem['input']!r}") from error
 
 
 def load(path: StrPath) -> Detector:

@@ -7,12 +7,14 @@ import json
 import logging
 import math
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raydistill import VERSION
 from raydistill.command import run_command
+from raydistill.config.training import AREA_RANGES, MOST_DETECTIONS, MOST_TO_COUNT
 from raydistill.runs.scores import exists, points
 from raydistill.storage.output import Output
 
@@ -33,9 +35,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--batch-size must be at least 1 and --num-workers at least 0")
     if not 0 < options.max_megapixels <= 100_000:
         parser.error("--max-megapixels must be above 0 and at most 100000")
+    _check_rules(options, parser)
     if options.pixel_range is not None and not _is_range(options.pixel_range):
         parser.error("--pixel-range must be two numbers, the smaller one first")
     return run_command(lambda: _evaluate(options, with_files))
+
+
+def _check_rules(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    if not 1 <= options.max_detections <= MOST_TO_COUNT:
+        parser.error(f"--max-detections must be at least 1 and at most {MOST_TO_COUNT}")
+    if not _is_range(options.area_ranges) or options.area_ranges[0] <= 0:
+        parser.error("--area-ranges must be two numbers above 0, the smaller one first")
 
 
 def _is_range(pair: Sequence[float]) -> bool:
@@ -72,17 +82,23 @@ def as_text(scores: Scores) -> str:
 
 
 def _score_files(options: argparse.Namespace) -> Scores:
+    from raydistill.data.counting import crowded_in_words
     from raydistill.data.formats.coco_results import read_detections, read_ground_truth
-    from raydistill.inference.scoring import score
+    from raydistill.inference.scoring import Rules, score
 
     ground_truth = read_ground_truth(Path(options.annotations))
-    return score(ground_truth, read_detections(Path(options.detections), ground_truth), options.backend)
+    rules = Rules(options.max_detections, tuple(options.area_ranges))
+    most = Counter((item["image_id"], item["category_id"]) for item in ground_truth["annotations"])
+    if words := crowded_in_words(list(most.values()), rules.max_detections, "images and classes"):
+        logging.getLogger("raydistill").warning("%s: %s: --max-detections raises that", options.annotations, words)
+    return score(ground_truth, read_detections(Path(options.detections), ground_truth), options.backend, rules)
 
 
 def _score_weights(options: argparse.Namespace) -> tuple[Scores, Detections]:
     """Run the net that the weights file describes on the data."""
     from raydistill.detectors.restore import restore_detector
     from raydistill.inference.on_data import DataPath, downloads_to, score_on_data, weights_here
+    from raydistill.inference.scoring import Rules
     from raydistill.runs.worker import local_device
 
     logging.basicConfig(format="%(message)s")
@@ -107,6 +123,7 @@ def _score_weights(options: argparse.Namespace) -> tuple[Scores, Detections]:
         called=str(weights),
         device=local_device(),
         backend=options.backend,
+        rules=Rules(options.max_detections, tuple(options.area_ranges)),
         batch_size=options.batch_size,
         num_workers=options.num_workers,
     )
@@ -164,6 +181,21 @@ def _parser() -> argparse.ArgumentParser:
         choices=["pycocotools", "faster_coco_eval"],
         default="pycocotools",
         help="who computes the numbers (default: pycocotools)",
+    )
+    parser.add_argument(
+        "--max-detections",
+        type=int,
+        default=MOST_DETECTIONS,
+        metavar="N",
+        help="detections of an image that count, as evaluation.max_detections (default: 100)",
+    )
+    parser.add_argument(
+        "--area-ranges",
+        type=float,
+        nargs=2,
+        default=AREA_RANGES,
+        metavar=("MEDIUM", "LARGE"),
+        help="areas at which medium and large objects begin, as evaluation.area_ranges (default: 1024 9216)",
     )
     parser.add_argument("--download-folder", metavar="DIR", help="as downloads.folder, for data on an object store")
     parser.add_argument("--download-gb", type=float, default=50, metavar="N", help="as downloads.max_gb (default: 50)")

@@ -6,8 +6,10 @@ Each section is a frozen pydantic model that forbids unknown keys. Sections that
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, get_args
+
+from pydantic import model_validator
 
 from raydistill.config.base import Section, Text, WholeNumber
 from raydistill.config.data import (
@@ -31,7 +33,7 @@ from raydistill.config.distillation import (
 from raydistill.config.logging import Logging
 from raydistill.config.methods import Methods, settings_of_method
 from raydistill.config.own import Carried
-from raydistill.config.training import Checkpoint, Evaluation, Optimizer, Scaling, Schedule, Training
+from raydistill.config.training import MOST_DETECTIONS, Checkpoint, Evaluation, Optimizer, Scaling, Schedule, Training
 from raydistill.storage.store import problem_with
 
 __all__ = [
@@ -91,9 +93,26 @@ class Config(DistillationSections, _NetsAndData):  # fields are in the order of 
     logging: Logging = Logging()
     scaling: Scaling = Scaling()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _nets_find_as_many_as_count(cls, raw: Any) -> Any:
+        """Let the nets give as many detections of an image as are scored, where these are more than COCO's."""
+        evaluation = raw.get("evaluation") if isinstance(raw, Mapping) else None
+        most = evaluation.get("max_detections") if isinstance(evaluation, Mapping) else None
+        if isinstance(most, bool) or not isinstance(most, int | float) or most <= MOST_DETECTIONS:
+            return raw
+        limit = "box_detections_per_img"
+        nets = {role: raw[role] for role in ("teacher", "student") if isinstance(raw.get(role), Mapping)}
+        lower = {role: net for role, net in nets.items() if "detector" not in net and _below(net.get(limit), most)}
+        return {**raw, **{role: {**net, limit: most} for role, net in lower.items()}}
+
     def __getstate__(self) -> dict[Any, Any]:
         """Take along the objects that settings name and that another process cannot import."""
         return {**super().__getstate__(), "carried": Carried.named_in(self.model_dump(mode="json"))}
+
+
+def _below(limit: Any, most: float) -> bool:
+    return limit is None or (isinstance(limit, int | float) and limit < most)
 
 
 WITHOUT_INFLUENCE = (

@@ -78,6 +78,10 @@ class Checkpoint(Section):
     """How many are kept: where the last one is damaged, a run goes on from the one before."""
 
 
+MOST_DETECTIONS, AREA_RANGES = 100, (32.0**2, 96.0**2)
+"""COCO's rules of scoring, see ``Evaluation``."""
+MOST_TO_COUNT = 100_000
+"""Detections of an image that can be made to count."""
 Backend = Literal["pycocotools", "faster_coco_eval"]
 
 
@@ -90,8 +94,19 @@ class Evaluation(Section):
     """Images per worker and forward pass."""
     best_metric: Literal["AP", "AP50", "AP75"] = "AP"
     """``best.pt`` is the epoch with the highest of this; it is what the comparison table and the distillation use."""
+    max_detections: Annotated[Count, Field(le=MOST_TO_COUNT)] = MOST_DETECTIONS
+    """Detections of an image and class that count, those with the highest scores. With more than COCO's 100 the nets
+    give as many: their ``box_detections_per_img`` is at least that."""
+    area_ranges: tuple[Positive, Positive] = AREA_RANGES
+    """Areas in square pixels at which small objects end and medium ones begin, and medium ones end and large ones
+    begin, for ``AP_small``, ``AP_medium`` and ``AP_large``; COCO's are the squares of 32 and 96."""
     backend: Backend = "pycocotools"
     """Who computes the scores; ``faster_coco_eval`` gives the same numbers sooner (extra ``fast-eval``)."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        ascending("area_ranges", self.area_ranges)
+        return self
 
 
 class Scaling(Section):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from raydistill.config.sections import CocoData, Data, OwnData, ShapesData
 from raydistill.errors import UserError, counted
@@ -83,6 +83,19 @@ def warn_nothing(name: str, left_out: Mapping[str, int]) -> None:
     words = left_out_in_words(left_out)
     remedy = f"; {remedy_for(left_out)}" if words else ""
     _log.warning("%s: no object counts%s: the scores show -%s", name, f" ({words})" if words else "", remedy)
+
+
+def crowded_in_words(num_objects: Sequence[int], limit: int, of: str = "images") -> str:
+    """Return how many images hold more objects than detections of an image count; empty where none does.
+
+    >>> crowded_in_words([3, 240, 101], 100)
+    '2 of 3 images hold more than the 100 objects that can be found in one (240 at most)'
+    """
+    crowded = sum(number > limit for number in num_objects)
+    if not crowded:
+        return ""
+    most = f"({max(num_objects)} at most)"
+    return f"{crowded} of {len(num_objects)} {of} hold more than the {limit} objects that can be found in one {most}"
 
 
 def refuse_nothing(setting: str, source: object, purpose: str, left_out: Mapping[str, int]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -64,6 +66,11 @@ class Detector(nn.Module, ABC):
     @abstractmethod
     def detect(self, images: list[Tensor]) -> list[Target]:
         """Return the detections of each image in its own pixels; in eval mode."""
+
+    @contextlib.contextmanager
+    def finding_at_least(self, number: int) -> Iterator[None]:  # noqa: ARG002  (some have no limit)
+        """Let ``detect`` give this many detections of an image, where it has a limit that is lower."""
+        yield
 
     @abstractmethod
     def exported(self) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -10,11 +11,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raydistill.config.training import Backend
+from raydistill.config.training import MOST_DETECTIONS, Backend
 from raydistill.data.dataset import DetectionDataset
 from raydistill.detectors.base import Detector
 from raydistill.inference.columns import Detections, Found, Objects
-from raydistill.inference.scoring import Scores, check_backend, curves, joined_curves, score, scores_of, shares
+from raydistill.inference.scoring import (
+    COCO_RULES,
+    Rules,
+    Scores,
+    check_backend,
+    curves,
+    joined_curves,
+    score,
+    scores_of,
+    shares,
+)
 from raydistill.runs.worker import Worker
 from raydistill.structures import Target
 
@@ -22,6 +33,7 @@ __all__ = [
     "Detections",
     "EvaluationResult",
     "Progress",
+    "Rules",
     "Scores",
     "check_backend",
     "evaluate",
@@ -58,6 +70,7 @@ def evaluate(
     worker: Worker,
     *,
     backend: Backend = "pycocotools",
+    rules: Rules = COCO_RULES,
     progress: Progress | None = None,
 ) -> EvaluationResult:
     """Score ``detector`` on ``dataset``; each worker brings the ``batches`` of its own share of the images.
@@ -76,17 +89,19 @@ def evaluate(
     sign = _SignOfLife(progress, total=len(range(worker.rank, len(dataset), worker.world_size)))
     own: list[Found] = []
     num_images, seconds = 0, 0.0
-    for images, targets in batches:
-        on_device = [image.to(worker.device, non_blocking=True) for image in images]
-        start = _now(worker.device)
-        found = detector.detect(on_device)
-        seconds += _now(worker.device) - start
-        num_images += len(images)
-        own.append(found_on([int(target["image_id"]) for target in targets], found, category_ids))
-        sign(num_images)
+    more = rules.max_detections > MOST_DETECTIONS  # than nets give by default
+    with detector.finding_at_least(rules.max_detections) if more else contextlib.nullcontext():
+        for images, targets in batches:
+            on_device = [image.to(worker.device, non_blocking=True) for image in images]
+            start = _now(worker.device)
+            found = detector.detect(on_device)
+            seconds += _now(worker.device) - start
+            num_images += len(images)
+            own.append(found_on([int(target["image_id"]) for target in targets], found, category_ids))
+            sign(num_images)
     detector.train(was_training)
     scores, everything = score_together(
-        objects_of(dataset), Found.joined(own), id_of, worker, backend, tick=lambda: sign(num_images)
+        objects_of(dataset), Found.joined(own), id_of, worker, backend, lambda: sign(num_images), rules
     )
     speed = worker.broadcast(num_images / seconds if seconds else 0.0)
     return EvaluationResult(scores, everything if worker.is_main else Found.joined([]), speed)
@@ -99,6 +114,7 @@ def score_together(
     worker: Worker,
     backend: Backend = "pycocotools",
     tick: Callable[[], None] = lambda: None,
+    rules: Rules = COCO_RULES,
 ) -> tuple[Scores, Found]:
     """Score what all workers found, ``own`` on this one; each worker scores a share of the classes.
 
@@ -115,9 +131,9 @@ def score_together(
     category_ids = [id_of[name] for name in names]
     everything = Found.joined(worker.gather(own))
     shared = shares(truth, everything, category_ids, worker.world_size)
-    part = curves(truth, everything, [category_ids[index] for index in shared[worker.rank]], backend, tick)
+    part = curves(truth, everything, [category_ids[index] for index in shared[worker.rank]], backend, tick, rules)
     parts = worker.gather_on_main(part)
-    scores = worker.broadcast(scores_of(joined_curves(parts, shared), names) if worker.is_main else None)
+    scores = worker.broadcast(scores_of(joined_curves(parts, shared), names, rules) if worker.is_main else None)
     if scores is None:
         raise RuntimeError("the main worker sent no scores")
     return scores, everything

@@ -17,6 +17,7 @@ from raydistill.config.training import Backend
 from raydistill.data.alike import same_spelling
 from raydistill.data.build import AS_USUAL
 from raydistill.data.checks import check_sides
+from raydistill.data.counting import crowded_in_words
 from raydistill.data.dataset import DetectionDataset
 from raydistill.data.discover import open_dataset
 from raydistill.data.images import Decoding
@@ -27,7 +28,7 @@ from raydistill.detectors.restore import restore_detector
 from raydistill.errors import UserError
 from raydistill.inference.columns import Detections
 from raydistill.inference.evaluation import evaluate
-from raydistill.inference.scoring import Scores
+from raydistill.inference.scoring import COCO_RULES, Rules, Scores
 from raydistill.runs.directory import RunDirectory, stage_directory
 from raydistill.runs.worker import Worker
 from raydistill.storage.output import Output
@@ -125,6 +126,7 @@ def score_on_data(
     called: str,
     device: torch.device,
     backend: Backend = "pycocotools",
+    rules: Rules = COCO_RULES,
     batch_size: int = 4,
     num_workers: int = 2,
 ) -> Scored:
@@ -140,8 +142,10 @@ def score_on_data(
     _check_classes(dataset, detector.classes, called)
     if detector.sides is not None:
         check_sides(dataset, Input(min_size=detector.sides[0], max_size=detector.sides[1]))
+    if words := crowded_in_words(dataset.records.num_objects.tolist(), rules.max_detections):
+        _log.warning("%s: %s: --max-detections raises that", data.path, words)
     batches = evaluation_loader(dataset, batch_size, 0, 1, Loader(num_workers=num_workers))
-    result = evaluate(detector.to(device), dataset, batches, Worker(device=device), backend=backend)
+    result = evaluate(detector.to(device), dataset, batches, Worker(device=device), backend=backend, rules=rules)
     return Scored(result.scores, dataset.file_ids.restored(result.detections), result.images_per_second)
 
 

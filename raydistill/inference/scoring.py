@@ -24,16 +24,46 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval, Params
 
-from raydistill.config.training import Backend
+from raydistill.config.training import AREA_RANGES, MOST_DETECTIONS, Backend
 from raydistill.errors import UserError, first_line
 from raydistill.inference.columns import Detections, Found, Objects, from_coco, rows_of
 
-SUMMARY = (
-    *("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"),
-    *("AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large"),
-)  # in the order of COCOeval.stats
+_PRECISIONS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
+_SIZES = (1, 2, 3)  # places of small, medium and large among the areas; 0 is all
+_LARGEST = 1e5**2  # square pixels, COCO's
 ABSENT = -1.0
 """pycocotools' value where there is no object to score."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What is scored: by COCO's rules, unless a setting says otherwise."""
+
+    max_detections: int = MOST_DETECTIONS
+    """Of an image and class, those with the highest scores."""
+    area_ranges: tuple[float, float] = AREA_RANGES
+    """Areas in square pixels at which small objects end and medium ones begin, and at which medium ones end."""
+
+    @property
+    def limits(self) -> list[int]:
+        """Numbers of detections of an image and class that recalls are given for; AP is that of the last one."""
+        return [min(1, self.max_detections), min(10, self.max_detections), self.max_detections]
+
+    @property
+    def areas(self) -> list[list[float]]:
+        """Ranges of the areas of all, small, medium and large objects."""
+        medium, large = self.area_ranges
+        end = max(_LARGEST, 2 * large)
+        return [[0, end], [0, medium], [medium, large], [large, end]]
+
+    @property
+    def summary(self) -> tuple[str, ...]:
+        """Names of the scores, in the order of ``COCOeval.stats``."""
+        return (*_PRECISIONS, *(f"AR{limit}" for limit in self.limits), "AR_small", "AR_medium", "AR_large")
+
+
+COCO_RULES = Rules()
+SUMMARY = COCO_RULES.summary
 
 
 @dataclass(frozen=True)
@@ -67,13 +97,18 @@ def check_backend(backend: str, where: str = "evaluation.backend") -> None:
         ) from error
 
 
-def score(ground_truth: dict[str, Any], detections: Detections, backend: Backend = "pycocotools") -> Scores:
+def score(
+    ground_truth: dict[str, Any],
+    detections: Detections,
+    backend: Backend = "pycocotools",
+    rules: Rules = COCO_RULES,
+) -> Scores:
     """Return the COCO scores of ``detections`` against ``ground_truth``, a COCO annotations dictionary.
 
     Neither is changed. What is left out, and the errors, are those of `from_coco` and `curves`.
     """
     truth, found, names = from_coco(ground_truth, detections)
-    return scores_of(curves(truth, found, range(len(names)), backend), names)
+    return scores_of(curves(truth, found, range(len(names)), backend, rules=rules), names, rules)
 
 
 def curves(
@@ -82,6 +117,7 @@ def curves(
     category_ids: Sequence[int],
     backend: Backend = "pycocotools",
     tick: Callable[[], None] = lambda: None,
+    rules: Rules = COCO_RULES,
 ) -> Curves:
     """Return the curves of ``category_ids``, K of them, in that order; ``tick`` is called after each.
 
@@ -93,7 +129,7 @@ def curves(
     objects_of, found_of = rows_of(truth.category_ids, category_ids), rows_of(found.category_ids, category_ids)
     for index, (objects, detections) in enumerate(zip(objects_of, found_of, strict=True)):
         if not truth.ignored[objects].all():  # else there is nothing to score
-            one = _one_class(truth.rows(objects), found.rows(detections), backend)
+            one = _one_class(truth.rows(objects), found.rows(detections), backend, rules)
             result.precision[:, :, index], result.recall[:, index] = one.precision[:, :, 0], one.recall[:, 0]
         tick()
     return result
@@ -123,40 +159,35 @@ def joined_curves(parts: Sequence[Curves], shared: Sequence[Sequence[int]]) -> C
     return result
 
 
-def scores_of(result: Curves, names: Sequence[str]) -> Scores:
-    """Return the scores that COCOeval sums up from curves; ``names`` are those of the K classes."""
-    evaluation = COCOeval(iouType="bbox")
-    evaluation.eval = {"precision": result.precision, "recall": result.recall}
-    with contextlib.redirect_stdout(io.StringIO()):
-        evaluation.summarize()
-    summary = {name: float(value) for name, value in zip(SUMMARY, evaluation.stats, strict=True)}
+def scores_of(result: Curves, names: Sequence[str], rules: Rules = COCO_RULES) -> Scores:
+    """Return the scores that COCOeval sums up from curves; ``names`` are those of the K classes.
+
+    Not by COCOeval itself: its sum looks for curves of 100 detections, whatever its parameters are.
+    """
+    recalls = [result.recall[:, :, 0, limit] for limit in range(3)] + [result.recall[:, :, area, -1] for area in _SIZES]
+    averages = [*_precisions(result.precision[..., -1]).values(), *map(_average, recalls)]
+    summary = dict(zip(rules.summary, averages, strict=True))
     return Scores(
         summary,
-        {
-            name: _class_scores(result.precision[:, :, index, :, -1], evaluation.params)
-            for index, name in enumerate(names)
-        },
+        {name: _precisions(result.precision[:, :, index : index + 1, :, -1]) for index, name in enumerate(names)},
     )
 
 
-def _class_scores(precision: NDArray[np.float64], params: Any) -> dict[str, float]:
-    """Average one class's precision [IoU thresholds, recalls, areas] as COCOeval does over all classes."""
-    areas = {name: index for index, name in enumerate(params.areaRngLbl)}
-    half, three_quarters = (int(np.argmin(np.abs(params.iouThrs - level))) for level in (0.5, 0.75))
-    parts = {
-        "AP": precision[:, :, areas["all"]],
-        "AP50": precision[half, :, areas["all"]],
-        "AP75": precision[three_quarters, :, areas["all"]],
-        "AP_small": precision[:, :, areas["small"]],
-        "AP_medium": precision[:, :, areas["medium"]],
-        "AP_large": precision[:, :, areas["large"]],
-    }
-    return {
-        name: float(part[part > ABSENT].mean()) if (part > ABSENT).any() else ABSENT for name, part in parts.items()
-    }
+def _precisions(precision: NDArray[np.float64]) -> dict[str, float]:
+    """Average the precision [IoU thresholds, recalls, classes, areas] as COCOeval does."""
+    thresholds = Params("bbox").iouThrs
+    half, three_quarters = (int(np.argmin(np.abs(thresholds - level))) for level in (0.5, 0.75))
+    of_all = precision[..., 0]
+    parts = [of_all, of_all[half], of_all[three_quarters], *(precision[..., area] for area in _SIZES)]
+    return dict(zip(_PRECISIONS, map(_average, parts), strict=True))
 
 
-def _one_class(objects: Objects, found: Found, backend: Backend) -> Curves:
+def _average(part: NDArray[np.float64]) -> float:
+    there = part[part > ABSENT]
+    return float(np.mean(there)) if len(there) else ABSENT
+
+
+def _one_class(objects: Objects, found: Found, backend: Backend, rules: Rules) -> Curves:
     """Run COCOeval on the objects and detections of one class."""
     coco, coco_eval = _package(backend)
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
@@ -167,6 +198,7 @@ def _one_class(objects: Objects, found: Found, backend: Backend) -> Curves:
         scores = np.where(np.isnan(found.scores), -np.inf, found.scores)  # pycocotools sorts NaN last, the other raises
         _fill(results, images, found.image_ids, found.boxes, {"area": sizes, "score": scores})
         evaluation = coco_eval(truth, results, "bbox")
+        evaluation.params.maxDets, evaluation.params.areaRng = rules.limits, rules.areas
         evaluation.evaluate()
         evaluation.accumulate()
     return Curves(evaluation.eval["precision"], evaluation.eval["recall"])

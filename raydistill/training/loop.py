@@ -16,7 +16,7 @@ from raydistill.data.loading.augmentation import build_augmentation
 from raydistill.data.loading.decoded import for_training
 from raydistill.data.loading.loaders import MicroBatch, TrainingLoader, evaluation_loader
 from raydistill.detectors.base import Detector
-from raydistill.inference.evaluation import EvaluationResult, evaluate
+from raydistill.inference.evaluation import EvaluationResult, Rules, evaluate
 from raydistill.methods.schedules import decay_at, learning_rate_factor
 from raydistill.methods.values import StepLosses
 from raydistill.runs import scores, weights_file
@@ -210,10 +210,10 @@ def _evaluate(
     worker: Worker,
     progress: Callable[[int, int], None] | None = None,
 ) -> EvaluationResult:
-    batches = evaluation_loader(
-        split, job.config.evaluation.batch_size, worker.rank, worker.world_size, job.config.loader
-    )
-    return evaluate(detector, split, batches, worker, backend=job.config.evaluation.backend, progress=progress)
+    settings = job.config.evaluation
+    batches = evaluation_loader(split, settings.batch_size, worker.rank, worker.world_size, job.config.loader)
+    rules = Rules(settings.max_detections, settings.area_ranges)
+    return evaluate(detector, split, batches, worker, backend=settings.backend, rules=rules, progress=progress)
 
 
 def _test_scores(job: Job, detector: Detector, worker: Worker) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -11,6 +11,7 @@ from raydistill.config import Config
 from raydistill.config.precision import TEACHER_PRECISION, Precision, precision_of, precision_text, with_precision
 from raydistill.data.build import Splits, build_splits
 from raydistill.data.checks import check_sides
+from raydistill.data.counting import crowded_in_words
 from raydistill.data.dataset import DetectionDataset
 from raydistill.detectors.base import Detector
 from raydistill.detectors.frozen import check_compiler, make_fast
@@ -42,6 +43,7 @@ from raydistill.training.state import Best, export
 from raydistill.training.teacher_check import findings
 
 _CLASSES_SHOWN = 6
+_LIMIT = "box_detections_per_img"
 
 
 def run_stages(
@@ -77,6 +79,8 @@ def run_stages(
                 check_compiler(worker.device)
             data, data_id = _datasets(config, output, worker, begun=only is not None or _any_begun(config, output))
             notify(_contents(data))
+            for note in _crowded(config, data):
+                notify(note)
             stages = Stages(config, output, worker, reporter_for, data, shipped, data_id=data_id)
             if only == "teacher" or (missing[-1] == "distilled" and len(missing) > 1):
                 _rehearse(stages)
@@ -273,6 +277,18 @@ def _device(config: Config, worker: Worker) -> str:
         workers = f"{worker.world_size} of {counted(config.scaling.num_workers, 'worker')}"
     threads = "" if worker.device.type == "cuda" else f", {torch.get_num_threads()} threads each"
     return f"device: {worker.device.type}, {workers}{threads}"
+
+
+def _crowded(config: Config, data: Splits) -> Iterator[Note]:
+    """Warn of images with more objects than detections that a net gives, or that count."""
+    nets = [(f"{role}.{_LIMIT}", getattr(getattr(config, role), _LIMIT, None)) for role in ("teacher", "student")]
+    limits = [("evaluation.max_detections", config.evaluation.max_detections)]
+    limits += [(setting, limit) for setting, limit in nets if limit is not None]
+    setting, least = min(limits, key=lambda pair: pair[1])
+    for name, split in (("validation", data.val), ("test", data.test)):
+        words = "" if split is None else crowded_in_words(split.records.num_objects.tolist(), least)
+        if words:
+            yield Note(f"data: {name}: {words}: {setting}={least} keeps the rest from being found; raise it", True)
 
 
 def _contents(data: Splits) -> Note:

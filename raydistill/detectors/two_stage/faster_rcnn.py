@@ -171,6 +171,17 @@ class FasterRCNNDetector(Detector):
         detections: list[Target] = self.model([to_dtype(image, torch.float32, scale=True) for image in images])
         return detections
 
+    @contextlib.contextmanager
+    def finding_at_least(self, number: int) -> Iterator[None]:
+        """Raise the limit of the box head for a while."""
+        heads = self.model.roi_heads
+        before = heads.detections_per_img
+        heads.detections_per_img = max(before, number)
+        try:
+            yield
+        finally:
+            heads.detections_per_img = before
+
     def exported(self) -> nn.Module:
         """Return torchvision's module."""
         module: nn.Module = self.model

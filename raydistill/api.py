@@ -157,9 +157,9 @@ def score(
     from raydistill.inference.scoring import Rules, check_backend
     from raydistill.runs.worker import local_device
 
-    for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
-        if value < least:
-            raise UserError(f"{name}: must be at least {least}, got {value}")
+    for name, value, least, most in (("batch_size", batch_size, 1, 10**6), ("num_workers", num_workers, 0, 1000)):
+        if not least <= value <= most:
+            raise UserError(f"{name}: must be {least} to {most}, got {value}")
     if not 0 < max_megapixels <= 100_000:
         raise UserError(f"max_megapixels: must be above 0 and at most 100000, got {max_megapixels}")
     evaluation = _checked_rules(max_detections, area_ranges)

@@ -31,8 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with_files = options.annotations is not None and options.detections is not None
     if with_weights == with_files or (with_files and options.weights is not None):
         parser.error("give either WEIGHTS and DATA, or --annotations and --detections")
-    if options.batch_size < 1 or options.num_workers < 0:
-        parser.error("--batch-size must be at least 1 and --num-workers at least 0")
+    if not 1 <= options.batch_size <= 10**6 or not 0 <= options.num_workers <= 1000:
+        parser.error("--batch-size must be 1 to 1000000 and --num-workers 0 to 1000")
     if not 0 < options.max_megapixels <= 100_000:
         parser.error("--max-megapixels must be above 0 and at most 100000")
     _check_rules(options, parser)

@@ -117,7 +117,7 @@ def test_scores_of_a_student_are_those_of_its_run(run: rd.Run, tmp_path: Path) -
     assert metrics["AP"] == pytest.approx(result["AP"], abs=1e-6)
     assert set(metrics["per_class"]) == set(run.student.classes)
     assert rd.score(run.student, data, num_workers=0) == metrics
-    with pytest.raises(rd.UserError, match="batch_size: must be at least 1, got 0"):
+    with pytest.raises(rd.UserError, match="batch_size: must be 1 to 1000000, got 0"):
         rd.score(run.output, data, batch_size=0)
 
 

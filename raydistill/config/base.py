@@ -7,7 +7,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-_MOST = 2**63 - 1  # what torch and numpy take for a whole number
+_MOST_SEED = 2**63 - 1  # what torch and numpy take for a whole number
+_MOST = 10**9  # of anything that is counted: steps, seconds
+_MOST_PROCESSES = 10_000  # or devices
+_MOST_CHANNELS = 65_536
 
 
 def _whole(value: Any) -> Any:
@@ -24,6 +27,10 @@ Positive = Annotated[Number, Field(gt=0)]
 Whole = Annotated[int, Field(strict=True), BeforeValidator(_whole)]
 Count = Annotated[Whole, Field(ge=1, le=_MOST)]
 WholeNumber = Annotated[Whole, Field(ge=0, le=_MOST)]
+Millions = Annotated[Whole, Field(ge=1, le=10**6)]  # of epochs, or of what a batch holds
+Processes = Annotated[Whole, Field(ge=1, le=_MOST_PROCESSES)]
+Channels = Annotated[Whole, Field(ge=1, le=_MOST_CHANNELS)]
+Seed = Annotated[Whole, Field(ge=0, le=_MOST_SEED)]
 Text = Annotated[str, Field(min_length=1)]
 
 

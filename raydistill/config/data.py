@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from raydistill.config.base import Count, Fraction, Number, Positive, Section, Text, Whole, WholeNumber
+from raydistill.config.base import Fraction, Number, Positive, Section, Seed, Text, Whole
 from raydistill.storage.cache import ObjectCache
 
 _LARGEST_SHAPE = 0.8
@@ -22,6 +22,10 @@ def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
 
 _PixelRange = Annotated[tuple[Number, Number], AfterValidator(_ascending)]
 _Megapixels = Annotated[Positive, Field(le=100_000)]
+_MOST_IMAGES = 10**7  # that are drawn
+_Images = Annotated[Whole, Field(ge=1, le=_MOST_IMAGES)]
+_Side = Annotated[Whole, Field(ge=1, le=32_768)]
+_Zoom = Annotated[Number, Field(ge=0.01, le=100)]
 
 OnBadImage = Literal["error", "skip"]
 """What an image that is missing or cannot be read is."""
@@ -102,18 +106,18 @@ class ShapesData(Section):
     """Generated images: coloured shapes on textured, cluttered backgrounds, drawn from ``seed``."""
 
     format: Literal["shapes"]
-    num_train: Count = 600
-    num_val: Count = 150
-    num_test: WholeNumber = 0
+    num_train: _Images = 600
+    num_val: _Images = 150
+    num_test: Annotated[Whole, Field(ge=0, le=_MOST_IMAGES)] = 0
     """Images of a test split, scored once at the end of each stage; 0: there is none."""
     size: Annotated[Whole, Field(ge=32, le=2048)] = 96
     """Side of the square images in pixels."""
-    max_objects: Count = 4
+    max_objects: Annotated[Whole, Field(ge=1, le=1000)] = 4
     object_sizes: tuple[Positive, Positive] = (0.1, 0.6)
     """Smallest and largest diameter of a shape, relative to the side of the image."""
     difficulty: Fraction = 0.5
     """0: plain ground, strong contrast, no occlusion; 1: strong texture and clutter, weak contrast, much occlusion."""
-    seed: WholeNumber = 0
+    seed: Seed = 0
     """Seed of the drawings; apart from the run's seed, so that runs with other seeds see the same images."""
 
     @model_validator(mode="after")
@@ -151,9 +155,9 @@ Data = Annotated[CocoData | VocData | ShapesData | OwnData, Field(discriminator=
 class Input(Section):
     """How images reach the nets: both nets see the same pixels."""
 
-    min_size: Count = 800
+    min_size: _Side = 800
     """The shorter side is resized to this many pixels ..."""
-    max_size: Count = 1333
+    max_size: _Side = 1333
     """... unless the longer side would exceed this."""
 
     @model_validator(mode="after")
@@ -168,7 +172,7 @@ class Augmentation(Section):
 
     horizontal_flip: Fraction = 0.5
     """Probability of mirroring left to right."""
-    scale_jitter: tuple[Positive, Positive] = (1.0, 1.0)
+    scale_jitter: tuple[_Zoom, _Zoom] = (1.0, 1.0)
     """Zoom factor drawn log-uniformly from this range; the frame keeps its size (crop when above 1, pad when below)."""
 
     @model_validator(mode="after")
@@ -185,7 +189,7 @@ class Downloads(Section):
     folder: Text | None = None
     """Folder on a disk of each machine, which its processes share; unset: ``$RAYDISTILL_CACHE``, else
     ``~/.cache/raydistill``."""
-    max_gb: Positive = 50
+    max_gb: Annotated[Positive, Field(le=10**9)] = 50
     """Size of the folder, in 10^9 bytes: what has not been used for longest goes first. Best more than the images have;
     with less they are fetched again and again."""
 
@@ -204,9 +208,9 @@ class Downloads(Section):
 class Loader(Section):
     """How images are fetched."""
 
-    num_workers: WholeNumber = 2
+    num_workers: Annotated[Whole, Field(ge=0, le=1000)] = 2
     """Loader processes per training worker; 0: images are decoded in the training process."""
-    prefetch: Count | None = None
+    prefetch: Annotated[Whole, Field(ge=1, le=1000)] | None = None
     """Batches that each loader process has ready; unset: 2."""
     cache: Text | None = None
     """Folder on a fast disk of the machine that keeps decoded training images for later epochs, runs and trials;

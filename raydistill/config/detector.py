@@ -7,7 +7,17 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from raydistill.config.base import Count, Fraction, Positive, Section, Text, WholeNumber, ascending
+from raydistill.config.base import (
+    Channels,
+    Count,
+    Fraction,
+    Millions,
+    Positive,
+    Section,
+    Text,
+    WholeNumber,
+    ascending,
+)
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 NAMED_WEIGHTS = ("random", "imagenet", "coco")
@@ -27,23 +37,23 @@ class Detector(Section):
     """Normalisation of the backbone. Unset: ``frozen`` with pretrained weights, else ``batch``."""
     trainable_layers: WholeNumber
     """Backbone stages that learn, from the top. Unset: torchvision's 3 with pretrained weights, else all."""
-    fpn_channels: Count = 256
+    fpn_channels: Channels = 256
     returned_layers: tuple[Count, ...]
     """Backbone stages that feed the FPN. Unset: torchvision's (1 to 4 for a ResNet, the last two for a MobileNetV3)."""
     anchor_sizes: tuple[tuple[Positive, ...], ...]
     """Sides of the anchors in pixels of the resized image, per pyramid level. Unset: torchvision's."""
     anchor_aspect_ratios: tuple[Positive, ...] = (0.5, 1.0, 2.0)
-    box_head_size: Count = 1024
+    box_head_size: Channels = 1024
     """Width of the two layers of the box head (torchvision's ``representation_size``)."""
-    rpn_pre_nms_top_n_train: Count = 2000
-    rpn_pre_nms_top_n_test: Count = 1000
-    rpn_post_nms_top_n_train: Count = 2000
-    rpn_post_nms_top_n_test: Count = 1000
-    rpn_batch_size_per_image: Count = 256
-    box_batch_size_per_image: Count = 512
+    rpn_pre_nms_top_n_train: Millions = 2000
+    rpn_pre_nms_top_n_test: Millions = 1000
+    rpn_post_nms_top_n_train: Millions = 2000
+    rpn_post_nms_top_n_test: Millions = 1000
+    rpn_batch_size_per_image: Millions = 256
+    box_batch_size_per_image: Millions = 512
     box_score_thresh: Fraction = 0.05
     box_nms_thresh: Fraction = 0.5
-    box_detections_per_img: Count = 100
+    box_detections_per_img: Millions = 100
 
     @property
     def short_name(self) -> str:
@@ -145,7 +155,7 @@ class Taught(Section):
 
     train: bool
     """Train it first. Unset: yes, unless ``weights`` is a file or a run of ours."""
-    epochs: Count | None = None
+    epochs: Millions | None = None
     """Epochs of its own training; unset: ``training.epochs``. Without effect when it is not trained: a recipe's epochs
     must not stand in the way of weights given on the command line."""
     learning_rate: Positive | None = None

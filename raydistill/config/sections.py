@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from pydantic import model_validator
 
-from raydistill.config.base import Section, Text, WholeNumber
+from raydistill.config.base import Section, Seed, Text
 from raydistill.config.data import (
     Augmentation,
     CocoData,
@@ -74,7 +74,7 @@ class _NetsAndData(Section):
     output: Text
     """Directory of the results, or a place on an object store (``s3://``, ``gs://``); one run directory per stage below
     it."""
-    seed: WholeNumber = 0
+    seed: Seed = 0
     data: Data
     input: Input = Input()
     augmentation: Augmentation = Augmentation()

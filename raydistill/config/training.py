@@ -6,7 +6,18 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from raydistill.config.base import Count, Fraction, NonNegative, Positive, Section, Whole, WholeNumber, ascending
+from raydistill.config.base import (
+    Count,
+    Fraction,
+    Millions,
+    NonNegative,
+    Positive,
+    Processes,
+    Section,
+    Whole,
+    WholeNumber,
+    ascending,
+)
 
 
 class Optimizer(Section):
@@ -56,10 +67,10 @@ Schedule = Annotated[StepSchedule | CosineSchedule, Field(discriminator="shape")
 class Training(Section):
     """One stage of training; teacher, baseline and distilled student share it."""
 
-    epochs: Count = 12
-    batch_size: Count = 16
+    epochs: Millions = 12
+    batch_size: Millions = 16
     """Images per optimizer step, over all workers and accumulated parts."""
-    accumulation: Count = 1
+    accumulation: Millions = 1
     """Parts that a batch is worked off in, one after the other, where memory does not hold all of it."""
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = StepSchedule(shape="step")
@@ -74,7 +85,7 @@ class Checkpoint(Section):
 
     every_steps: Count | None = None
     """Write one after every so many optimizer steps of a stage too; unset: after epochs only."""
-    keep: Annotated[Whole, Field(ge=2)] = 2
+    keep: Annotated[Whole, Field(ge=2, le=1000)] = 2
     """How many are kept: where the last one is damaged, a run goes on from the one before."""
 
 
@@ -88,9 +99,9 @@ Backend = Literal["pycocotools", "faster_coco_eval"]
 class Evaluation(Section):
     """When and how the student is scored on the validation split."""
 
-    every: Count = 1
+    every: Millions = 1
     """Epochs between evaluations; the last epoch is always evaluated."""
-    batch_size: Count = 4
+    batch_size: Millions = 4
     """Images per worker and forward pass."""
     best_metric: Literal["AP", "AP50", "AP75"] = "AP"
     """``best.pt`` is the epoch with the highest of this; it is what the comparison table and the distillation use."""
@@ -112,8 +123,8 @@ class Evaluation(Section):
 class Scaling(Section):
     """Ray Train's workers."""
 
-    num_workers: Count = 1
-    min_workers: Count | None = None
+    num_workers: Processes = 1
+    min_workers: Processes | None = None
     """Begin, and go on after a loss, with as few as these, and with more again once there is room; the batch stays as
     large, the result is no longer the same to the bit. Unset: always ``num_workers``."""
     elastic_wait_seconds: WholeNumber | Literal["auto"] = "auto"
@@ -123,10 +134,10 @@ class Scaling(Section):
     and after a loss training goes on with what is left, as soon as Ray has noticed it."""
     use_gpu: bool | Literal["auto"] = "auto"
     """``auto``: yes where there is a GPU for every worker."""
-    cpus_per_worker: Count | Literal["auto"] = "auto"
+    cpus_per_worker: Processes | Literal["auto"] = "auto"
     """CPUs (and threads) of a worker; ``auto``: the most that all of them can have."""
-    gpus_per_worker: Count = 1
-    max_failures: WholeNumber = 3
+    gpus_per_worker: Processes = 1
+    max_failures: Annotated[Whole, Field(ge=0, le=10**6)] = 3
     """Lost workers or nodes survived before the run gives up."""
     wait_seconds: WholeNumber | Literal["auto"] = "auto"
     """How long room for the workers is waited for. ``auto``: a minute for nodes that join a cluster which cannot hold

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -14,6 +16,9 @@ from torchvision.models._api import WeightsEnum
 from raydistill.errors import UserError, first_line
 
 _NAMED_AT_MOST = 5
+_OLD_FPN = re.compile(r"(\bfpn\.(?:inner|layer)_blocks\.\d+)\.(weight|bias)$")
+_OLD_RPN = re.compile(r"(\brpn\.head\.conv)\.(weight|bias)$")
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 # What torch.load raises for files that are something else.
 _DAMAGED = (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, TypeError, LookupError, AttributeError)
 
@@ -52,15 +57,50 @@ def download(enum: WeightsEnum, where: str) -> dict[str, Tensor]:
         ) from error
 
 
+def with_own_names(own: Collection[str], state: dict[str, Tensor], where: str) -> dict[str, Tensor]:
+    """Return the tensors of ``state`` by the names that a net has for them, where they bear another start or old names.
+
+    Wrappers put one before all names (``module.``, ``model.``); torchvision before 0.13 had others in FPN and RPN.
+
+    Raises:
+        UserError: where there are several nets of these names in ``state``.
+    """
+    needed = [name for name in own if not name.endswith("num_batches_tracked")]
+    if not needed or all(name in state for name in needed) or not all(isinstance(name, str) for name in state):
+        return state
+    state = {_name_of_today(name): value for name, value in state.items()}
+    ends = f".{needed[0]}"
+    starts = [name.removesuffix(needed[0]) for name in state if name.endswith(ends)]
+    fitting = [start for start in starts if all(f"{start}{name}" in state for name in needed)]
+    if len(fitting) > 1:
+        raise UserError(
+            f"{where}: must hold one net, got several, called {some(fitting)}; save the tensors of one of them alone"
+        )
+    if not fitting:
+        return state
+    return {name.removeprefix(fitting[0]): value for name, value in state.items() if name.startswith(fitting[0])}
+
+
+def _name_of_today(name: str) -> str:
+    """Return what torchvision calls a tensor that it called ``name`` before 0.13.
+
+    >>> _name_of_today("backbone.fpn.inner_blocks.2.weight"), _name_of_today("rpn.head.conv.bias")
+    ('backbone.fpn.inner_blocks.2.0.weight', 'rpn.head.conv.0.0.bias')
+    """
+    name = _OLD_FPN.sub(r"\1.0.\2", name)
+    return _OLD_RPN.sub(r"\1.0.0.\2", name)
+
+
 def check_fit(module: nn.Module, state: dict[str, Tensor], where: str) -> None:
     """Raise one error that says which keys are missing, which are too many and which have another shape."""
     own = module.state_dict()
+    strange = [key for key in own if key in state and not _is_plain(state[key], own[key])]
     missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
     unexpected = [key for key in state if key not in own and not key.endswith("num_batches_tracked")]
     shapes = [
         f"{key} {list(state[key].shape)} instead of {list(own[key].shape)}"
         for key in own
-        if key in state and own[key].shape != state[key].shape
+        if key in state and key not in strange and own[key].shape != state[key].shape
     ]
     problems = [
         f"{len(keys)} {kind} ({some(keys)})"
@@ -69,23 +109,39 @@ def check_fit(module: nn.Module, state: dict[str, Tensor], where: str) -> None:
     ]
     if problems:
         raise UserError(f"{where}: must fit the net that the settings describe, got tensors {'; '.join(problems)}")
-    spoilt = [key for key in own if key in state and not _usable(state[key], own[key])]
+    spoilt = [key for key in own if key in strange or (key in state and not bool(state[key].isfinite().all()))]
     if spoilt:
         raise UserError(
             f"{where}: must hold finite numbers, got {len(spoilt)} tensors with NaN, infinity or of another kind "
             f"({some(spoilt)}); use an earlier checkpoint or export it again"
         )
+    _check_variances(module, state, where)
     for key in own:
         if key not in state:
             state[key] = own[key]
 
 
-def _usable(value: Tensor, own: Tensor) -> bool:
-    """Return whether ``value`` is a plain tensor of finite numbers where ``own`` holds such."""
-    if value.layout != torch.strided or value.is_quantized or value.is_meta:
+def _is_plain(value: Tensor, own: Tensor) -> bool:
+    """Return whether ``value`` is a plain tensor of numbers of the same kind as ``own``'s."""
+    if value.is_nested or value.layout != torch.strided or value.is_quantized or value.is_meta or value.is_complex():
         return False
-    same_kind = value.is_floating_point() == own.is_floating_point() and not value.is_complex()
-    return same_kind and bool(value.isfinite().all())
+    if own.is_floating_point():
+        return value.dtype in _FLOATS
+    return not value.is_floating_point()
+
+
+def _check_variances(module: nn.Module, state: dict[str, Tensor], where: str) -> None:
+    """Make sure that no norm divides by the root of nothing, or of less."""
+    bad = []
+    for name, norm in module.named_modules():
+        key = f"{name}.running_var" if name else "running_var"
+        if key in state and bool((state[key].double() + float(getattr(norm, "eps", 0.0)) <= 0).any()):
+            bad.append(key)
+    if bad:
+        raise UserError(
+            f"{where}: must have variances above 0, got {len(bad)} tensors with 0 or less ({some(bad)}); use an "
+            "earlier checkpoint or export it again"
+        )
 
 
 def report_on(model: nn.Module, source: str, loaded: set[str]) -> LoadReport:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +11,13 @@ from raydistill.config.sections import NAMED_WEIGHTS, AnyDetector
 from raydistill.data.alike import spelling
 from raydistill.detectors.base import Detector
 from raydistill.detectors.build import family_of
-from raydistill.detectors.state_dicts import LoadReport, check_fit, report_on, some
+from raydistill.detectors.state_dicts import LoadReport, check_fit, report_on, some, with_own_names
 from raydistill.errors import UserError
 from raydistill.runs.weights_file import Weights, load_weights
 from raydistill.storage.parcels import ShippedFile
 from raydistill.storage.remote_path import Place
 
+_log = logging.getLogger(__name__)
 Finder = Callable[[str], Place | ShippedFile]
 """From the name of a file or run directory, as settings have it, to where it is read from on this machine."""
 
@@ -50,11 +52,13 @@ def fill(detector: Detector, weights: Weights, path: Place | ShippedFile, where:
     check_content(weights, path)
     if weights.classes is not None and [*map(spelling, weights.classes)] != [*map(spelling, detector.classes)]:
         raise UserError(f"{where}: {path}: {_class_difference(weights.classes, detector.classes)}")
-    check_fit(detector.exported(), weights.model, f"{where}: {path}")
+    own = detector.exported().state_dict()
+    model = with_own_names(own, weights.model, f"{where}: {path}")
+    check_fit(detector.exported(), model, f"{where}: {path}")
     _check_settings(detector, weights, f"{where}: {path}")
-    detector.exported().load_state_dict({key: weights.model[key] for key in detector.exported().state_dict()})
-    known = "" if weights.classes is not None else " (the file does not name its classes: taken in the data's order)"
-    report = report_on(detector.exported(), f"{path}{known}", set(weights.model))
+    _compare_sides(detector, weights, f"{where}: {path}")
+    detector.exported().load_state_dict({key: model[key] for key in own})
+    report = report_on(detector.exported(), f"{path}{_taken_as_given(detector, weights)}", set(model))
     return replace(report, classes_known=weights.classes is not None)
 
 
@@ -79,10 +83,37 @@ def check_content(weights: Weights, path: Place | ShippedFile) -> None:
 
 def _check_settings(detector: Detector, weights: Weights, where: str) -> None:
     """Compare what a net was trained with but its tensors do not show, such as anchors: others give wrong boxes."""
+    described = weights.detector
     for name, ours in detector.untold_settings().items():
-        theirs = (weights.detector or {}).get(name)
-        if theirs is not None and theirs != ours:
+        if described is None or (name not in described and "detector" in described):
+            continue  # another tool's file, or a net of the user's own, which its function describes
+        if described.get(name) != ours:
+            theirs = described.get(name, "that it does not name")
             raise UserError(f"{where}: was trained with {name} {theirs}, got {ours}; give the net the same")
+
+
+def _taken_as_given(detector: Detector, weights: Weights) -> str:
+    """Say what a file does not tell; empty where it tells all."""
+    untold = "" if weights.classes is not None else "does not name its classes: taken in the data's order"
+    settings = ", ".join(detector.untold_settings()) if weights.detector is None else ""
+    if settings:
+        untold += f"{'; ' if untold else ''}does not say its {settings}: taken as the settings have them"
+    return f" (the file {untold})" if untold else ""
+
+
+def _compare_sides(detector: Detector, weights: Weights, where: str) -> None:
+    """Warn about weights that were trained on images of another size."""
+    if detector.sides is None or not isinstance(weights.image, dict):
+        return
+    theirs = tuple(weights.image.get(name) for name in ("min_size", "max_size"))
+    if None not in theirs and theirs != detector.sides:
+        _log.warning(
+            "%s: was trained on images of input.min_size=%s and max_size=%s, and is used at %s and %s: objects have "
+            "other sizes than it knows",
+            where,
+            *theirs,
+            *detector.sides,
+        )
 
 
 def inherit_weights(student: Detector, teacher: Detector) -> tuple[int, int]:

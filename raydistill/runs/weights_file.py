@@ -5,16 +5,17 @@ torch is imported where a file of tensors is touched: who only looks what there 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pickle
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Self
 
 from raydistill.errors import UserError
 from raydistill.runs.directory import BEST, LAST
@@ -46,6 +47,10 @@ _DAMAGED = (
 )
 
 
+STATE_DICTS = ("model", "state_dict", "model_state_dict", "model_state", "net", "network", "weights", "module")
+"""Where tools put a net's tensors: torchvision's reference scripts, Lightning, and others."""
+
+
 @dataclass(frozen=True)
 class Weights:
     """What a weights file holds."""
@@ -70,8 +75,10 @@ def save(path: Path, state: dict[str, Any], keep: int = 1, output: Output = LOCA
     output.write(path, lambda file: torch.save(state, file), keep)
 
 
-def load(path: Place | ShippedFile) -> dict[str, Any]:
+def load(path: Place | ShippedFile, foreign: bool = False) -> dict[str, Any]:
     """Read what ``save`` wrote; tensors arrive on the CPU. Never runs code from the file.
+
+    With ``foreign`` objects of other kinds beside the tensors become placeholders that do nothing.
 
     Raises:
         UserError: when there is no such file, or it is damaged (a checksum does not fit), or not ours.
@@ -84,7 +91,10 @@ def load(path: Place | ShippedFile) -> dict[str, Any]:
             if damaged is not None:
                 raise ValueError(f"it is damaged: the checksum of {damaged} does not fit")
             file.seek(0)
-            state = torch.load(file, map_location="cpu", weights_only=True)
+            if _is_safetensors(file):
+                raise ValueError("a file of safetensors; convert: torch.save(safetensors.torch.load_file(FILE), NEW)")
+            with _placeholders(file) if foreign else contextlib.nullcontext():
+                state = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except _DAMAGED as error:
@@ -113,21 +123,73 @@ def save_weights(
 
 
 def load_weights(path: Place | ShippedFile) -> Weights:
-    """Read a weights file of ours, a run directory, or a state dict of torchvision's (bare or under ``model``)."""
-    from torch import Tensor
-
+    """Read a weights file of ours, a run directory, or a state dict: bare, or where other tools put it."""
     from raydistill.storage.parcels import ShippedFile
 
-    state = load(path if isinstance(path, ShippedFile) else weights_file(path))
-    model = state.get("model", state)
-    if not isinstance(model, dict) or not model or not all(isinstance(value, Tensor) for value in model.values()):
-        raise UserError(f"{path}: must hold a state dict (tensors by name), alone or under 'model'")
-    classes = state.get("classes") if model is not state else None
+    state = load(path if isinstance(path, ShippedFile) else weights_file(path), foreign=True)
+    model = _state_dict_in(state)
+    if model is None:
+        raise UserError(f"{path}: must hold a state dict (tensors by name), alone or under 'model'{_advice(state)}")
+    if model is state:
+        return Weights(model, None, None, None)
+    classes = state.get("classes")
     return Weights(
         model,
-        tuple(classes) if isinstance(classes, list) else None,
-        state.get("detector") if model is not state else None,
-        state.get("input") if model is not state else None,
+        tuple(classes) if isinstance(classes, list | tuple) else None,
+        state.get("detector"),
+        state.get("input"),
+    )
+
+
+def _state_dict_in(state: dict[str, Any]) -> dict[str, Tensor] | None:
+    """Return the tensors by name that a file holds, alone or where tools put them; None where there are none."""
+    places = [state[key] for key in STATE_DICTS if isinstance(state.get(key), dict)]
+    return next((model for model in [*places, state] if _is_state_dict(model)), None)
+
+
+def _is_state_dict(model: dict[Any, Any]) -> bool:
+    from torch import Tensor
+
+    return bool(model) and all(isinstance(value, Tensor) for value in model.values())
+
+
+class _Placeholder(dict[Any, Any]):
+    """Stands for an object of any other kind in a foreign file; made and filled like it, and does nothing."""
+
+    def __new__(cls, *_: Any, **__: Any) -> Self:
+        return super().__new__(cls)
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        super().__init__()
+
+    def __setstate__(self, _: Any) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def _placeholders(file: BinaryIO) -> Iterator[None]:
+    """Let ``torch.load`` put placeholders where a file names functions or classes that it would not call."""
+    import torch
+
+    names: list[str] = []
+    with contextlib.suppress(*_DAMAGED):  # whoever reads it will say so
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(file)
+    file.seek(0)
+    with torch.serialization.safe_globals([(_Placeholder, name) for name in names]):
+        yield
+
+
+def _advice(state: dict[str, Any]) -> str:
+    """Say how to make a state dict of what a file holds instead."""
+    if isinstance(state, _Placeholder):
+        return ", got an object; convert it where it was made: torch.save(torch.load(FILE).state_dict(), NEW)"
+    whole = [key for key, value in state.items() if isinstance(value, _Placeholder)]
+    if not whole:
+        return ""
+    name = whole[0] if isinstance(whole[0], str) else "model"
+    return (
+        f", got an object under {name!r:.40}; convert it where it was made: "
+        f"torch.save(torch.load(FILE, weights_only=False)[{name!r:.40}].state_dict(), NEW)"
     )
 
 
@@ -166,6 +228,13 @@ def weights_file(path: Place) -> Place:
     )
 
 
+def _is_safetensors(file: IO[bytes]) -> bool:
+    """Return whether a file begins with the length of a header and that header, a mapping as JSON."""
+    head = file.read(9)
+    file.seek(0)
+    return len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") < WEIGHTS_BYTES
+
+
 def _damaged_entry(file: IO[bytes]) -> str | None:
     """Return the first entry that is not as it was written; torch writes checksums (CRC-32) and does not read them."""
     if not zipfile.is_zipfile(file):
@@ -181,6 +250,11 @@ def _damaged_entry(file: IO[bytes]) -> str | None:
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
+    if "TorchScript" in str(error):
+        return "a TorchScript archive; save its tensors: torch.save(torch.jit.load(FILE).state_dict(), NEW)"
     if isinstance(error, (pickle.UnpicklingError, LookupError)):
-        return "not a file of torch.save, or more in it than tensors and plain values"
+        return (
+            "not a file of torch.save, or more in it than tensors and plain values; where it was made: "
+            "torch.save(model.state_dict(), FILE)"
+        )
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

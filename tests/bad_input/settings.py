@@ -170,6 +170,30 @@ CONFIGS = [
         given("scaling.elastic_wait_seconds=60"),
         "scaling.elastic_wait_seconds: has no effect without min_workers",
     ),
+    *(
+        Case(f"no machine's {name}", given(f"{name}={value}"), rf"{name}.*: must be (less|greater) than or equal to")
+        for name, value in {
+            "training.epochs": 10**18,
+            "teacher.epochs": 10**9,
+            "training.batch_size": 10**12,
+            "training.schedule.warmup_steps": 10**30,
+            "loader.num_workers": 10**9,
+            "loader.prefetch": 10**9,
+            "data.num_train": 10**12,
+            "data.num_test": 10**12,
+            "data.max_objects": 10**9,
+            "input.max_size": 10**9,
+            "augmentation.scale_jitter": "[1.0e-9, 1.0e+9]",
+            "scaling.num_workers": 10**9,
+            "scaling.wait_seconds": 10**12,
+            "checkpoint.keep": 10**9,
+            "evaluation.batch_size": 10**9,
+            "student.fpn_channels": 10**12,
+            "student.rpn_pre_nms_top_n_train": 10**12,
+            "downloads.max_gb": 10**12,
+            "seed": 2**63,
+        }.items()
+    ),
     Case("a batch that cannot be divided", given("training.batch_size=5"), "must be a multiple of scaling.num_workers"),
     Case(
         "channels that do not fit",

@@ -11,7 +11,7 @@ import pytest
 
 from raydistill.errors import UserError
 
-from . import annotations, detections, images, settings, voc, weights
+from . import annotations, detections, foreign, images, settings, voc, weights
 from .cases import Case
 
 CORPUS: dict[str, list[Case]] = {
@@ -20,14 +20,16 @@ CORPUS: dict[str, list[Case]] = {
     "voc": voc.CASES,
     "settings": settings.CASES,
     "weights": weights.CASES,
+    "weights of others": foreign.CASES,
     "detections": detections.CASES,
 }
 COUNTS = {
     "annotations": {"error": 95, "warning": 41, "right": 11},
     "images": {"error": 37, "warning": 5, "right": 8},
     "voc": {"error": 58, "warning": 19, "right": 48},
-    "settings": {"error": 125, "right": 3},
-    "weights": {"error": 34, "right": 3},
+    "settings": {"error": 144, "right": 3},
+    "weights": {"error": 38, "right": 3},
+    "weights of others": {"error": 8, "right": 12},
     "detections": {"error": 41, "warning": 6, "right": 3},
 }
 """How many bad inputs of each kind there are, and how they end: no traceback, no silently wrong result."""

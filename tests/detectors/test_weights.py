@@ -401,3 +401,44 @@ def test_that_entries_of_coco_weights_that_no_net_of_ours_has_are_left(coco_file
     coco_file(mask__bias=torch.zeros(40))
     config = coco_config()
     assert load_into(detector_for(config, ("dog",)), config.student, "student").fresh == ()
+
+
+# ----------------------------------------------------------------------------- what tensors of the right shape may hide
+def _with(changes, tmp_path, **image):
+    """Write a small net's weights with changed tensors and another image size; return the config and the file."""
+    config = small_config("student.norm=batch")
+    detector = detector_for(config)
+    model = {key: value.clone() for key, value in detector.model.state_dict().items()}
+    for key in [key for key in model if key.endswith("running_var")][:1]:
+        changes(model[key])
+    described, size = config.student.model_dump(mode="json"), config.input.model_dump(mode="json") | image
+    save_weights(tmp_path / "net.pt", model, CLASSES, described, size)
+    return config, tmp_path / "net.pt"
+
+
+@pytest.mark.parametrize("value", [-1.1e-5, -0.5, float("-1e30")])
+def test_a_variance_of_nothing_or_below_is_a_sentence(value, tmp_path):
+    config, path = _with(lambda variance: variance[0].fill_(value), tmp_path)
+    with pytest.raises(UserError, match=r"must have variances above 0, got 1 tensors with 0 or less \(backbone"):
+        load_file(detector_for(config), path, "teacher.weights")
+
+
+def test_a_variance_of_a_dead_channel_is_fine_where_the_norm_adds_something(tmp_path):
+    config, path = _with(lambda variance: variance.zero_(), tmp_path)
+    load_file(detector_for(config), path, "teacher.weights")
+    detector = detector_for(config)
+    for module in detector.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = 0.0
+    with pytest.raises(UserError, match="must have variances above 0"):
+        load_file(detector, path, "teacher.weights")
+
+
+@pytest.mark.parametrize(
+    ("image", "told"), [({}, 0), ({"min_size": 32}, 1), ({"max_size": 999}, 1), ({"min_size": None}, 0)]
+)
+def test_weights_made_for_another_input_size_are_taken_with_a_warning(image, told, tmp_path, caplog):
+    config, path = _with(lambda _: None, tmp_path, **image)
+    load_file(detector_for(config), path, "teacher.weights")
+    assert len(caplog.messages) == told
+    assert all("net.pt: was trained on images of input.min_size=" in message for message in caplog.messages)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from raydistill.config.base import Count, Fraction, Number, Section, Text, Whole, WholeNumber
+from raydistill.config.base import Fraction, Millions, Number, Processes, Section, Seed, Text, Whole
 from raydistill.config.tree import Tree
 from raydistill.sweeps.file.space import Space
 
@@ -27,15 +27,15 @@ class RandomSearch(Section):
     """Points drawn independently of each other and of the results."""
 
     method: Literal["random"]
-    seed: WholeNumber = 0
+    seed: Seed = 0
 
 
 class OptunaSearch(Section):
     """Points that Optuna's TPE sampler suggests from the results so far."""
 
     method: Literal["optuna"]
-    seed: WholeNumber = 0
-    startup_trials: Count = 10
+    seed: Seed = 0
+    startup_trials: Millions = 10
     """Points drawn at random before the sampler trusts its model."""
 
 
@@ -52,18 +52,18 @@ class AshaScheduler(Section):
     """Successive halving: at each rung the best ``1 / reduction_factor`` go on."""
 
     name: Literal["asha"]
-    grace_period: Count = 1
+    grace_period: Millions = 1
     """Epochs that every trial may train."""
-    reduction_factor: Annotated[Whole, Field(ge=2)] = 3
+    reduction_factor: Annotated[Whole, Field(ge=2, le=10**6)] = 3
 
 
 class MedianScheduler(Section):
     """A trial ends early when its best score lies below the median of the others' averages at the same epoch."""
 
     name: Literal["median"]
-    grace_period: Count = 1
+    grace_period: Millions = 1
     """Epochs that every trial may train."""
-    min_trials: Count = 3
+    min_trials: Millions = 3
     """Trials that must have come as far before one is compared with them."""
 
 
@@ -71,7 +71,7 @@ class PbtScheduler(Section):
     """Population based training: the worst trials go on from the best ones' weights with changed settings."""
 
     name: Literal["pbt"]
-    interval: Count = 1
+    interval: Millions = 1
     """Epochs between two changes."""
     quantile: Annotated[Number, Field(gt=0, le=0.5)] = 0.25
     """Share of the trials that is replaced, and share that they are replaced from."""
@@ -85,9 +85,9 @@ Scheduler = Annotated[NoScheduler | AshaScheduler | MedianScheduler | PbtSchedul
 class Resources(Section):
     """What one trial gets."""
 
-    num_workers: Count = 1
-    cpus_per_worker: Count = 1
-    gpus_per_worker: Annotated[Number, Field(ge=0)] | Literal["auto"] = "auto"
+    num_workers: Processes = 1
+    cpus_per_worker: Processes = 1
+    gpus_per_worker: Annotated[Number, Field(ge=0, le=10_000)] | Literal["auto"] = "auto"
     """A fraction lets several trials of one worker share a GPU; ``auto``: one where there is one for every worker."""
 
 
@@ -104,11 +104,11 @@ class Sweep(Section):
     search: Search = GridSearch(method="grid")
     num_trials: Annotated[Whole, Field(ge=1, le=10_000)] | None = None
     """Points of a random or an Optuna search; a grid has as many as it has."""
-    seeds: Annotated[tuple[WholeNumber, ...], Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     """Every point is trained once under each."""
     scheduler: Scheduler = NoScheduler(name="none")
     resources: Resources = Resources()
-    max_concurrent: Count | Literal["auto"] = "auto"
+    max_concurrent: Millions | Literal["auto"] = "auto"
     space: Space
 
 

@@ -12,11 +12,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from raydistill.config import Downloads, Loader, load_config
+from raydistill.config import CocoData, Downloads, Loader, load_config
 from raydistill.data.build import Splits, build_splits
 from raydistill.data.dataset import DetectionDataset
 from raydistill.data.discover import open_dataset
@@ -24,6 +25,7 @@ from raydistill.data.image_folder import ImageFolder
 from raydistill.data.images import UnreadableImageError
 from raydistill.data.loading.augmentation import build_augmentation
 from raydistill.data.loading.loaders import TrainingLoader
+from raydistill.data.readable import check_readable
 from raydistill.errors import UserError
 from raydistill.storage import retry
 from raydistill.storage.remote_path import RemotePath, file_or_folder, place_at
@@ -32,6 +34,8 @@ from tests.data.conftest import CocoFolder
 from tests.data.formats.test_voc import SIZE, thing, write_image
 from tests.object_store import BUCKET, S3Server, s3_server
 from tests.store_proxy import Proxy, proxy_of
+
+SPLITS = ("train", "val")
 
 
 @pytest.fixture(scope="module")
@@ -251,3 +255,47 @@ def test_a_folder_on_a_store_globs_like_one_here(place: Store, coco: Path, downl
     for pattern in ("*", "*.json", "*/*.json", "*/", "*/*", "v*/", "annotations/*.json"):
         here = {str(found.relative_to(coco)) for found in coco.glob(pattern) if pattern[-1] == "/" or found.is_file()}
         assert {str(found).removeprefix(f"{place.uri}/") for found in root.glob(pattern)} == here, pattern
+
+
+def test_what_is_said_of_a_folder_is_said_of_a_store(
+    tmp_path: Path, place: Store, downloads: Downloads, caplog: pytest.LogCaptureFixture
+) -> None:
+    coco = CocoFolder(tmp_path / "coco")
+    corners = [[x, y, x + 9, y + 9] for x in (20, 25, 28) for y in (12, 16, 19)]
+    coco.content["annotations"] = [coco.box(number, 3, 9, box) for number, box in enumerate(corners, start=1)]
+    coco.write()
+    upload(tmp_path / "coco", place)
+    coco_splits(place.uri, downloads)
+    assert "9 of 9 boxes do not lie in their images as [x, y, width, height] in pixels, and 0 as [x1, y1" in caplog.text
+    for annotation in coco.content["annotations"]:
+        annotation["iscrowd"] = 1
+    coco.write()
+    upload(tmp_path / "coco", place)
+    data = CocoData(format="coco", root=place.uri, **{f"{name}_annotations": "annotations/val.json" for name in SPLITS})
+    with pytest.raises(
+        UserError, match=r"data\.train_annotations: must have an object .* 9 as crowds .*s3://.*val\.json"
+    ):
+        check_readable(data, downloads)
+    with pytest.raises(
+        UserError, match=r"data\.train_annotations: must have an object .* 9 as crowds .*s3://.*val\.json"
+    ):
+        coco_splits(place.uri, downloads)
+
+
+def test_values_far_below_their_range_are_an_error_on_a_store(
+    tmp_path: Path, place: Store, downloads: Downloads
+) -> None:
+    coco = CocoFolder(tmp_path / "coco")
+    for name, shape in (("a.png", (30, 40)), ("b.png", (50, 20))):
+        Image.fromarray(np.linspace(0, 4095, shape[0] * shape[1]).astype(np.uint16).reshape(shape)).save(
+            coco.images / name
+        )
+    coco.write()
+    upload(tmp_path / "coco", place)
+    with pytest.raises(UserError, match=r"data\.pixel_range: must be given, got 0 to 4095 .* set it to \[0, 4095\]"):
+        coco_splits(place.uri, downloads)
+    theirs, ours = (
+        coco_splits(root, downloads, pixel_range=[0, 4095]).train for root in (place.uri, tmp_path / "coco")
+    )
+    assert same(theirs, ours)
+    assert int(theirs.load(0)[0].max()) == 255

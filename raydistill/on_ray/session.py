@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
 import logging
 import os
 import shutil
@@ -21,6 +22,7 @@ from raydistill.errors import UserError
 from raydistill.storage.store import is_remote
 
 POLL_SECONDS = 0.3
+_NOTES, _OURS = ".ray", ".made_by_raydistill"  # a folder, and the file in it that says whose it is
 _OBJECT_STORE_BYTES = 200 * 1024**2  # only small messages pass through it
 
 
@@ -128,9 +130,16 @@ def _start_here(cpus_needed: int, dashboard: bool) -> None:
 def ray_storage(output: str) -> str:
     """Return where Ray keeps notes of its own while it works for an output; all nodes see it, as they see the output.
 
-    Every result is in the run directories.
+    Every result is in the run directories. A folder that somebody else has made is left alone.
     """
-    return f"{output.rstrip('/')}/.ray" if is_remote(output) else str(Path(output) / "ray")
+    if is_remote(output):
+        return f"{output.rstrip('/')}/{_NOTES}"
+    names = itertools.chain([_NOTES], (f"{_NOTES}-{number}" for number in itertools.count(2)))
+    folders = (Path(output) / name for name in names)
+    folder = next(folder for folder in folders if not folder.exists() or (folder / _OURS).is_file())
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _OURS).touch()
+    return str(folder)
 
 
 def remove_ray_storage(output: str) -> None:

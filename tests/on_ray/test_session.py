@@ -168,3 +168,15 @@ def test_rays_environment_is_set_before_it_is_imported(module: str, monkeypatch:
     for name in ("RAY_AUTH_MODE", "RAY_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
     assert run_python("-c", FIRST_IMPORT_OF_RAY, module).returncode == 0
+
+
+def test_rays_notes_lie_in_a_folder_of_ours_and_nobody_elses_is_removed(tmp_path: Path) -> None:
+    for name in ("ray", ".ray"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine.txt").write_text("x")
+    notes = session.ray_storage(str(tmp_path))
+    assert session.ray_storage(str(tmp_path)) == notes == str(tmp_path / ".ray-2")
+    (Path(notes) / "state.json").write_text("{}")
+    session.remove_ray_storage(str(tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".ray", "ray"]
+    assert all((tmp_path / name / "mine.txt").is_file() for name in ("ray", ".ray"))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from typing import Self
-from urllib.parse import urlsplit
 
 from pydantic import model_validator
 
 from raydistill.config.base import Section, Text
+from raydistill.storage.addresses import without_secrets
 
 
 class Mlflow(Section):
@@ -19,10 +19,10 @@ class Mlflow(Section):
 
     @model_validator(mode="after")
     def _no_secret(self) -> Self:
-        if "@" in urlsplit(self.tracking_uri or "").netloc:
+        if without_secrets(self.tracking_uri or "") != (self.tracking_uri or ""):
             raise ValueError(
-                "tracking_uri must hold no user and no password, since settings are written into files and reports; "
-                "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+                "tracking_uri must hold no user, no password and no query, since settings are written into files and "
+                "reports; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
             )
         return self
 

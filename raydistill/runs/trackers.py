@@ -17,6 +17,7 @@ from raydistill.config.logging import Mlflow, Wandb
 from raydistill.errors import UserError, first_line
 from raydistill.runs.events import EpochDone, Event, Listener, Note, StageStarted, TrialEvent
 from raydistill.runs.scores import existing, told_apart
+from raydistill.storage.mirror import named
 from raydistill.storage.output import Output
 
 _NOT_IN_A_METRIC = re.compile(r"[^\w\-./ ]")  # what MLflow refuses in a name
@@ -148,7 +149,7 @@ class Trackers:
             act()
         except Exception as error:  # noqa: BLE001  (a server may fail in any way, and no training ends for it)
             del self._openers[logger]
-            why = f"{type(error).__name__}: {first_line(error)}"
+            why = named(f"{type(error).__name__}: {first_line(error)}")
             return [Note(f"logging.{logger}: failed ({why}); no more numbers are sent there", warning=True)]
         return []
 

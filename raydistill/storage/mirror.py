@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from raydistill.errors import UserError
+from raydistill.storage.addresses import refuse_secrets, without_secrets
 from raydistill.storage.cache import cache_folder
 from raydistill.storage.store import Entry, Store, is_remote, store
 
@@ -131,6 +132,7 @@ def mirrored(place: str | Path, reading: bool = False) -> tuple[Path, Mirror | N
     """
     if not is_remote(place):
         return Path(place), None
+    refuse_secrets(str(place))
     scheme, _, rest = str(place).partition("://")
     bucket, *parts = [part for part in rest.split("/") if part] or [""]
     root = cache_folder() / (_READING if reading else _OUTPUTS) / scheme / bucket
@@ -139,11 +141,15 @@ def mirrored(place: str | Path, reading: bool = False) -> tuple[Path, Mirror | N
 
 def place_of(path: Path) -> str:
     """Return what a user calls ``path``: its URI, where it stands for one."""
-    return named(str(path))
+    return _with_uris(str(path))
 
 
 def named(text: str) -> str:
-    """Return a message with URIs in place of the folders that stand for them."""
+    """Return a message with URIs in place of the folders that stand for them, and without secrets in any."""
+    return without_secrets(_with_uris(text))
+
+
+def _with_uris(text: str) -> str:
     folders = re.escape(f"{cache_folder()}{os.sep}")
     return re.sub(f"{folders}(?:{_OUTPUTS}|{_READING})/([a-z0-9]+)/", r"\1://", text)
 

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from raydistill.errors import UserError
 from raydistill.storage import fetcher
+from raydistill.storage.addresses import refuse_secrets
 from raydistill.storage.cache import ObjectCache
 from raydistill.storage.store import Entry, is_remote, store
 
@@ -234,6 +235,7 @@ def file_or_folder(text: str, cache: ObjectCache) -> Place:
 
 
 def _remote(uri: str, cache: ObjectCache, around: bool) -> RemotePath:
+    refuse_secrets(uri)
     uri = uri.rstrip("/")
     folder, _, name = uri.rpartition("/")
     if not folder.endswith("/"):  # else it is a bucket

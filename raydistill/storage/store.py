@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from raydistill.errors import UserError
+from raydistill.storage.addresses import refuse_secrets
 from raydistill.storage.atomic import whole
 from raydistill.storage.client import client_for
 from raydistill.storage.retry import WAITS, patiently
@@ -52,7 +53,7 @@ def problem_with(uri: str) -> str:
     'must name a bucket and a path only, got more; keys, endpoint and region come from the environment'
     """
     bucket, _, path = uri.partition("://")[2].partition("/")
-    if set("@?#") & set(bucket) or set("?#") & set(path):  # not shown: it may hold a secret
+    if set("@?#:") & set(bucket) or set("?#") & set(path):  # not shown: it may hold a secret
         return "must name a bucket and a path only, got more; keys, endpoint and region come from the environment"
     if not is_remote(uri) or not bucket:
         return f"must be on an object store ({', '.join(SCHEMES)}) and name a bucket, got {uri[:200]!r}"
@@ -202,6 +203,7 @@ def store(uri: str) -> Store:
     Raises:
         UserError: when it is no such URI.
     """
+    refuse_secrets(uri)
     scheme, _, rest = uri.partition("://")
     bucket, _, path = rest.partition("/")
     if not is_remote(uri) or not bucket:

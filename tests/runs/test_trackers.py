@@ -357,7 +357,7 @@ def test_names_that_mlflow_refuses_are_changed(tmp_path: Path, mlflow: _Mlflow) 
 
 
 def test_a_password_in_a_setting_is_refused_and_not_repeated() -> None:
-    with pytest.raises(UserError, match=r"logging\.mlflow\.tracking_uri: must hold no user and no password") as caught:
+    with pytest.raises(UserError, match=r"logging\.mlflow\.tracking_uri: must hold no user, no password") as caught:
         load_config("quickstart", ["logging.mlflow={tracking_uri: 'https://me:hunter2@tracking.example/path'}"])
     assert "hunter2" not in str(caught.value)
     load_config("quickstart", ["logging.mlflow={tracking_uri: 'https://tracking.example/path'}"])

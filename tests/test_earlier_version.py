@@ -16,10 +16,16 @@ from raydistill import train
 from raydistill.config import load_config
 from raydistill.config.renamed import RenamedWarning
 from raydistill.errors import UserError
+from raydistill.reports import load
 from raydistill.reports.reading import read
+from raydistill.reports.screen import as_text
+from raydistill.runs.directory import DATA_RECORD, RunDirectory
+from raydistill.runs.reporter import FileReporter
+from raydistill.runs.worker import Worker
 from raydistill.sweeps.file import load_sweep
-from tests.outputs import plan_of, refuse_other_settings
-from tests.small import ProcessEndedError, Stage, same_weights, small_run, weights_of
+from raydistill.training.stages import run_stages
+from tests.outputs import output_of, plan_of, refuse_other_settings
+from tests.small import Listener, ProcessEndedError, Stage, same_weights, small_run, weights_of
 
 KEPT = Path(__file__).with_name("earlier_version")
 AS_BEGUN = (
@@ -132,3 +138,40 @@ def test_a_report_of_then_has_the_names_of_today(output: Path) -> None:
     lines = (output / "run" / "distilled" / "metrics.jsonl").read_text().splitlines()
     assert "train/gradient/feature" in json.loads(lines[0])
     assert "train/gradient/tar/feature" in read(output / "run").trials[0].curves.columns
+
+
+def test_a_report_marks_the_scores_of_then(output: Path) -> None:
+    report = load(output / "sweep")
+    marked = report.trials.set_index("trial")["rules"]
+    ended = [name for name in marked.index if marked[name] == "earlier"]
+    assert ended == ["baseline-seed0", "constant-seed0", "p0000-seed0"]
+    (note,) = [note for note in report.notes if "were made by an earlier version" in note]
+    assert f"the scores of {', '.join(ended)} were made" in note
+    assert "were made by an earlier version" in as_text(report)
+    (run_note,) = [note for note in load(output / "run").notes if "were made by an earlier version" in note]
+    assert "the scores of distilled were made" in run_note
+
+
+def test_a_run_of_then_goes_on_beside_new_scores_and_its_data_are_taken_for_the_same(tmp_path: Path) -> None:
+    settings = ("data.num_train=4", "data.num_val=2", "distillation.preflight=warn", "logging.tensorboard=false")
+    settings += ("training.epochs=1", "distillation.baseline=false")
+    config, heard = small_run(tmp_path, *settings), Listener()
+
+    def run() -> None:
+        run_stages(config, output_of(config), Worker(), lambda directory: FileReporter(directory, Worker(), heard))
+
+    run()
+    teacher, student = (RunDirectory(tmp_path / stage) for stage in ("teacher", "distilled"))
+    result = json.loads(teacher.result.read_text())
+    teacher.result.write_text(json.dumps({k: v for k, v in result.items() if k not in ("rules", "weights")}))
+    (tmp_path / DATA_RECORD).unlink()
+    student.result.unlink()
+    for checkpoint in student.checkpoints():
+        saved = torch.load(checkpoint, weights_only=True)
+        saved.pop("run")
+        saved["best"].pop("weights")
+        torch.save(saved, checkpoint)
+    heard.events.clear()
+    run()
+    assert "nobody wrote down what they were" in heard.text and not student.lines()[1:]
+    assert load(tmp_path).trials.set_index("stage")["rules"].to_dict() == {"teacher": "earlier", "distilled": ""}

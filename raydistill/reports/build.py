@@ -20,6 +20,8 @@ from raydistill.reports.trials import epoch_table, name_of, scores_of, trial_tab
 from raydistill.storage.mirror import named, place_of
 from raydistill.storage.output import Output
 
+_MOST_NAMED = 6
+
 
 @dataclass(frozen=True)
 class Report:
@@ -123,6 +125,20 @@ def _seeds(source: Source) -> int:
     return len(seeds) if isinstance(seeds, list) else 1
 
 
+def _under_earlier_rules(source: Source) -> list[str]:
+    """Say which scores are not to be compared with those of this version."""
+    every = [*source.trials, *([source.teacher] if source.teacher is not None and source.kind == "sweep" else [])]
+    names = [trial.record.name for trial in every if trial.under_earlier_rules]
+    if not names:
+        return []
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return [
+        f"{source.path}: the scores of {', '.join(names[:_MOST_NAMED])}{more} were made by an earlier version, which "
+        "read other boxes, pixels and splits of some data: score them again (raydistill evaluate) before they are "
+        "compared with later ones"
+    ]
+
+
 def _missing(source: Source) -> list[str]:
     """Say what a reader may look for in vain."""
     notes = []
@@ -136,6 +152,7 @@ def _missing(source: Source) -> list[str]:
         for role in ("baseline", "constant"):
             if source.trials and not any(trial.role == role and trial.finished for trial in source.trials):
                 notes.append(f"{source.path}: no finished {role} control, so gains over it are missing")
+    notes += _under_earlier_rules(source)
     precisions = {trial.teacher_precision for trial in source.trials} - {None}
     if len(precisions) > 1 and TEACHER_PRECISION not in searched([source]):
         notes.append(

@@ -19,6 +19,7 @@ from raydistill.errors import UserError
 from raydistill.runs.comparison import STAGES
 from raydistill.runs.directory import RunDirectory, StageName
 from raydistill.runs.records import Lines, parse_lines, read_lines, read_result
+from raydistill.runs.scores import RULES
 from raydistill.storage.output import LOCAL, Output
 from raydistill.sweeps.directory import Role, Status, SweepDirectory, TrialDirectory, TrialRecord
 from raydistill.sweeps.file.reading import current_space
@@ -42,6 +43,11 @@ class Trial:
     def finished(self) -> bool:
         """Whether its scores are final."""
         return self.result is not None or self.record.status == "finished"
+
+    @property
+    def under_earlier_rules(self) -> bool:
+        """Whether it was scored by a version that read other boxes and pixels of the same data."""
+        return self.result is not None and self.result.get("rules") != RULES
 
     @property
     def teacher_precision(self) -> str | None:

@@ -29,7 +29,7 @@ def trial_table(sources: Sequence[Source], settings: Sequence[str], metric: str)
     scores from 0 to 1 at the best epoch, ``last_AP``, the gains in ``metric`` over baseline, constant weight and
     teacher (paired by seed; NaN where the other is missing or not finished), where a test split was scored the same as
     ``test_AP`` and ``test_gain_over_...``, ``best_epoch, epochs, seconds`` and the AP of each class as
-    ``class/<name>``.
+    ``class/<name>``. Where a score was made by an earlier version's rules, ``rules`` says of which.
     """
     several, kind = len(sources) > 1, sources[0].kind
     trials = [(source, trial) for source in sources for trial in source.trials]
@@ -43,6 +43,8 @@ def trial_table(sources: Sequence[Source], settings: Sequence[str], metric: str)
         table[name] = column([trial for _, trial in trials], name)
     if TEACHER_PRECISION not in table:
         table[TEACHER_PRECISION] = pd.Series([trial.teacher_precision for _, trial in trials], dtype="str")
+    if any(trial.under_earlier_rules for _, trial in trials):
+        table["rules"] = ["earlier" if trial.under_earlier_rules else "" for _, trial in trials]
     scores = pd.DataFrame([scores_of(trial, [*score_names, test]) for _, trial in trials])
     numbers = scores.reindex(columns=[*score_names, "last_AP", "best_epoch", "epochs", "seconds"])
     classes = scores[[name for name in scores.columns if name.startswith(CLASS)]]

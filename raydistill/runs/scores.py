@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
+RULES = 2
+"""Counts the versions of what is read of data: which boxes and pixels, and in which splits scores exist. In a result it
+says by which it was scored; one without is of the first."""
+
 
 def exists(score: float) -> bool:
     """Return whether there was an object to score.

@@ -242,7 +242,8 @@ def _keep_best(state: TrainingState, epoch: int, evaluation: EvaluationResult) -
     if not scored and state.best is None:
         text = f"{state.job.stage}: {metric} does not exist on the validation split: the last epoch's weights count"
         state.reporter.event(Note(f"{text}; none of its objects has an area that is scored", warning=True))
-    state.best = {"epoch": epoch, "images_per_second": evaluation.images_per_second, **summary}
+    speed = evaluation.images_per_second
+    state.best = {"epoch": epoch, "images_per_second": speed, **summary, "rules": scores.RULES}
     if state.worker.is_main:
         state.best["weights"] = export_best(state.job, state.student, epoch)
 

@@ -13,6 +13,7 @@ from raydistill.runs.directory import RunDirectory, StageName, stage_directory
 from raydistill.runs.events import Note
 from raydistill.runs.records import read_result
 from raydistill.runs.reporter import Reporter
+from raydistill.runs.scores import RULES
 from raydistill.runs.worker import Worker
 from raydistill.storage.output import Output
 from raydistill.training.job import Job
@@ -61,7 +62,8 @@ def finish_again(
     best, how = _scores_of(job, epoch), f"of the metrics of epoch {epoch}"
     if not best:
         evaluation = evaluate_on_val(job, detector, worker)
-        best, how = {"images_per_second": evaluation.images_per_second, **evaluation.scores.summary}, "by scoring again"
+        speed, how = evaluation.images_per_second, "by scoring again"
+        best = {"images_per_second": speed, **evaluation.scores.summary, "rules": RULES}
     weights = weights_file.digest(detector.exported().state_dict())
     reporter.event(Note(f"{job.stage}: its result is made anew, {how}"))
     finish(job, detector, {"epoch": epoch, **best, "weights": weights}, worker, teacher_precision)

@@ -24,7 +24,7 @@ from raydistill.runs.directory import RunDirectory, StageName, planned, stage_di
 from raydistill.runs.events import Note
 from raydistill.runs.notices import log_to_notes
 from raydistill.runs.reporter import Reporter
-from raydistill.runs.scores import points
+from raydistill.runs.scores import RULES, points
 from raydistill.runs.settings import is_begun, keep_precision, precision_as_begun, refuse_other_settings, write_settings
 from raydistill.runs.stopping import Stopped
 from raydistill.runs.weak_teacher import refuse_weakness, weakness
@@ -248,7 +248,8 @@ def _score_only(job: Job, config: Config, detector: Detector, report: LoadReport
         )
     detector.to(worker.device)
     evaluation = evaluate_on_val(job, detector, worker)
-    best: Best = {"epoch": 0, "images_per_second": evaluation.images_per_second, **evaluation.scores.summary}
+    speed = evaluation.images_per_second
+    best: Best = {"epoch": 0, "images_per_second": speed, **evaluation.scores.summary, "rules": RULES}
     if worker.is_main:
         write_settings(config, job.stage, job.run)
         best["weights"] = export(job, detector, job.run.best, epoch=0)

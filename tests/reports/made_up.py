@@ -23,6 +23,7 @@ from typing import Any
 import yaml
 
 from raydistill.config import dump, load_config
+from raydistill.runs.scores import RULES
 from raydistill.sweeps.directory import Role, Status, SweepDirectory, TrialDirectory, TrialRecord
 
 SPACE = {
@@ -110,6 +111,7 @@ def stage_directory(path: Path, stage: str, scores: Sequence[float], finished: b
     if finished:
         best = max(scores)
         result = {"stage": stage, "epochs": len(scores), "parameters": 1_000_000, "epoch": scores.index(best) + 1}
+        result["rules"] = RULES
         (path / "result.json").write_text(json.dumps({**result, **_scores(best), "images_per_second": 50.0}))
 
 

@@ -1,5 +1,8 @@
 """Errors that a user can cause and can mend."""
 
+_MOST = 100  # problems in one error
+_LONGEST = 10_000  # letters of each
+
 
 class UserError(Exception):
     """Something only the user can put right; the message is one sentence or a list of them.
@@ -10,9 +13,14 @@ class UserError(Exception):
 
 
 def one_error(problems: list[str], headline: str) -> UserError:
-    """Join ``problems`` under ``headline`` into one error, so that all of them are seen at once."""
+    """Join ``problems`` under ``headline`` into one error, so that all of them are seen at once; very many are cut."""
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    return UserError("\n".join([f"{headline} ({count}):", *(f"  - {problem}" for problem in problems)]))
+    half = _LONGEST // 2
+    shown = (text if len(text) <= _LONGEST else f"{text[:half]} ... {text[-half:]}" for text in problems[:_MOST])
+    lines = [f"  - {problem}" for problem in shown]
+    if len(problems) > _MOST:
+        lines.append(f"  ... and {len(problems) - _MOST} more")
+    return UserError("\n".join([f"{headline} ({count}):", *lines]))
 
 
 def counted(number: int, thing: str) -> str:

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-from raydistill.config.tree import join, nest
+from raydistill.config.tree import lay_on, nest
 
 _TAR = ("feature", "classification", "regression", "rpn")
 _SETTINGS = {section: f"methods.tar.{section}" for section in ("regions", *_TAR)}
@@ -54,7 +54,7 @@ def current_tree(raw: Mapping[str, Any]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for key, value in raw.items():
         moved = {key: value} if key not in _SETTINGS else nest(_SETTINGS[key], value)
-        tree = join(tree, moved)
+        lay_on(tree, moved)
     return tree
 
 

@@ -15,6 +15,9 @@ _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = _REPR.maxlong = 200
 _REPR.maxlist = _REPR.maxtuple = _REPR.maxdict = 20
 
+_LONGEST_NAME = 100  # letters; longer ones are like no setting
+_MOST_NEAR = 20  # settings that are none whose names are compared with those there are
+
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -49,7 +52,7 @@ def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for name, value in settings.items():
         for leaf, inner in leaves(str(name), value):
-            tree = join(tree, nest(leaf, inner))
+            lay_on(tree, nest(leaf, inner))
     return tree
 
 
@@ -60,6 +63,18 @@ def join(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         old = merged.get(key)
         merged[key] = join(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return merged
+
+
+def lay_on(tree: dict[str, Any], over: Mapping[str, Any]) -> None:
+    """Change ``tree``, whose inner mappings are its own, into what ``join`` makes of both."""
+    for key, value in over.items():
+        old = tree.get(key)
+        if isinstance(value, Mapping):
+            inner: dict[str, Any] = old if isinstance(old, dict) else {}
+            lay_on(inner, value)
+            tree[key] = inner
+        else:
+            tree[key] = value
 
 
 @dataclass(frozen=True)
@@ -103,7 +118,8 @@ class Tree(Generic[Model]):
         # A list whose entries are wrong is not also too short.
         inside = {item["loc"][:end] for item in items for end in range(len(item["loc"]))}
         items = [item for item in items if item["type"] != "too_short" or item["loc"] not in inside]
-        return _one_line_per_setting(self._describe(item, raw) for item in items)
+        lines = (self._describe(item, raw, place < _MOST_NEAR) for place, item in enumerate(items))
+        return _one_line_per_setting(lines)
 
     def names(self, raw: Mapping[str, Any] | None = None) -> Iterator[str]:
         """Yield the dotted name of every setting; of sections in kinds those of the kind ``raw`` names, else all."""
@@ -111,6 +127,8 @@ class Tree(Generic[Model]):
 
     def near(self, name: str, raw: Mapping[str, Any] | None = None) -> str:
         """Return ``; did you mean ...?`` where a setting is called almost so, else nothing."""
+        if len(name) > _LONGEST_NAME:
+            return ""
         names = [*self.names(raw), *(f"{section}.{tag}" for section, tag in self.tags.items())]
         found = difflib.get_close_matches(name, names, n=1, cutoff=0.75)
         last = name.rpartition(".")[2]
@@ -173,12 +191,12 @@ class Tree(Generic[Model]):
                 return f"{name}: no such setting{self.near(name, raw)}"
         return f"{where}.{tag}: must be given"
 
-    def _describe(self, item: Any, raw: dict[str, Any]) -> str:
-        """Put one of pydantic's errors into our form."""
+    def _describe(self, item: Any, raw: dict[str, Any], compared: bool) -> str:
+        """Put one of pydantic's errors into our form, with a name that is nearly the wrong one where ``compared``."""
         where = ".".join(self._path(item["loc"], raw))
         got = item["input"]
         if item["type"] == "extra_forbidden":
-            return f"{where}: no such setting{self.near(where, raw)}"
+            return f"{_cut(where)}: no such setting{self.near(where, raw) if compared else ''}"
         if item["type"] == "missing":
             return f"{where}: must be given"
         if item["type"] == "value_error":
@@ -209,6 +227,10 @@ def _is_of_kind(section: Mapping[str, Any], tag: str, kind: type[BaseModel]) -> 
     if field is None or tag not in section:
         return field is None and tag not in section
     return section[tag] in (get_args(field.annotation) or (section[tag],))
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= 2 * _LONGEST_NAME else f"{name[: 2 * _LONGEST_NAME]}..."
 
 
 def _one_line_per_setting(lines: Iterable[str]) -> list[str]:

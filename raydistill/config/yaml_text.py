@@ -10,9 +10,14 @@ import yaml
 
 from raydistill.errors import UserError
 
+_MOST_LETTERS = 4_000_000
+_MOST_NODES = 100_000
+_LONGEST_NUMBER = 5000  # letters; some that are longer take hours to be read as one
+_LARGEST_KEY = 2**61 - 2  # beyond it numbers begin to share their hashes
 
-class _Yaml(yaml.SafeLoader):
-    """Safe YAML that reads ``1e-3`` as the number the user meant and refuses a key given twice."""
+
+class _Checks(yaml.constructor.SafeConstructor, yaml.resolver.Resolver):
+    """Reads ``1e-3`` as the number the user meant and refuses a key given twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
@@ -20,12 +25,28 @@ class _Yaml(yaml.SafeLoader):
             if key_node.tag == "tag:yaml.org,2002:merge":
                 continue
             key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, Hashable):
+            if not isinstance(key, Hashable) or (isinstance(key, int) and abs(key) > _LARGEST_KEY):
                 raise yaml.constructor.ConstructorError(None, None, "a key must be a name", key_node.start_mark)
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is given twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
+        if kind is yaml.ScalarNode and implicit[0] and len(value) > _LONGEST_NUMBER:
+            return "tag:yaml.org,2002:str"
+        return super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call]
+
+
+class _Yaml(_Checks, yaml.SafeLoader):
+    """Safe YAML in Python, whose errors say most."""
+
+
+_FastLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where PyYAML was built with it
+
+
+class _FastYaml(_Checks, _FastLoader):  # type: ignore[misc]
+    """The same in a fifth of the time."""
 
 
 class _YamlDumper(yaml.SafeDumper):
@@ -39,27 +60,32 @@ class _FileDumper(_FastDumper):  # type: ignore[misc]
     """The same for whole files, a recipe per trial among them: the same text in a fifth of the time."""
 
 
-_MOST_NODES = 100_000
-
-for _class in (_Yaml, _YamlDumper, _FileDumper):
+for _class in (_Yaml, _FastYaml, _YamlDumper, _FileDumper):
     _class.add_implicit_resolver(
-        "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+        "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
     )
 
 
-def read_value(text: str) -> Any:
-    """Return what ``text`` means.
+def read_value(text: str, quickly: bool = False) -> Any:
+    """Return what ``text`` means, in a time that its length bounds.
+
+    Args:
+        text: YAML.
+        quickly: say less of what is wrong.
 
     Raises:
-        ValueError: when it is not YAML, with the reason in one line.
+        ValueError: when it is not YAML, or too much, with the reason in one line.
     """
+    if len(text) > _MOST_LETTERS:
+        raise ValueError(f"{len(text):,} letters, more than the {_MOST_LETTERS:,} that are read")
     try:
-        loader = _Yaml(text)
+        _count_events(text)
+        loader: Any = _FastYaml(text) if quickly else _Yaml(text)  # type: ignore[call-arg]
         node = loader.get_single_node()
         if node is None:
             return None
         if _num_nodes(node, {}) > _MOST_NODES:
-            raise yaml.constructor.ConstructorError(None, None, f"more than {_MOST_NODES} values, aliases written out")
+            raise _too_much()
         return loader.construct_document(node)
     except RecursionError as error:
         raise ValueError("lists and mappings nested too deeply") from error
@@ -69,14 +95,14 @@ def read_value(text: str) -> Any:
         raise ValueError(one_line(error).partition("; use sys.")[0]) from error
 
 
-def read_mapping(text: str, where: str) -> dict[str, Any]:
-    """Return the mapping in ``text``.
+def read_mapping(text: str, where: str, quickly: bool = False) -> dict[str, Any]:
+    """Return the mapping in ``text``; ``quickly`` as in ``read_value``.
 
     Raises:
         UserError: when it holds something else; the message begins with ``where``.
     """
     try:
-        raw = read_value(text)
+        raw = read_value(text, quickly)
     except ValueError as error:
         raise UserError(f"{where}: must be YAML ({error})") from error
     if not isinstance(raw, dict):
@@ -99,6 +125,26 @@ def in_one_line(value: Any) -> str:
         value, Dumper=_YamlDumper, sort_keys=False, width=float("inf"), default_flow_style=True, allow_unicode=True
     )
     return text.strip().removesuffix("\n...")
+
+
+def _count_events(text: str) -> None:
+    """Raise where a text holds so much that building it would take long; what is wrong with it is told by others."""
+    if len(text) < _MOST_NODES:
+        return
+    num_events = 0
+    try:
+        for _ in yaml.parse(text, Loader=_FastLoader):
+            num_events += 1
+            if num_events > 2 * _MOST_NODES:
+                break
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return
+    if num_events > 2 * _MOST_NODES:
+        raise _too_much()
+
+
+def _too_much() -> yaml.YAMLError:
+    return yaml.constructor.ConstructorError(None, None, f"more than {_MOST_NODES} values, aliases written out")
 
 
 def _num_nodes(node: yaml.Node, known: dict[int, int]) -> int:

@@ -25,6 +25,7 @@ from raydistill.data.dataset import DetectionDataset, Records
 from raydistill.data.image_folder import ImageFolder
 from raydistill.data.images import unreadable
 from raydistill.errors import UserError, counted
+from raydistill.storage.regular import IMAGE_BYTES, open_regular
 from raydistill.storage.remote_path import Place, RemotePath
 
 _VERSION = 1
@@ -177,7 +178,7 @@ def _checksums(files: Sequence[Place]) -> list[bytes]:
 
 def _checksum(file: Place) -> bytes:
     try:
-        with file.open("rb") as opened:
+        with open_regular(file, IMAGE_BYTES) as opened:
             return _checksum_of(opened, file.stat().st_size)
     except OSError as error:
         raise UserError(unreadable(file, error)) from error

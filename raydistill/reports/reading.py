@@ -11,8 +11,8 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
-import yaml
 
+from raydistill.config import yaml_text
 from raydistill.config.precision import Precision
 from raydistill.config.renamed import current_metrics, current_tree
 from raydistill.errors import UserError
@@ -21,12 +21,11 @@ from raydistill.runs.directory import RunDirectory, StageName
 from raydistill.runs.records import Lines, parse_lines, read_lines, read_result
 from raydistill.runs.scores import RULES
 from raydistill.storage.output import LOCAL, Output
+from raydistill.storage.regular import YAML_BYTES, read_text
 from raydistill.sweeps.directory import Role, Status, SweepDirectory, TrialDirectory, TrialRecord
 from raydistill.sweeps.file.reading import current_space
 
 Kind = Literal["run", "sweep"]
-# libyaml where PyYAML was built with it: a thousand recipes take seconds instead of half a minute.
-_YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
@@ -218,9 +217,10 @@ def _curves(run: RunDirectory, notes: list[str]) -> pd.DataFrame:
 def _mapping(path: Path, notes: list[str]) -> dict[str, Any]:
     """Return a YAML file's mapping; empty, with a note, when it cannot be read."""
     try:
-        value = yaml.load(path.read_text(encoding="utf-8"), _YAML)  # noqa: S506  (a safe loader)
-    except (OSError, ValueError, LookupError, RecursionError, yaml.YAMLError) as error:
-        notes.append(f"{path}: cannot be read ({' '.join(str(error).split())})")
+        value = yaml_text.read_value(read_text(path, YAML_BYTES), quickly=True)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
+        notes.append(f"{path}: cannot be read ({reason})")
         return {}
     if not isinstance(value, dict):
         notes.append(f"{path}: must hold settings, got {type(value).__name__}")

@@ -12,6 +12,7 @@ from raydistill.config.renamed import current_names
 from raydistill.errors import UserError
 from raydistill.runs.directory import RunDirectory
 from raydistill.storage.output import LOCAL, Output
+from raydistill.storage.regular import RECORD_BYTES, read_text
 
 Role = Literal["baseline", "constant", "searched"]
 """``baseline``: the student without distillation; ``constant``: the base's weights without decay; both are controls."""
@@ -84,11 +85,11 @@ class TrialDirectory:
             UserError: when there is none, or it is not ours.
         """
         try:
-            record = TrialRecord(**json.loads(self.record_file.read_text(encoding="utf-8")))
+            record = TrialRecord(**json.loads(read_text(self.record_file, RECORD_BYTES)))
             if isinstance(record.settings, dict):
                 record = dataclasses.replace(record, settings=current_names(record.settings))
             return record
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise UserError(f"{self.record_file}: must be the record of a trial, cannot be read ({error})") from error
 
     def write(self, record: TrialRecord) -> None:

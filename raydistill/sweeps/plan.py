@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from raydistill.config import dump, load_config
+from raydistill.config.loader import read_text
 from raydistill.config.precision import TEACHER_PRECISION, Precision, precision_of, precision_text, with_precision
 from raydistill.errors import UserError, one_error
 from raydistill.runs.comparison import comparison
@@ -201,7 +202,7 @@ class Plan:
         """Write what the sweep is, or compare with what it was."""
         file = self.directory.settings
         if file.is_file():
-            before = file.read_text(encoding="utf-8")
+            before = read_text(file, str(file))
             begun = self._with_precision_then(before)
             changed = differences(before, begun)
             if changed and self.directory.begun:
@@ -275,7 +276,7 @@ class Plan:
         if not trial.recipe.is_file():
             config = trial_config(self.loaded, record.settings, record.seed, place_of(trial.path))
             self._output.write_text(trial.recipe, dump(config))
-        elif self.precision is not None and _OPEN in trial.recipe.read_text(encoding="utf-8"):
+        elif self.precision is not None and _OPEN in read_text(trial.recipe, str(trial.recipe)):
             precision = stored_precision(trial.run) or self.precision
             self._output.write_text(trial.recipe, dump(with_precision(load_config(str(trial.recipe)), precision)))
         trial.write(record)

@@ -18,6 +18,7 @@ from raydistill.data.fingerprint import (
 from raydistill.errors import UserError, first_line
 from raydistill.runs.directory import DATA_RECORD
 from raydistill.storage.output import Output
+from raydistill.storage.regular import JSON_BYTES, read_text
 
 _log = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ def _read(output: Output) -> Fingerprint | None:
     """Return what was written down; None where nothing was, or by another version."""
     file = output.folder / DATA_RECORD
     try:
-        return from_text(output.fetched(file).read_text(encoding="utf-8"))
+        return from_text(read_text(output.fetched(file), JSON_BYTES))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

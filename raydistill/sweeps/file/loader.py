@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from raydistill.sweeps.file.sections import SWEEP, Sweep
 from raydistill.sweeps.file.trials import LoadedSweep
 
 _MOST_SEEDS = 1000
+_MOST_NEAR = 20  # unknown names that are compared with those there are
 _MOST_PARTS = 20  # of a dotted name
 _PATHS = ("data.root", "teacher.weights", "student.weights")
 
@@ -140,7 +142,7 @@ def _overridden(raw: dict[str, Any], overrides: list[tuple[str, Any]], problems:
         elif key in Config.model_fields:
             raw = {**raw, "settings": _with_settings(raw.get("settings"), {name: value})}
         else:
-            near = SWEEP.near(name) or CONFIG.near(name)
+            near = (SWEEP.near(name) or CONFIG.near(name)) if len(problems) < _MOST_NEAR else ""
             problems.append(f"{name}: neither a key of the sweep nor a setting of its base{near}")
     return _in_long_form(raw)
 
@@ -178,7 +180,7 @@ def _load(raw: dict[str, Any], path: Path, problems: list[str]) -> LoadedSweep |
     if base_raw is not None:
         config_raw = CONFIG.merge(base_raw, settings) | {"output": output if isinstance(output, str) else "runs"}
         config = validate(config_raw, of_the_base)
-        problems += [_where_it_stands(problem, settings) for problem in of_the_base]
+        problems += _where_they_stand(of_the_base, settings)
     if config is not None:
         config = with_absolute_paths(config)
         settings, config_raw = _with_paths_of(config, settings), _with_paths_of(config, config_raw)
@@ -230,8 +232,10 @@ def _settings(written: Any, problems: list[str]) -> dict[str, Any]:
     if deep:
         problems += [f"settings.{name[:80]}: no such setting" for name in deep]
         return {}
-    twice = sorted({name for name in names for other in names if f"{other}.".startswith(f"{name}.") and other != name})
-    twice += sorted({name for name in names if names.count(name) > 1} - set(twice))
+    outer = {section for name in names for section in _sections_of(name)}
+    counts = Counter(names)
+    twice = sorted(outer.intersection(names))
+    twice += sorted({name for name in names if counts[name] > 1} - set(twice))
     problems += [f"settings.{name}: is given twice" for name in twice]
     if "output" in names:
         problems.append("settings.output: must be left out; use output, next to settings")
@@ -242,12 +246,21 @@ def _settings(written: Any, problems: list[str]) -> dict[str, Any]:
     return nested({str(key): value for key, value in written.items() if key != "output"})
 
 
-def _where_it_stands(problem: str, settings: Mapping[str, Any]) -> str:
+def _where_they_stand(problems: list[str], settings: Mapping[str, Any]) -> list[str]:
     """Return what is wrong with the base, under ``settings`` where that is what they change."""
-    where = problem.partition(":")[0]
-    given = [leaf for key, value in settings.items() for leaf, _ in leaves(key, value)]
-    own = any(f"{leaf}.".startswith(f"{where}.") or f"{where}.".startswith(f"{leaf}.") for leaf in given)
-    return f"settings.{problem}" if own else f"base: {problem}"
+    given = {leaf for key, value in settings.items() for leaf, _ in leaves(key, value)}
+    around = {section for leaf in given for section in _sections_of(leaf)}
+    found = []
+    for problem in problems:
+        where = problem.partition(":")[0]
+        own = where in given or where in around or any(section in given for section in _sections_of(where))
+        found.append(f"settings.{problem}" if own else f"base: {problem}")
+    return found
+
+
+def _sections_of(name: str) -> Iterator[str]:
+    """Yield the sections that a dotted name lies in."""
+    return (name.rsplit(".", parts)[0] for parts in range(1, name.count(".") + 1))
 
 
 def _with_paths_of(config: Config, raw: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,10 @@ from raydistill.sweeps.file.space import Dimension, Kind, Space, among, dependen
 KINDS: tuple[str, ...] = get_args(Kind)
 _FORM = "must be a mapping such as {choice: [1, 2]} or {uniform: [0, 1]}"
 _NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*){,19}")
+_MOST_COMPARED = 1000  # names
+_MOST_DIMENSIONS = 500
+_MOST_VALUES = 10_000
+_MOST_WHEN = 1000
 _MOST = 1e300  # of the ends of a range; larger whole numbers are none that Python can compare with infinity
 
 
@@ -20,6 +24,9 @@ def read_space(raw: Any, problems: list[str]) -> Space:
     """Return the dimensions that can be read; append what is wrong with the others and between them."""
     if not isinstance(raw, Mapping) or not raw:
         problems.append(f"space: must hold at least one setting to search, got {raw!r}")
+        return {}
+    if len(raw) > _MOST_DIMENSIONS:
+        problems.append(f"space: must hold at most {_MOST_DIMENSIONS} settings to search, got {len(raw)}")
         return {}
     space: Space = {}
     for name, written in raw.items():
@@ -32,11 +39,12 @@ def read_space(raw: Any, problems: list[str]) -> Space:
         if dimension is not None:
             space[name] = dimension
     names = [name for name in raw if isinstance(name, str)]
+    there = set(names)
     problems += [
         f"space.{inner}: cannot be searched beside {outer}, which it is a part of"
-        for outer in names
         for inner in names
-        if inner.startswith(f"{outer}.")
+        for parts in range(1, inner.count(".") + 1)
+        if (outer := inner.rsplit(".", parts)[0]) in there
     ]
     return _with_conditions(space, names, problems)
 
@@ -56,6 +64,10 @@ def _dimension(written: Any, problems: list[str]) -> Dimension | None:
     kind = cast(Kind, given[0])
     values = (_listed if kind in ("choice", "grid") else _range)(kind, written[kind], problems)
     when = written.get("when")
+    long = isinstance(when, Mapping) and any(isinstance(v, list) and len(v) > _MOST_WHEN for v in when.values())
+    if long:
+        problems.append(f"when must name at most {_MOST_WHEN} values of each setting, got more")
+        when = None
     if when is not None and not (isinstance(when, Mapping) and when and all(isinstance(key, str) for key in when)):
         problems.append(f"when must be a mapping such as {{decay.shape: step}}, got {when!r}")
         when = None
@@ -67,8 +79,12 @@ def _listed(kind: str, values: Any, problems: list[str]) -> tuple[Any, ...] | No
     if not isinstance(values, list) or not values:
         problems.append(f"{kind} must be a list of at least one value, got {values!r}")
         return None
+    if len(values) > _MOST_VALUES:
+        problems.append(f"{kind} must be a list of at most {_MOST_VALUES} values, got {len(values)}")
+        return None
     keys = [value_key(value) for value in values]
-    repeated = [value for position, value in enumerate(values) if keys[position] in keys[:position]]
+    first: dict[str, int] = {}
+    repeated = [value for place, value in enumerate(values) if first.setdefault(keys[place], place) != place]
     if repeated:
         problems.append(f"{kind} must not hold a value twice, got {', '.join(map(repr, repeated))} again")
         return None
@@ -132,7 +148,8 @@ def _condition(space: Space, names: list[str], parent: str, allowed: tuple[Any, 
         return f"must have listed values (choice or grid), got {dimension.kind}"
     if not allowed:
         return "must name at least one value, got []"
-    strangers = [value for value in allowed if not among(value, dimension.values)]
+    known = set(map(value_key, dimension.values))
+    strangers = [value for value in allowed if value_key(value) not in known]
     if strangers:
         return (
             f"must be among the values of {parent}, {', '.join(map(str, dimension.values))}, "
@@ -142,7 +159,7 @@ def _condition(space: Space, names: list[str], parent: str, allowed: tuple[Any, 
 
 
 def _near(name: str, names: list[str]) -> str:
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(name, names[:_MOST_COMPARED], n=1, cutoff=0.6) if len(name) <= 100 else []
     return f"; did you mean {near[0]}?" if near else ""
 
 

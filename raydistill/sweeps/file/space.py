@@ -133,7 +133,8 @@ def parents_values(space: Space, name: str) -> Point | None:
             continue
         seen.add(here)
         for parent, values in space[here].when.items():
-            allowed[parent] = tuple(value for value in values if among(value, allowed.get(parent, values)))
+            keys = set(map(value_key, allowed.get(parent, values)))
+            allowed[parent] = tuple(value for value in values if value_key(value) in keys)
             waiting.append(parent)
     if not all(allowed.values()):
         return None

@@ -21,19 +21,24 @@ _FORMS: tuple[Form, ...] = (
     "y1, x1, y2, x2",
     "x, y, width, height",
 )
-_SCALES = ("in pixels", "normalised to 0 to 1", "in percent")
-"""How coordinates are measured."""
+_PIXELS = "in pixels"
+_SIDES = {"normalised to 0 to 1": 1, "in percent": 100, "in thousandths": 1000}
+"""How coordinates are measured, and what a whole side of an image is then."""
 _T = TypeVar("_T")
 _MOST = 20_000  # boxes looked at
 _FEWEST = 3  # boxes that speak against the form that was declared, before another is thought of
 _SHARE = 0.01  # of all boxes, likewise
 _FAR_FEWER = 0.1  # of them may speak against the other form
 _SLACK = 0.01  # of a side of the image, and a pixel: what boxes may stick out
-_LARGE = 200  # pixels: the sides of images in which percent are told from pixels
-_FILLED = 50.0  # percent that the boxes must reach for that
+_LARGE = 2.0  # as many pixels as a side has percent, or thousandths: then these are told from pixels by that alone
+_FILLED = 0.5  # of them the boxes must reach for that
+_FULL = 0.9  # of them they must reach both ways in smaller images
+_ENOUGH = 10  # boxes must lie so for that
+_STICKING = 1 / 3  # of all boxes, from which on it is worth a word that no kind fits
+_CORNER = 0.6  # of both sides of every image, beyond which no box of many reaches
+_MANY = 30
 _LARGER_THAN_A_DOT = 16  # square pixels, of a box beside which an area of 1 is none
 _FITS_WELL, _FITS_BETTER = 0.3, 0.2  # mean IoU of detections as another kind, and how much more than as declared
-_FULL = 90.0  # percent that they must reach in smaller images
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class Kind:
     """What the four numbers of a box mean."""
 
     form: Form
-    scale: str = "in pixels"
+    scale: str = _PIXELS
 
     def __str__(self) -> str:
         return f"[{self.form}] {self.scale}"
@@ -55,8 +60,8 @@ class Kind:
             "centre x, centre y, width, height": (a - c / 2, b - d / 2, a + c / 2, b + d / 2),
             "y1, x1, y2, x2": (b, a, d, c),
         }[self.form]
-        factors = dict(zip(_SCALES, (np.ones_like(sizes), sizes, sizes / 100), strict=True))
-        return np.stack(first, axis=1) * np.tile(factors[self.scale], 2)
+        factors = np.ones_like(sizes) if self.scale == _PIXELS else sizes / _SIDES[self.scale]
+        return np.stack(first, axis=1) * np.tile(factors, 2)
 
 
 def spread(objects: Sequence[_T]) -> Sequence[_T]:
@@ -79,16 +84,29 @@ def doubt_of(boxes: Any, sizes: Any, declared: Form) -> str:
     scale = _scale_of(boxes, sizes)
     if scale:
         kind = _best([Kind(form, scale) for form in (declared, *_FORMS)], boxes, sizes)[1]
-        return f"all {total} boxes look {scale}, as {kind}, and are read as {Kind(declared)}"
+        return f"all {total} boxes look as if given as {kind}, and are read as {Kind(declared)}"
     amiss = _amiss(Kind(declared), boxes, sizes)
     if amiss < max(_FEWEST, _SHARE * total):
-        return ""
+        return _doubt_of_reach(Kind(declared).corners(boxes, sizes), sizes)
     others = [Kind(form) for form in _FORMS if form != declared]
-    others += [Kind(form, "in percent") for form in _FORMS if _fills_percent(form, boxes, sizes)]
+    others += [Kind(form, scale) for scale in _SIDES for form in _FORMS if _fills(form, scale, boxes, sizes)]
     least, kind = _best(others, boxes, sizes)
     if least <= _FAR_FEWER * amiss:
         return f"{amiss} of {total} boxes do not lie in their images as {Kind(declared)}, and {least} as {kind}"
+    if amiss >= _STICKING * total:
+        return (
+            f"{amiss} of {total} boxes do not lie in their images as {Kind(declared)}, nor would they as another kind: "
+            "are they of larger images?"
+        )
     return ""
+
+
+def _doubt_of_reach(corners: Boxes, sizes: Boxes) -> str:
+    """Say that many boxes all lie in the upper left corner of their images."""
+    reach = float((corners[:, 2:] / sizes).max())
+    if len(corners) < _MANY or reach > _CORNER:
+        return ""
+    return f"all {len(corners)} boxes lie in the first {100 * reach:.0f} % of both sides: are they of smaller images?"
 
 
 def doubt_of_areas(areas: Any, boxes: Any) -> str:
@@ -134,8 +152,8 @@ def doubt_of_detections(found: Any, sizes: Any, on_images: Sequence[Any], object
         best = [_best_iou(box, truths[image]) for box, image in zip(corners, on_images, strict=True) if image in truths]
         return float(np.mean(best)) if best else 0.0
 
-    kinds = [Kind(form, scale) for scale in _SCALES for form in _FORMS]
-    fits = {kind: fit(kind) for kind in kinds if kind.scale == "in pixels" or np.isfinite(sizes).all()}
+    kinds = [Kind(form, scale) for scale in (_PIXELS, *_SIDES) for form in _FORMS]
+    fits = {kind: fit(kind) for kind in kinds if kind.scale == _PIXELS or np.isfinite(sizes).all()}
     declared, better = fits[Kind(DECLARED)], max(fits, key=fits.__getitem__)
     if fits[better] < _FITS_WELL or fits[better] < declared + _FITS_BETTER:
         return ""
@@ -158,10 +176,10 @@ def _best_iou(box: Boxes, others: Boxes) -> float:
     return float((shared / np.maximum(union, 1e-9)).max())
 
 
-def _fills_percent(form: Form, boxes: Boxes, sizes: Boxes) -> bool:
-    """Return whether boxes reach to about 100 both ways, and no further: in smaller images these may be percent."""
-    ends = Kind(form).corners(boxes, sizes)[:, 2:].max(0)
-    return bool(((ends >= _FULL) & (ends <= 100 * (1 + _SLACK))).all())
+def _fills(form: Form, scale: str, boxes: Boxes, sizes: Boxes) -> bool:
+    """Return whether boxes reach to about 100 both ways, and no further, where ``scale`` is percent; or to 1000."""
+    ends = Kind(form).corners(boxes, sizes)[:, 2:].max(0) / _SIDES[scale]
+    return bool(((ends >= _FULL) & (ends <= 1 + _SLACK)).all())
 
 
 def _best(kinds: Sequence[Kind], boxes: Boxes, sizes: Boxes) -> tuple[int, Kind]:
@@ -186,5 +204,8 @@ def _scale_of(boxes: Boxes, sizes: Boxes) -> str:
     most = boxes.max()
     if most <= 1 + _SLACK and sizes.min() >= 8 and (boxes != np.round(boxes)).any():
         return "normalised to 0 to 1"
-    fills = _FILLED <= most <= 100 * (1 + _SLACK) and len(boxes) >= 10
-    return "in percent" if fills and sizes.min() >= _LARGE else ""
+    for scale, side in [*_SIDES.items()][1:]:
+        fills = _FILLED <= most / side <= 1 + _SLACK and len(boxes) >= _ENOUGH
+        if fills and sizes.min() >= _LARGE * side:
+            return scale
+    return ""

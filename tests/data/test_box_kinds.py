@@ -27,7 +27,7 @@ XYWH, CORNERS, CENTRE, SWAPPED = (
     "centre x, centre y, width, height",
     "y1, x1, y2, x2",
 )
-PIXELS, UNIT, PERCENT = "in pixels", "normalised to 0 to 1", "in percent"
+PIXELS, UNIT, PERCENT, THOUSAND = "in pixels", "normalised to 0 to 1", "in percent", "in thousandths"
 
 
 def scene(number: int, width: int, height: int, seed: int = 0) -> Any:
@@ -40,7 +40,8 @@ def scene(number: int, width: int, height: int, seed: int = 0) -> Any:
 
 def written(corners: Any, width: int, height: int, form: str, scale: str = PIXELS) -> Any:
     """The four numbers that another tool writes for the boxes."""
-    factor = {PIXELS: (1, 1), UNIT: (1 / width, 1 / height), PERCENT: (100 / width, 100 / height)}[scale]
+    whole = {PIXELS: (width, height), UNIT: (1, 1), PERCENT: (100, 100), THOUSAND: (1000, 1000)}[scale]
+    factor = (whole[0] / width, whole[1] / height)
     x1, y1, x2, y2 = (corners * np.tile(factor, 2)).T
     rows = {
         XYWH: (x1, y1, x2 - x1, y2 - y1),
@@ -60,6 +61,8 @@ KINDS = [
     (XYWH, PERCENT),
     (CORNERS, PERCENT),
     (CENTRE, PERCENT),
+    (XYWH, THOUSAND),
+    (CORNERS, THOUSAND),
 ]
 
 
@@ -69,7 +72,7 @@ def test_the_kind_that_fits_is_found(form: str, scale: str, size: tuple[int, int
     boxes = written(scene(40, *size), *size, form, scale)
     doubt = doubt_of(boxes, [size] * 40, DECLARED)
     assert f"[{form}] {scale}" in doubt
-    assert re.match("all 40 boxes look|[0-9]+ of 40 boxes do not lie in their images as", doubt)
+    assert re.match("all 40 boxes look as if given|[0-9]+ of 40 boxes do not lie in their images as", doubt)
 
 
 @pytest.mark.parametrize(("form", "scale"), [(XYWH, PIXELS), (CENTRE, PIXELS), (CORNERS, UNIT), (CENTRE, UNIT)])
@@ -82,18 +85,27 @@ def test_the_kind_that_fits_is_found_where_corners_are_meant(form: str, scale: s
 def test_boxes_of_the_declared_kind_are_nothing_to_speak_of_though_some_stick_out(seed: int) -> None:
     size = [(96, 80), (640, 480), (64, 64), (3000, 20)][seed % 4]
     corners = scene(10 + 20 * seed, *size, seed)
-    corners[:: seed + 2, 2] += 0.1 * size[0]
-    corners[1 :: seed + 3, 1] -= 0.2 * size[1]
+    corners[:: seed + 5, 2] += 0.1 * size[0]
+    corners[1 :: seed + 7, 1] -= 0.2 * size[1]
     sizes = [size] * len(corners)
     assert doubt_of(written(corners, *size, XYWH), sizes, DECLARED) == ""
     assert doubt_of(corners, sizes, "x1, y1, x2, y2") == ""
 
 
 @pytest.mark.parametrize(
-    "boxes", [[], [[0.1, 0.1, 0.2, 0.2]], [[0, 0, 1, 1]] * 5, [[0, 0, 96, 80]] * 5, [[-9, -9, 300, 300]] * 5]
+    "boxes", [[], [[0.1, 0.1, 0.2, 0.2]], [[0, 0, 1, 1]] * 5, [[0, 0, 96, 80]] * 5, [[-9, -9, 300, 300]] * 2]
 )
 def test_too_few_or_odd_boxes_say_nothing(boxes: list[list[float]]) -> None:
     assert doubt_of(boxes, [(96, 80)] * len(boxes), DECLARED) == ""
+
+
+@pytest.mark.parametrize("size", [(96, 80), (640, 480), (4000, 3000)])
+def test_boxes_of_images_of_another_size_are_told(size: tuple[int, int]) -> None:
+    corners = scene(60, *size)
+    smaller = doubt_of(written(corners / 2, *size, XYWH), [size] * 60, DECLARED)
+    assert smaller == "all 60 boxes lie in the first 50 % of both sides: are they of smaller images?"
+    larger = doubt_of(written(corners * 2, *size, XYWH), [size] * 60, DECLARED)
+    assert re.match("[45][0-9] of 60 boxes do not lie in their images as .*: are they of larger", larger)
 
 
 def _coco(folder: Path, boxes: Any, size: tuple[int, int], **more: Any) -> CocoData:
@@ -143,6 +155,20 @@ def test_areas_that_cannot_be_are_counted(tmp_path: Path, kind: str, caplog: pyt
     build_splits(data)
     read_ground_truth(tmp_path / "annotations" / "val.json")
     assert [words in message for message in caplog.messages] == [True] * (3 if words else 0)
+
+
+@pytest.mark.parametrize(("ignore", "words"), [(1, "40 of 40"), (True, "40 of 40"), (0, ""), (None, "")])
+def test_objects_that_are_marked_without_effect_are_counted(
+    tmp_path: Path, ignore: Any, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = _coco(tmp_path, SQUARES, (96, 80), area=SURFACE)
+    file = tmp_path / "annotations" / "val.json"
+    content = json.loads(file.read_text())
+    content["annotations"] = [{**annotation, "ignore": ignore} for annotation in content["annotations"]]
+    file.write_text(json.dumps(content))
+    assert build_splits(data).train.num_counted == 40
+    assert len(read_ground_truth(file)["annotations"]) == 40
+    assert [f"{words} objects have ignore set" in message for message in caplog.messages] == [True] * (3 * bool(words))
 
 
 def _voc(folder: Path, boxes: Any) -> VocData:

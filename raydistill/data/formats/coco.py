@@ -5,18 +5,16 @@ from __future__ import annotations
 import os
 import posixpath
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from raydistill.config.data import OnBadImage
 from raydistill.data.alike import FilesBelow, file_meant, files_near
-from raydistill.data.box_kinds import DECLARED, doubt_of, doubt_of_areas, spread
 from raydistill.data.checks import check_images_folder, clip_box, warn_sizes_taken, warn_skipped
 from raydistill.data.counting import CROWDS, DROPPED
 from raydistill.data.dataset import AnnotatedImage, AnnotatedObject, DetectionDataset, FileIds, Records
+from raydistill.data.formats.coco_doubts import doubts_of
 from raydistill.data.formats.coco_file import (
     CocoAnnotation,
     CocoFile,
@@ -86,7 +84,7 @@ def dataset_from(
         read_image=ImageFolder(images, how),
         file_ids=FileIds(_other_names(numbers), _other_names(category_numbers)),
         left_out={CROWDS: int(records.ignored.sum()), DROPPED: len(file.dropped)},
-        doubts=_doubts(file, annotated),
+        doubts=doubts_of(file.annotations, {key: (image.width, image.height) for key, image in annotated.items()}),
     )
 
 
@@ -115,20 +113,6 @@ def _take_near_files(below: FilesBelow, named: list[CocoImage], headers: list[He
     ):
         named[place]["file_name"], headers[place] = file, header
     return taken
-
-
-def _doubts(file: CocoFile, images: Mapping[Id, AnnotatedImage]) -> tuple[str, ...]:
-    """Say what about boxes and areas looks wrong."""
-    there = [annotation for annotation in spread(file.annotations) if annotation["image_id"] in images]
-    boxes = np.array([annotation["bbox"] for annotation in there]).reshape(-1, 4)
-    owners = [images[annotation["image_id"]] for annotation in there]
-    areas = [annotation.get("area") for annotation in there]
-    stated = np.array([area is not None for area in areas], dtype=np.bool_)
-    found = (
-        doubt_of(boxes, [(image.width, image.height) for image in owners], DECLARED),
-        doubt_of_areas([area for area in areas if area is not None], boxes[stated]),
-    )
-    return tuple(doubt for doubt in found if doubt)
 
 
 def _with_file_names(file: CocoFile) -> list[CocoImage]:

@@ -69,6 +69,7 @@ class CocoAnnotation(TypedDict):
     bbox: Box
     area: NotRequired[Annotated[float, _Limited, Field(ge=0)] | None]
     iscrowd: NotRequired[Literal[0, 1] | StrictBool | None]
+    ignore: NotRequired[Any]  # without effect
 
 
 MEANINGS = {

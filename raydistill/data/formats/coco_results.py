@@ -8,9 +8,10 @@ from typing import Any
 
 from typing_extensions import TypedDict
 
-from raydistill.data.box_kinds import DECLARED, doubt_of, doubt_of_areas, doubt_of_detections, spread
+from raydistill.data.box_kinds import doubt_of_detections
 from raydistill.data.checks import raise_problems
 from raydistill.data.counting import CROWDS, DROPPED, log_left_out, warn_nothing
+from raydistill.data.formats.coco_doubts import doubts_of
 from raydistill.data.formats.coco_file import Box, Entries, Id, Number, read_coco_file
 from raydistill.data.formats.coco_repairs import Meant, Repairs
 from raydistill.data.formats.json_text import read_json, shown, without_collections
@@ -49,17 +50,9 @@ def read_ground_truth(path: Place) -> dict[str, Any]:
         log_left_out(str(path), num_counted, left_out)
     else:
         warn_nothing(str(path), left_out)
-    sizes = {image["id"]: (image.get("width"), image.get("height")) for image in file.images}
-    known = [
-        (a["bbox"], sizes[a["image_id"]], a.get("area")) for a in spread(file.annotations) if all(sizes[a["image_id"]])
-    ]
-    stated = [(bbox, area) for bbox, _, area in known if area is not None]
-    for doubt in (
-        doubt_of([bbox for bbox, _, _ in known], [size for _, size, _ in known], DECLARED),
-        doubt_of_areas([area for _, area in stated], [bbox for bbox, _ in stated]),
-    ):
-        if doubt:
-            _log.warning("%s: %s", path, doubt)
+    sizes = {i["id"]: (w, h) for i in file.images if (w := i.get("width")) and (h := i.get("height"))}
+    for doubt in doubts_of(file.annotations, sizes):
+        _log.warning("%s: %s", path, doubt)
     annotations = []
     for number, annotation in enumerate(file.annotations, start=1):
         _, _, width, height = annotation["bbox"]

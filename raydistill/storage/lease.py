@@ -15,18 +15,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import logging
-import os
-import socket
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 from raydistill.errors import UserError
+from raydistill.storage.owner import Owner, this_process
 from raydistill.storage.store import Store, Version
 from raydistill.storage.store_errors import ConflictError
 
@@ -38,31 +33,6 @@ _NEVER = {"e_tag": '"0"', "version": "0"}  # the state of no object
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Owner:
-    """The command that works on an output."""
-
-    id: str
-    host: str
-    process: int
-    machine: str  # what tells whether a process id means the same here; empty: nothing does
-    born: str  # when that process was started
-    beat: int = 0  # counts its signs of life
-
-    def __str__(self) -> str:
-        return f"process {self.process} on {self.host}"
-
-    @property
-    def here(self) -> bool:
-        """Whether it is, or was, a process of this machine."""
-        return bool(self.machine) and self.machine == _machine()
-
-    @property
-    def alive(self) -> bool:
-        """Whether a process of this machine still runs."""
-        return bool(self.born) and _born(self.process) == self.born
-
-
 @contextlib.contextmanager
 def lease(place: Store, lost: Callable[[str], None]) -> Iterator[None]:
     """Hold ``place`` for as long as this lasts; ``lost`` is told, in a thread, when another command took it over.
@@ -70,7 +40,7 @@ def lease(place: Store, lost: Callable[[str], None]) -> Iterator[None]:
     Raises:
         UserError: when another command is at work there, or the store cannot be used.
     """
-    own = Owner(uuid.uuid4().hex, socket.gethostname(), os.getpid(), _machine(), _born(os.getpid()))
+    own = this_process()
     version = _acquire(place, own)
     if version is None:
         yield
@@ -93,7 +63,7 @@ def lease(place: Store, lost: Callable[[str], None]) -> Iterator[None]:
 def _acquire(place: Store, own: Owner) -> Version | None:
     """Put ``own`` there and return the object's state, for the next sign of life; None where nothing can be locked."""
     try:
-        return _checked(place, own, place.create(_encoded(own), _NAME))
+        return _checked(place, own, place.create(own.written(), _NAME))
     except NotImplementedError:
         _log.warning("%s: AWS_CONDITIONAL_PUT=disabled: nothing keeps a second command away", place.uri)
         return None
@@ -102,7 +72,7 @@ def _acquire(place: Store, own: Owner) -> Version | None:
     if found is not None and found[0].id != own.id:  # its own is there where the answer was lost
         found = _awaited(place, *found)
     try:
-        return place.create(_encoded(own), _NAME) if found is None else place.replace(_encoded(own), _NAME, found[1])
+        return place.create(own.written(), _NAME) if found is None else place.replace(own.written(), _NAME, found[1])
     except ConflictError as error:
         found = _read(place)
         if found is None or found[0].id != own.id:  # somebody was faster
@@ -113,7 +83,7 @@ def _acquire(place: Store, own: Owner) -> Version | None:
 def _checked(place: Store, own: Owner, version: Version) -> Version:
     """Return ``version``, unless the store also writes over a state that never was."""
     try:
-        place.replace(_encoded(own), _NAME, {key: _NEVER[key] for key in version})
+        place.replace(own.written(), _NAME, {key: _NEVER[key] for key in version})
     except ConflictError:
         return version
     place.delete(_NAME)
@@ -153,7 +123,7 @@ def _beat(place: Store, own: Owner, version: Version, done: threading.Event, los
         count += 1
         with contextlib.suppress(UserError):  # out of reach: whoever writes results will say so
             try:
-                version = place.replace(_encoded(dataclasses.replace(own, beat=count)), _NAME, version)
+                version = place.replace(dataclasses.replace(own, beat=count).written(), _NAME, version)
             except ConflictError:
                 found = _read(place)
                 if found is None or found[0].id != own.id:
@@ -171,30 +141,11 @@ def _lost(place: Store, found: tuple[Owner, Version] | None) -> str:
 def _read(place: Store) -> tuple[Owner, Version] | None:
     try:
         content, version = place.read(_NAME)
-        return Owner(**json.loads(content)), version
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{place.uri_of(_NAME)}: cannot be read ({error}); remove it if no command runs") from error
-
-
-def _encoded(owner: Owner) -> bytes:
-    return json.dumps(dataclasses.asdict(owner)).encode()
-
-
-def _machine() -> str:
-    """Return what two processes share that see each other's ids: one boot of one system, and one container of it."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
-        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return ""
-
-
-def _born(process: int) -> str:
-    """Return when a process was started; empty when it is no more, or the system does not say."""
-    try:
-        fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if fields[0] == "Z" else fields[19]
+    owner = Owner.read(content)
+    if owner is None:
+        raise UserError(
+            f"{place.uri_of(_NAME)}: must name the command at work there, holds something else; remove it if none runs"
+        )
+    return owner, version

@@ -5,15 +5,21 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
 from raydistill.errors import UserError
 from raydistill.storage.lease import lease
+from raydistill.storage.owner import Owner, this_process
+from raydistill.storage.regular import RECORD_BYTES, UnfitFileError, check_regular
 from raydistill.storage.store import Store
 
-_held: set[IO[str]] = set()
+END_SECONDS = 20.0
+"""How long a lock is waited for whose command is no more: what it started ends within seconds."""
+_LOOK_SECONDS = 0.2
+_held: set[IO[bytes]] = set()
 # A loader process outlives a killed command for some seconds; it must not hold the lock as well.
 os.register_at_fork(after_in_child=lambda: [file.close() for file in _held])
 
@@ -32,19 +38,57 @@ def locked(output: Path, store: Store | None, lost: Callable[[str], None]) -> It
     """
     try:
         output.mkdir(parents=True, exist_ok=True)
-        file = (output / ".lock").open("w", encoding="utf-8")
+        file = open_lock(output / ".lock")
     except OSError as error:
         raise UserError(f"{output}: must be a directory to write to, got: {error}; choose another --output") from error
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(
-                f"{output}: another command is at work there; wait for it or choose another --output"
-            ) from error
+        _acquire(file, output)
         _held.add(file)
         try:
             with contextlib.nullcontext() if store is None else lease(store, lost):
                 yield
         finally:
             _held.discard(file)
+
+
+def open_lock(path: Path) -> IO[bytes]:
+    """Open a file to lock, and make it where there is none; what it holds stays.
+
+    Raises:
+        UserError: where there is something else, which would be waited for without end.
+        OSError: where it cannot be opened.
+    """
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            check_regular(path, RECORD_BYTES)
+    except UnfitFileError as error:
+        raise UserError(f"{path}: must be a file that commands lock, got {error.strerror}; remove it") from error
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o644), "r+b", buffering=0)
+
+
+def _acquire(file: IO[bytes], output: Path) -> None:
+    """Lock the file and write who did, as soon as a command that is no more lets go of it."""
+    deadline = time.monotonic() + END_SECONDS
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            owner = Owner.read(file.read())
+            ended = owner is not None and owner.here and not owner.alive
+            if not ended or time.monotonic() > deadline:
+                who = "" if owner is None else f" ({owner})"
+                raise UserError(
+                    f"{output}: another command is at work there{who}; wait for it or choose another --output"
+                ) from error
+            time.sleep(_LOOK_SECONDS)
+        except OSError as error:
+            raise UserError(
+                f"{output}: must be on storage that locks files, got: {error.strerror}; choose another --output"
+            ) from error
+        else:
+            break
+    with contextlib.suppress(OSError):  # a full disk: then nobody reads who is at work
+        file.truncate(0)
+        file.seek(0)
+        file.write(this_process().written())

@@ -25,6 +25,7 @@ from pathlib import Path
 from raydistill.errors import UserError
 from raydistill.storage.addresses import refuse_secrets, without_secrets
 from raydistill.storage.cache import cache_folder
+from raydistill.storage.lock import open_lock
 from raydistill.storage.store import Entry, Store, is_remote, store
 
 _RECORDS = (".yaml", ".json", ".jsonl", ".txt")
@@ -212,6 +213,6 @@ def _remove(path: Path, unwanted: Callable[[Path], bool]) -> None:
 def _alone(path: Path) -> Iterator[None]:
     """Let one process of this machine at a time bring ``path`` up to date."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(f".{path.name}.pull").open("w") as file:
+    with open_lock(path.with_name(f".{path.name}.pull")) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -19,8 +20,10 @@ import pytest
 
 from raydistill.errors import UserError
 from raydistill.storage import lease as lease_module
-from raydistill.storage.lease import Owner, lease
+from raydistill.storage import owner as owner_module
+from raydistill.storage.lease import lease
 from raydistill.storage.output import Output
+from raydistill.storage.owner import Owner
 from raydistill.storage.store import Store, store
 from tests.object_store import BUCKET, S3Server, s3_server
 from tests.small import PATIENCE
@@ -82,7 +85,7 @@ def test_a_killed_command_of_this_machine_is_no_obstacle(place: Store, caplog: p
     dead.wait()
     with lease(place, _ignore):
         pass
-    own = Owner("theirs", "here", dead.pid, lease_module._machine(), "7")
+    own = Owner("theirs", "here", dead.pid, owner_module._machine(), "7")
     _leave(place, own)
     with lease(place, _ignore):
         assert caplog.text == ""
@@ -154,7 +157,7 @@ def test_of_eight_that_begin_together_seven_are_refused(place: Store) -> None:
 
 
 def test_of_eight_that_find_a_dead_command_one_takes_its_place(place: Store) -> None:
-    _leave(place, Owner("theirs", "here", 2**22 + 1, lease_module._machine(), "7"))
+    _leave(place, Owner("theirs", "here", 2**22 + 1, owner_module._machine(), "7"))
     assert len(_tries(place, 8)) == 7
 
 
@@ -166,7 +169,7 @@ def test_an_answer_that_is_lost_on_its_way_does_not_refuse_a_command_because_of_
         proxy.loses = {1}
         with lease(behind, _ignore):
             assert _owner(place, tmp_path).process == os.getpid()
-        _leave(place, Owner("theirs", "here", 2**22 + 1, lease_module._machine(), "7"))
+        _leave(place, Owner("theirs", "here", 2**22 + 1, owner_module._machine(), "7"))
         proxy.loses = {len(proxy.requests) + 3}  # after that which finds the other, and that which reads its name
         with lease(behind, _ignore):
             assert _owner(place, tmp_path).process == os.getpid()
@@ -246,7 +249,11 @@ def test_two_commands_that_share_a_cache_are_told_apart_by_its_lock(
         Output.at(place.uri).opened().__enter__()
 
 
-def test_a_lock_that_is_none_is_a_sentence(place: Store) -> None:
-    place.write(b"{", ".lock")
-    with pytest.raises(UserError, match=rf"^{place.uri}/.lock: cannot be read .*; remove it if no command runs"):
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"mine", b"[1]", b"{}", b'{"id": 1}', b'{"who": "me", "id": "x"}', b"[" * 9999, b"\xff"]
+)
+def test_a_lock_that_is_none_is_a_sentence(content: bytes, place: Store) -> None:
+    place.write(content, ".lock")
+    told = rf"^{re.escape(place.uri)}/.lock: must name the command at work there, holds something else; remove it"
+    with pytest.raises(UserError, match=told):
         lease(place, _ignore).__enter__()

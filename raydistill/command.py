@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from raydistill.config.renamed import RenamedWarning
-from raydistill.errors import UserError
+from raydistill.errors import UserError, printable_error
 from raydistill.runs.stopping import Stopped
 from raydistill.storage.mirror import named
 
@@ -28,7 +28,7 @@ def run_command(work: Callable[[], int], stopped: str = "interrupted", interrupt
         with _telling_of_renamed():
             return work()
     except UserError as error:
-        sys.stderr.write(f"{named(str(error))}\n")
+        sys.stderr.write(f"{printable_error(named(str(error)))}\n")
         return FAILED
     except Stopped:
         sys.stderr.write(f"{stopped}\n")

@@ -1,5 +1,10 @@
 """Errors that a user can cause and can mend."""
 
+import re
+import unicodedata
+
+_BLANK = "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u2800\u3164\uffa0"
+"""Letters of the alphabet's classes that show nothing."""
 _MOST = 100  # problems in one error
 _LONGEST = 10_000  # letters of each
 
@@ -10,6 +15,33 @@ class UserError(Exception):
     Form: ``where: what must hold, got what; what to do``. The command line prints it without a traceback and exits
     with code 2.
     """
+
+
+def printable(text: str, lines: bool = False) -> str:
+    r"""Return a text in which nothing acts on a terminal, hides or turns what is around it: such letters are escaped.
+
+    Control characters, changes of direction, line separators, letters without width, halves of letters.
+
+    Args:
+        text: with names of users in it.
+        lines: keep line ends and tabs.
+
+    >>> print(printable("a\x1b[2Jb\u202ec\u200bd\ne"), printable("a\nb", lines=True) == "a\nb")
+    a\x1b[2Jb\u202ec\u200bd\ne True
+    """
+    kept = "\n\t" if lines else ""
+    return "".join(c if _is_visible(c) or c in kept else c.encode("unicode_escape").decode() for c in text)
+
+
+def printable_error(error: BaseException | str) -> str:
+    """Return what an error says, with the lines that `one_error` makes and without those that are in names."""
+    return printable(re.sub(r"\n(?!  )", r"\\n", str(error)), lines=True)
+
+
+def _is_visible(letter: str) -> bool:
+    if letter.isascii():
+        return " " <= letter <= "~"
+    return letter not in _BLANK and (letter.isprintable() or unicodedata.category(letter) == "Zs")
 
 
 def one_error(problems: list[str], headline: str) -> UserError:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from raydistill import VERSION
 from raydistill.command import run_command
 from raydistill.config.training import AREA_RANGES, MOST_DETECTIONS, MOST_TO_COUNT
+from raydistill.errors import printable
 from raydistill.runs.scores import exists, points
 from raydistill.storage.output import Output
 
@@ -76,7 +77,7 @@ def as_text(scores: Scores) -> str:
     rows = [*scores.per_class.items(), (overall, scores.summary)]
     shown = [[points(values[column]) for column in columns] for _, values in rows]
     headline = [column.replace("_", " ") for column in columns]
-    table = pd.DataFrame(shown, index=[name for name, _ in rows], columns=headline, dtype=object)
+    table = pd.DataFrame(shown, index=[printable(name) for name, _ in rows], columns=headline, dtype=object)
     recalls = [(name, value) for name, value in scores.summary.items() if name.startswith("AR") and exists(value)]
     return f"{table.to_string()}\n\n{', '.join(f'{name} {points(value)}' for name, value in recalls)}"
 
@@ -99,9 +100,12 @@ def _score_weights(options: argparse.Namespace) -> tuple[Scores, Detections]:
     from raydistill.detectors.restore import restore_detector
     from raydistill.inference.on_data import DataPath, downloads_to, score_on_data, weights_here
     from raydistill.inference.scoring import Rules
+    from raydistill.runs.notices import PrintableFormatter
     from raydistill.runs.worker import local_device
 
     logging.basicConfig(format="%(message)s")
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(PrintableFormatter("%(message)s"))
     logging.getLogger("raydistill").setLevel(logging.INFO)
     weights = weights_here(options.weights)
     detector = restore_detector(weights)
@@ -128,7 +132,8 @@ def _score_weights(options: argparse.Namespace) -> tuple[Scores, Detections]:
         num_workers=options.num_workers,
     )
     speed = f"{scored.images_per_second:.1f} images/s"
-    sys.stderr.write(f"{len(scored.detections)} detections into {_detections_file(options).place}, {speed}\n")
+    place = printable(str(_detections_file(options).place))
+    sys.stderr.write(f"{len(scored.detections)} detections into {place}, {speed}\n")
     return scored.scores, scored.detections
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from raydistill import VERSION
 from raydistill.command import run_command
+from raydistill.errors import printable
 from raydistill.reports import load
 
 __all__ = ["load", "main"]
@@ -27,7 +28,7 @@ def _report(options: argparse.Namespace) -> int:
     from raydistill.reports.screen import as_text
 
     report = write_report(*options.directories, output=options.output, pictures=not options.no_pictures)
-    sys.stdout.write(f"{as_text(report)}\n")
+    sys.stdout.write(f"{printable(as_text(report), lines=True)}\n")
     return 0
 
 

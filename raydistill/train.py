@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from raydistill import VERSION, api
 from raydistill.command import run_command
 from raydistill.config import RECIPES, Config, dump, load_config
+from raydistill.errors import printable
 from raydistill.runs.stopping import stoppable
 
 STOPPED = "interrupted; the same command goes on where it stopped"
@@ -36,10 +37,10 @@ def _train(config: Config, local: bool) -> None:
 
     with stoppable():
         run = api.distill(config, local=local)
-        sys.stdout.write(f"\n{as_text(run.rows)}\n\nStudent's weights: {run.weights}\n")
+        sys.stdout.write(f"\n{as_text(run.rows)}\n\nStudent's weights: {printable(str(run.weights))}\n")
         sys.stdout.flush()  # the report takes some seconds more
         run.write_report()
-        sys.stdout.write(f"Report: {run.output}/report/report.html\n")
+        sys.stdout.write(f"Report: {printable(str(run.output))}/report/report.html\n")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from raydistill import VERSION, api
 from raydistill.command import run_command
 from raydistill.config import SWEEPS
+from raydistill.errors import printable
 from raydistill.runs.stopping import stoppable
 
 if TYPE_CHECKING:
@@ -31,11 +32,13 @@ def _tune(options: argparse.Namespace) -> int:
     from raydistill.sweeps.file import load_sweep
 
     if options.print_plan:
-        sys.stdout.write(plan_as_text(load_sweep(options.sweep, options.overrides, options.output)))
+        sys.stdout.write(
+            printable(plan_as_text(load_sweep(options.sweep, options.overrides, options.output)), lines=True)
+        )
         return 0
     with stoppable():
         sweep = api.sweep(options.sweep, options.overrides, output=options.output, local=options.local)
-        sys.stdout.write(f"\n{as_text(sweep.write_report())}\n")
+        sys.stdout.write(f"\n{printable(as_text(sweep.write_report()), lines=True)}\n")
         return 0 if sweep.has_result else 1
 
 

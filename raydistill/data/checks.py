@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from raydistill.config.sections import Input
-from raydistill.errors import UserError, counted, one_error
+from raydistill.errors import UserError, counted, one_error, printable
 from raydistill.storage.remote_path import Place
 
 if TYPE_CHECKING:
@@ -191,4 +191,4 @@ def _names(files: Sequence[str]) -> str:
 def listed(names: Sequence[str]) -> str:
     """Join ``names`` for a message, 20 at most; ``none`` where there are none."""
     more = len(names) - _MOST_PROBLEMS
-    return (", ".join(names[:_MOST_PROBLEMS]) or "none") + (f" and {more} more" if more > 0 else "")
+    return (", ".join(map(printable, names[:_MOST_PROBLEMS])) or "none") + (f" and {more} more" if more > 0 else "")

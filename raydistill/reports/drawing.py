@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from raydistill.errors import printable
+
 COLORS = {
     "searched": "#7da7d9",
     "best": "#1d4ed8",
@@ -50,6 +52,7 @@ def plain(text: str) -> str:
     >>> plain("$x$")
     '\\$x\\$'
     """
+    text = printable(text)
     short = text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
     return short.replace("$", r"\$")
 

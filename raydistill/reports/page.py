@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from raydistill.errors import printable
 from raydistill.reports import page_tables
 from raydistill.reports.build import Report
 from raydistill.reports.screen import LABELS, counts, failed_trials, few, gains_over, headline, is_score, measure
@@ -70,6 +71,7 @@ def templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.finalize = lambda value: printable(value, lines=True) if type(value) is str else value
     environment.filters["base64"] = lambda content: base64.b64encode(content).decode()
     environment.filters["sha256"] = lambda text: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
     return environment

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from raydistill.config.precision import TEACHER_PRECISION
+from raydistill.errors import printable
 from raydistill.reports.build import Report
 from raydistill.reports.settings import as_text as setting_as_text
 from raydistill.reports.trials import TEST
@@ -118,8 +119,8 @@ def is_score(metric: str) -> bool:
 
 
 def one_line(text: str) -> str:
-    """Return a text without line ends and control characters, cut where it gets long."""
-    plain = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    """Return a text in one line, what cannot be seen escaped, cut where it gets long."""
+    plain = printable(" ".join(text.split()))
     return plain if len(plain) <= 300 else f"{plain[:297]}..."
 
 
@@ -207,7 +208,7 @@ def _rows(report: Report, rows: pd.DataFrame) -> str:
 
 def _left(table: pd.DataFrame) -> str:
     """Return the table with texts flush left and numbers flush right."""
-    lines = [list(table.columns), *table.to_numpy().tolist()]
+    lines = [[printable(str(cell)) for cell in line] for line in [list(table.columns), *table.to_numpy().tolist()]]
     widths = [max(len(line[at]) for line in lines) for at in range(len(table.columns))]
     flush_left = {0, *(at for at, name in enumerate(table.columns) if name in ("settings", "not finished"))}
     return "\n".join(

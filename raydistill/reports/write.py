@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import io
 from collections.abc import Callable
-from typing import IO
+from typing import IO, Any
 
 import pandas as pd
 import pyarrow
@@ -16,6 +17,8 @@ from raydistill.reports.build import Report
 from raydistill.reports.page import page
 from raydistill.storage.output import Output
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "'", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What a text begins with that a spreadsheet may run, the wide forms of East Asia too."""
 _PICTURES = ("scores", "effects", "importance", "decay", "losses")
 
 
@@ -54,12 +57,42 @@ def _bytes(content: bytes) -> Callable[[IO[bytes]], None]:
 
 
 def _csv(table: pd.DataFrame) -> Callable[[IO[bytes]], None]:
-    return lambda file: table.to_csv(file, index=False)
+    safe = without_formulas(table)
+    # A lone carriage return is a line end to some readers, and Python's writer leaves it bare.
+    texts = (safe[name] for name in safe.columns if not pd.api.types.is_numeric_dtype(safe[name].dtype))
+    bare = any("\r" in str(text) for column in texts for text in column.dropna().unique())
+    return lambda file: safe.to_csv(file, index=False, quoting=csv.QUOTE_NONNUMERIC if bare else csv.QUOTE_MINIMAL)
+
+
+def without_formulas(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table in whose texts no spreadsheet finds a formula: an apostrophe stands before those that begin so.
+
+    One that begins with an apostrophe has another: taking away the first of any text gives back what it was.
+    """
+    changed = {}
+    for name in table.columns:
+        if pd.api.types.is_numeric_dtype(table[name].dtype):
+            continue
+        cells = {text: _as_cell(text) for text in table[name].dropna().unique()}
+        if any(text != cell for text, cell in cells.items()):
+            changed[name] = table[name].map(cells)
+    return table.assign(**changed).rename(columns=_as_cell)
+
+
+def _as_cell(value: Any) -> Any:
+    if not isinstance(value, str) or not value.startswith(_FORMULA):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return value if value in ("-", "+") else f"'{value}"
+    return value  # a number of a mixed column
 
 
 def _epochs_csv(table: pd.DataFrame) -> Callable[[IO[bytes]], None]:
     """Write millions of rows; pandas takes ten times as long."""
-    return lambda file: pyarrow.csv.write_csv(pyarrow.Table.from_pandas(table, preserve_index=False), file)
+    safe = without_formulas(table)
+    return lambda file: pyarrow.csv.write_csv(pyarrow.Table.from_pandas(safe, preserve_index=False), file)
 
 
 def _parquet(table: pd.DataFrame) -> Callable[[IO[bytes]], None]:

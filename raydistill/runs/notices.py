@@ -6,6 +6,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator
 
+from raydistill.errors import printable
 from raydistill.runs.events import Note
 from raydistill.runs.worker import Worker
 
@@ -24,6 +25,14 @@ def log_to_notes(notify: Callable[[Note], None], worker: Worker) -> Iterator[Non
         logger.removeHandler(handler)
         logger.propagate = True
         logger.setLevel(level)
+
+
+class PrintableFormatter(logging.Formatter):
+    """Shows what is logged as `printable` shows it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record in one text."""
+        return printable(super().format(record), lines=True)
 
 
 class _Handler(logging.Handler):

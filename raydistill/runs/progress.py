@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
 
+from raydistill.errors import printable
 from raydistill.runs.events import EpochDone, Evaluating, Event, StageStarted, StepDone
 from raydistill.runs.scores import points
 
@@ -86,6 +87,7 @@ class Display:
             self.close()
 
     def _line(self, text: str) -> None:
+        text = printable(text, lines=True)
         if self._bar is not None:
             print_above(self._bar.console, text)
         else:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol, TextIO
 
+from raydistill.errors import printable
 from raydistill.runs.events import EpochDone, Event, Note, StageStarted, StepDone, TrialEvent
 from raydistill.runs.progress import Display, print_above, terminal
 from raydistill.runs.scores import points
@@ -170,7 +171,7 @@ class SweepDisplay:
         if live is not None:
             print_above(live.console, text)
         else:
-            self.stream.write(text + "\n")
+            self.stream.write(printable(text, lines=True) + "\n")
             self.stream.flush()
 
     def _of_trial(self, message: TrialEvent) -> None:

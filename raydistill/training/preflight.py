@@ -53,7 +53,7 @@ def preflight(
         notify(_proportion(name, _mean(list(raw.values())), weighted, detection, pulls))
         problems += _problems(name, raw, notify)
     if problems and job.config.distillation.preflight == "strict":
-        raise UserError("\n".join(["preflight:", *problems, "go on all the same with distillation.preflight=warn"]))
+        raise UserError("\n  ".join(["preflight:", *problems, "go on all the same with distillation.preflight=warn"]))
     for problem in problems:
         notify(Note(f"preflight: {problem}", True))
 

@@ -9,13 +9,14 @@ import pandas as pd
 import pytest
 
 from raydistill.config import load_config
-from raydistill.errors import UserError
+from raydistill.errors import UserError, printable
 from raydistill.report import main
 from raydistill.reports import load, write_report
 from raydistill.reports.build import Report
 from raydistill.reports.pictures import draw
 from raydistill.reports.pictures_of_training import compared_trials
 from raydistill.reports.screen import as_text
+from raydistill.reports.write import _csv, _epochs_csv, without_formulas
 from raydistill.runs.reporter import FileReporter
 from raydistill.runs.worker import Worker
 from raydistill.training.stages import run_stages
@@ -221,3 +222,51 @@ def test_a_place_that_cannot_be_written_to_is_a_sentence(tmp_path: Path) -> None
 def test_the_package_is_imported_without_pandas() -> None:
     code = "import sys, raydistill.reports, raydistill.report; print({'pandas', 'torch'} & set(sys.modules))"
     assert run_python("-c", code).stdout == "set()\n"
+
+
+FORMULAS = [
+    "=cmd|' /C calc'!A0",
+    "+1+cmd",
+    "-2+3",
+    "@SUM(1)",
+    "\t=1",
+    "\r=1",
+    "\n=1",
+    "\uff1d1+1",
+    "'=1",
+    "'",
+    "=",
+    "--",
+]
+
+
+def test_no_text_of_a_csv_file_is_a_formula_and_each_reads_back(tmp_path: Path) -> None:
+    texts = [*FORMULAS, "cat", "-", "-0.5", "1e3", None]
+    numbers = [-1.5, *range(len(texts) - 1)]
+    table = pd.DataFrame({"=name": texts, "n": numbers, "c": pd.Series(texts, dtype="str")})
+    for write_csv in (_csv, _epochs_csv):
+        with (tmp_path / "a.csv").open("wb") as file:
+            write_csv(table)(file)
+        read = pd.read_csv(tmp_path / "a.csv", keep_default_na=False, dtype={"'=name": str, "c": str})
+        assert read["n"].tolist() == numbers
+        for column in ("'=name", "c"):
+            cells = read[column].tolist()
+            assert cells[len(FORMULAS) :] == ["cat", "-", "-0.5", "1e3", ""]
+            assert all(cell.startswith("'") for cell in cells[: len(FORMULAS)])
+            assert [cell.removeprefix("'") for cell in cells[: len(FORMULAS)]] == FORMULAS
+
+
+def test_a_table_without_formulas_is_written_as_it_is() -> None:
+    table = pd.DataFrame({"a": ["x", None], "b": pd.Series([True, None], dtype="boolean"), "c": [1.5, -2]})
+    pd.testing.assert_frame_equal(without_formulas(table), table)
+
+
+def test_what_hides_or_turns_is_escaped_on_the_page_and_on_the_screen(tmp_path: Path) -> None:
+    hidden = "ca\u200bt \u202eevil\u2028"
+    sweep = made_up.sweep(tmp_path / "sweep\u202e", reason=f"broken {hidden}\x1b[2J")
+    report = write_report(sweep)
+    page, screen = (report.output / "report.html").read_text(), as_text(report)
+    for text in (page, printable(screen, lines=True)):
+        assert r"ca\u200bt \u202eevil" in text
+        assert r"sweep\u202e" in text
+        assert not set("\u200b\u202e\u2028\x1b") & set(text)

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 from xml.parsers import expat
 
 from raydistill.data.checks import Box
+from raydistill.data.formats.json_text import is_text
 from raydistill.storage.regular import XML_BYTES, read_bytes
 from raydistill.storage.remote_path import Place
 
@@ -85,6 +86,8 @@ def _parse_object(element: ElementTree.Element, where: str, problems: list[str])
     known = [corner for corner in corners if corner is not None]
     if not name:
         problems.append(f"{where}: must have a name, got none; add it")
+    elif not is_text(name):
+        problems.append(f"{where}: name must be a text that can be printed, got {name!r:.80}; correct it")
     if len(element.findall("bndbox")) > 1:
         problems.append(f"{where}: must have one bndbox, got {len(element.findall('bndbox'))}; make objects of them")
     if len(known) < 4:

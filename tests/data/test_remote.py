@@ -31,6 +31,7 @@ from raydistill.storage import retry
 from raydistill.storage.remote_path import RemotePath, file_or_folder, place_at
 from raydistill.storage.store import Store, store
 from tests.data.conftest import CocoFolder
+from tests.data.exports import EXPORTS
 from tests.data.formats.test_voc import SIZE, thing, write_image
 from tests.object_store import BUCKET, S3Server, s3_server
 from tests.store_proxy import Proxy, proxy_of
@@ -299,3 +300,36 @@ def test_values_far_below_their_range_are_an_error_on_a_store(
     )
     assert same(theirs, ours)
     assert int(theirs.load(0)[0].max()) == 255
+
+
+@pytest.mark.parametrize("export", EXPORTS)
+def test_an_export_on_a_store_is_what_the_folder_gives(
+    export: str, tmp_path: Path, place: Store, downloads: Downloads
+) -> None:
+    write, settings = EXPORTS[export]
+    write(tmp_path / "export")
+    upload(tmp_path / "export", place)
+    roots = (str(tmp_path / "export"), place.uri)
+    ours, theirs = (
+        build_splits(load_config("quickstart", {"data": {**settings, "root": root}}).data, downloads) for root in roots
+    )
+    assert same(theirs.train, ours.train) and same(theirs.val, ours.val)
+
+
+def test_names_that_look_alike_are_found_on_a_store(
+    tmp_path: Path, place: Store, downloads: Downloads, caplog: pytest.LogCaptureFixture
+) -> None:
+    coco = CocoFolder(tmp_path / "coco")
+    (coco.images / "a.png").rename(coco.images / "A 1.png")
+    coco.content["images"][0]["file_name"] = "a%201.PNG"
+    coco.write()
+    write_image(tmp_path / "voc", "IMG 1", SIZE + thing("cat", (5, 5, 9, 9)))
+    (tmp_path / "voc" / "ImageSets" / "Main" / "train.txt").write_bytes("img 1.jpg\r\n".encode("utf-16"))
+    upload(tmp_path, place)
+    train = coco_splits(f"{place.uri}/coco", downloads).train
+    assert [record.file for record in train.records] == ["A 1.png", "b.png"]
+    assert train.load(0)[0].shape == (3, 30, 40)
+    voc = open_dataset(f"{place.uri}/voc", "train", classes=["cat"], downloads=downloads)
+    assert [record.file for record in voc.records] == ["IMG 1.jpg"]
+    assert voc.records[0].boxes.tolist() == [[4, 4, 9, 9]]
+    assert len([message for message in set(caplog.messages) if "read as another that looks alike" in message]) == 2

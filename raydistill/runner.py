@@ -65,7 +65,7 @@ def run_sweep(loaded: LoadedSweep, local: bool, listener: SweepListener, stop: S
 
         refuse_what_needs_ray(loaded)
     with Output.at(loaded.config.output).opened() as output:
-        plan = Plan(loaded, output, replay=loaded.sweep.scheduler.name != "none")
+        plan = Plan(loaded, output)
         tracking = tracked_sweep(loaded.config, listener)
         listener(Note(plan.headline))
         if not plan.unfinished and plan.directory.teacher.finished:

@@ -20,9 +20,9 @@ def stage_of(config: Config, stage: StageName) -> RunDirectory:
     return stage_directory(output_of(config), stage)
 
 
-def plan_of(loaded: LoadedSweep, replay: bool = False) -> Plan:
+def plan_of(loaded: LoadedSweep) -> Plan:
     """Return the plan of a sweep."""
-    return Plan(loaded, output_of(loaded.config), replay)
+    return Plan(loaded, output_of(loaded.config))
 
 
 def refuse_other_settings(config: Config) -> None:

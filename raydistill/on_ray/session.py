@@ -106,10 +106,11 @@ def _start_here(cpus_needed: int, dashboard: bool) -> None:
     """
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # nobody takes this machine away; a process less
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    narrow = cores < (os.cpu_count() or 1)  # this process may not use all of them, and Ray would count them all
     try:
-        ray.init(
+        ray.init(  # more workers than cores is slow, not wrong
             address="local",
-            num_cpus=cpus_needed if cpus_needed > cores else None,  # more workers than cores is slow, not wrong
+            num_cpus=max(cpus_needed, cores) if narrow or cpus_needed > cores else None,
             include_dashboard=dashboard,
             dashboard_host="127.0.0.1",
             object_store_memory=_OBJECT_STORE_BYTES,

@@ -19,6 +19,7 @@ from raydistill.on_ray.board import Board
 from raydistill.on_ray.callbacks import PlannedSearch, Recorder, Silence
 from raydistill.on_ray.group import Group
 from raydistill.on_ray.inputs import check_devices, check_inputs_here, check_inputs_there, claim_data_there
+from raydistill.on_ray.journaled import JournaledScheduler
 from raydistill.on_ray.lost_workers import explained
 from raydistill.on_ray.node import node_watched
 from raydistill.on_ray.population import population_scheduler
@@ -34,6 +35,7 @@ from raydistill.runs.events import Note
 from raydistill.runs.stopping import Stop
 from raydistill.runs.weak_teacher import refuse_weakness, weakness
 from raydistill.sweeps.file import AshaScheduler, LoadedSweep, MedianScheduler, PbtScheduler
+from raydistill.sweeps.journal import Journal, ended_where_stopped, reports_of_ended
 from raydistill.sweeps.plan import Plan
 from raydistill.sweeps.table import SweepListener
 from raydistill.training.inputs import Inputs, inputs_of
@@ -186,7 +188,7 @@ def _fit(plan: Plan, display: SweepListener, order: SweepOrder, which: _Round) -
             search_alg=None
             if population
             else PlannedSearch(plan, which is _Round.CONTROLS, lambda: _at_once(plan, wanted)),
-            scheduler=ray.tune.schedulers.FIFOScheduler() if which is _Round.CONTROLS else _scheduler(plan.loaded),
+            scheduler=ray.tune.schedulers.FIFOScheduler() if which is _Round.CONTROLS else _scheduler(plan),
             num_samples=1 if population else _FOR_EVER,
             max_concurrent_trials=sweep.max_concurrent if population and sweep.max_concurrent != "auto" else None,
             reuse_actors=True,
@@ -233,19 +235,38 @@ def _at_once(plan: Plan, wanted: Mapping[str, float]) -> int:
     return room if most == "auto" else min(room, most)
 
 
-def _scheduler(loaded: LoadedSweep) -> ray.tune.schedulers.TrialScheduler:
+def _scheduler(plan: Plan) -> ray.tune.schedulers.TrialScheduler:
+    loaded = plan.loaded
     scheduler, epochs = loaded.sweep.scheduler, loaded.config.training.epochs
     if isinstance(scheduler, AshaScheduler):
-        return ray.tune.schedulers.ASHAScheduler(
+        asha = ray.tune.schedulers.ASHAScheduler(
             time_attr=EPOCH,
             max_t=epochs,
             grace_period=scheduler.grace_period,
             reduction_factor=scheduler.reduction_factor,
         )
+        return _journaled(asha, plan)
     if isinstance(scheduler, MedianScheduler):
-        return ray.tune.schedulers.MedianStoppingRule(
+        median = ray.tune.schedulers.MedianStoppingRule(
             time_attr=EPOCH, grace_period=scheduler.grace_period, min_samples_required=scheduler.min_trials
         )
+        return _journaled(median, plan)
     if isinstance(scheduler, PbtScheduler):
         return population_scheduler(loaded, scheduler, EPOCH)
     return ray.tune.schedulers.FIFOScheduler()
+
+
+def _journaled(scheduler: ray.tune.schedulers.TrialScheduler, plan: Plan) -> JournaledScheduler:
+    """Return the scheduler with what it was told before; the trials that it had ended for that are ended."""
+    journal = Journal(plan.directory)
+    reports = journal.read()
+    if reports is None:  # begun before there were journals
+        reports = reports_of_ended(plan.directory, plan.records, plan.loaded.sweep.metric)
+        journal.write(reports)
+    heard = list(ended_where_stopped(reports))
+    if heard != reports:
+        journal.write(heard)
+    for record in plan.records:
+        if not record.ended and any(report.stopped for report in heard if report.trial == record.name):
+            plan.end(record.name, 0.0)
+    return JournaledScheduler(scheduler, journal, heard)

@@ -106,13 +106,11 @@ def _run_and_report(
         if record.role == "searched" and event.epoch < event.epochs and f"val/{metric}" in event.metrics:
             report(_for_ray(event.metrics, event.epoch, order))
 
-    if not record.ended:
-        tell, shipped = (lambda event: board.put.remote(event)), order.shipped
-        reason = run_trial(sweep, name, worker, tell, on_epoch, changed, shipped)
-        if reason:
-            return reason
-    evaluations = [line for line in trial.run.lines() if f"val/{metric}" in line]
-    for line in evaluations if record.ended else evaluations[-1:]:
+    tell, shipped = (lambda event: board.put.remote(event)), order.shipped
+    reason = run_trial(sweep, name, worker, tell, on_epoch, changed, shipped)
+    if reason:
+        return reason
+    for line in [line for line in trial.run.lines() if f"val/{metric}" in line][-1:]:
         report(_for_ray(line, int(line["epoch"]), order))
     return ""
 

@@ -46,12 +46,9 @@ class Score:
 
 
 class Plan:
-    """The trials that are still to be run: the controls first, then every point under every seed.
+    """The trials that are still to be run: the controls first, then every point under every seed."""
 
-    With ``replay`` ended trials are handed out too, for a scheduler that has to hear of them again.
-    """
-
-    def __init__(self, loaded: LoadedSweep, output: Output, replay: bool = False) -> None:
+    def __init__(self, loaded: LoadedSweep, output: Output) -> None:
         """Read what was recorded before.
 
         Raises:
@@ -60,7 +57,6 @@ class Plan:
         self.loaded = loaded
         self._output = output
         self.directory = SweepDirectory(output.folder, output)
-        self._replay = replay
         self._claim()
         self._records = {record.name: record for record in self._recorded()}
         self._of_point: dict[int, set[str]] = {}  # names of a point's trials, to find them among many
@@ -117,7 +113,7 @@ class Plan:
     @property
     def unfinished(self) -> bool:
         """Whether any trial is left."""
-        if any(not record.ended for record in self._queue):
+        if any(not self._records[record.name].ended for record in self._queue):
             return True
         return self._suggestions is not None and self._next_number < (self.loaded.sweep.num_trials or 0)
 
@@ -137,8 +133,8 @@ class Plan:
             if not self._queue and not self._suggest():
                 return None
             record = self._queue.popleft()
-            if record.ended:
-                return record
+            if self._records[record.name].ended:  # it was stopped before it could be
+                continue
             try:
                 self._make_ready(record)
             except UserError as error:
@@ -172,9 +168,6 @@ class Plan:
             lost: why its worker was lost, if it was.
         """
         record, trial = self._records[name], self.directory.trial(name)
-        if record.ended:  # it was only replayed
-            self._tell(record)
-            return record
         self._output.pull(trial.path)  # a worker on another machine may have written it
         reason = lost or (
             trial.failure.read_text(encoding="utf-8").partition("\n")[0] if trial.failure.is_file() else ""
@@ -266,7 +259,7 @@ class Plan:
             name = f"p{number:04d}-seed{seed}" if role == "searched" else f"{role}-seed{seed}"
             record = self._records.setdefault(name, TrialRecord(name, role, number, seed, settings))
             self._of_point.setdefault(number, set()).add(name)
-            if not record.ended or self._replay:
+            if not record.ended:
                 self._queue.append(record)
             else:
                 self._tell(record)

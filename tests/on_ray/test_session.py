@@ -180,3 +180,17 @@ def test_rays_notes_lie_in_a_folder_of_ours_and_nobody_elses_is_removed(tmp_path
     session.remove_ray_storage(str(tmp_path))
     assert sorted(path.name for path in tmp_path.iterdir()) == [".ray", "ray"]
     assert all((tmp_path / name / "mine.txt").is_file() for name in ("ray", ".ray"))
+
+
+@pytest.mark.parametrize(
+    ("allowed", "there", "needed", "told"), [(2, 2, 1, None), (2, 2, 3, 3), (1, 2, 1, 1), (1, 2, 4, 4), (3, 16, 2, 3)]
+)
+def test_a_ray_that_is_started_here_has_the_cores_that_this_process_may_use(
+    allowed: int, there: int, needed: int, told: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(session.os, "sched_getaffinity", lambda _: set(range(allowed)), raising=False)
+    monkeypatch.setattr(session.os, "cpu_count", lambda: there)
+    monkeypatch.setattr(session.ray, "init", lambda **options: asked.append(options["num_cpus"]))
+    session._start_here(needed, dashboard=False)
+    assert asked == [told]

@@ -23,8 +23,8 @@ SHAPES = {"decay.shape": {"grid": ["linear", "cosine"]}}
 CONTROLS = ["baseline-seed0", "constant-seed0"]
 
 
-def _plan(folder: Path, *overrides: str, replay: bool = False, **changes: Any) -> Plan:
-    return plan_of(load_sweep(small_sweep(folder, **({"space": SHAPES} | changes)), overrides), replay)
+def _plan(folder: Path, *overrides: str, **changes: Any) -> Plan:
+    return plan_of(load_sweep(small_sweep(folder, **({"space": SHAPES} | changes)), overrides))
 
 
 def _handed_out(plan: Plan) -> Iterator[str]:
@@ -165,34 +165,14 @@ def test_a_recipe_that_was_written_before_is_kept(tmp_path: Path) -> None:
     assert recipe.read_text().startswith("# as it was\n")
 
 
-# Replay ---------------------------------------------------------------------------------------------------------------
-def test_a_replay_hands_out_ended_trials_too_and_leaves_their_records(tmp_path: Path) -> None:
-    names = _run_all(_plan(tmp_path))
-    written = {path: path.read_bytes() for path in tmp_path.glob("sweep/trials/*/*") if path.is_file()}
-    replay = _plan(tmp_path, replay=True)
-    assert not replay.unfinished
-    handed = []
-    for name in _handed_out(replay):
-        before = replay.record(name)
-        assert replay.end(name, 9.0) == before
-        handed.append(name)
-    assert handed == names
-    assert {path: path.read_bytes() for path in written} == written
-
-
-def test_a_replay_ends_no_trial_otherwise_even_if_its_worker_was_lost(tmp_path: Path) -> None:
-    _run_all(_plan(tmp_path))
-    replay = _plan(tmp_path, replay=True)
-    replay.next()
-    assert replay.end("baseline-seed0", 1.0, lost="its worker was lost").status == "finished"
-
-
-def test_an_interrupted_replay_adds_no_seconds(tmp_path: Path) -> None:
-    _run_all(_plan(tmp_path))
-    replay = _plan(tmp_path, replay=True)
-    replay.next()
-    replay.interrupted("baseline-seed0", 50.0)
-    assert replay.directory.trial("baseline-seed0").read().seconds == 1.0
+# Ended beforehand -----------------------------------------------------------------------------------------------------
+def test_a_trial_that_is_ended_before_its_turn_is_not_handed_out(tmp_path: Path) -> None:
+    plan = _plan(tmp_path)
+    first = plan.next()
+    assert first is not None
+    plan.end("p0000-seed0", 0.0)
+    assert "p0000-seed0" not in [*_handed_out(plan)]
+    assert plan.record("p0000-seed0").status == "stopped"
 
 
 # How a trial ends -----------------------------------------------------------------------------------------------------
@@ -516,23 +496,6 @@ def test_a_search_is_unfinished_while_points_are_to_be_found(tmp_path: Path) -> 
     _search(plan)
     assert not plan.unfinished
     assert not _plan(tmp_path, **OPTUNA).unfinished
-
-
-def test_a_replayed_search_tells_every_point_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _search(_plan(tmp_path, **OPTUNA))
-    told: list[int] = []
-    original = plan_module.Suggestions.tell
-
-    def tell(self: Any, number: int, value: float, stopped_at: int) -> None:
-        told.append(number)
-        original(self, number, value, stopped_at)
-
-    monkeypatch.setattr(plan_module.Suggestions, "tell", tell)
-    replay = _plan(tmp_path, replay=True, **OPTUNA)
-    assert told == []  # not before the scheduler has heard of them
-    for name in _handed_out(replay):
-        replay.end(name, 1.0)
-    assert told == [0, 1, 2, 3, 4, 5]
 
 
 @pytest.fixture

@@ -13,7 +13,16 @@ from PIL import ExifTags, Image
 from torch import Tensor
 
 from raydistill.data.image_formats import MOST_PIXELS, NoPixelsError, TooManyPixelsError, opened
-from raydistill.data.samples import PixelRange, Samples, colour_samples, has_wide_colours, lacks_alpha, samples_of
+from raydistill.data.samples import (
+    FULL,
+    PixelRange,
+    Samples,
+    colour_samples,
+    has_wide_colours,
+    lacks_alpha,
+    most_of_colours,
+    samples_of,
+)
 from raydistill.errors import UserError
 from raydistill.storage.regular import IMAGE_BYTES, open_regular
 from raydistill.storage.remote_path import Place
@@ -80,7 +89,7 @@ def read_image(path: Place, how: Decoding = PLAIN) -> Tensor:
         with open_regular(path, IMAGE_BYTES) as file, opened(file, how.most_pixels) as image:
             turn = _TURNS.get(_orientation(image))
             colours = None
-            if how.pixel_range is not None and has_wide_colours(image):
+            if has_wide_colours(image) and (how.pixel_range is not None or most_of_colours(image) < FULL):
                 with open_regular(path, IMAGE_BYTES) as twice, opened(twice, how.most_pixels) as again:
                     colours = colour_samples(image, again)
             rgb = to_rgb(image, how, colours)

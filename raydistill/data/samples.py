@@ -17,9 +17,12 @@ from PIL import Image
 PixelRange = tuple[float, float]
 """The values that become black and white."""
 
+FULL = 2**16 - 1
+"""The largest value of 16 bits."""
 _BITS, _WHITE_IS_ZERO, _EXTRA, _FORMAT, _MOST = 258, 262, 338, 339, 281  # tags of TIFF
 _SIGNED, _FLOAT = 2, 3  # as _FORMAT has them
 _BYTE_ORDERS = {"16B": "16L", "16L": "16B", "16N": "16B" if sys.byteorder == "little" else "16L"}
+_NATIVE = {"I;16BS": "I;16S", "I;32BS": "I;32S", "F;32BF": "F;32F"} if sys.byteorder == "little" else {}
 Kind = Literal["unsigned", "signed", "floating point"]
 
 
@@ -63,6 +66,7 @@ def samples_of(image: Image.Image) -> Samples | None:
     tags: Any = getattr(image, "tag_v2", {})
     kind = _first(tags.get(_FORMAT, 1))
     inverted = tags.get(_WHITE_IS_ZERO) == 0
+    _take_native_order(image)
     if image.mode == "F":
         return Samples(np.asarray(image), "floating point", 32, None, inverted)
     if image.mode == "L" and kind == _SIGNED:
@@ -101,7 +105,12 @@ def colour_samples(image: Image.Image, again: Any) -> Samples:
         lower = np.asarray(again)[..., :3]
     except ValueError as error:
         raise ValueError("16-bit grey with alpha keeps 8 bits only (save it without alpha)") from error
-    return Samples(upper.astype(np.int64) * 256 + lower, "unsigned", 16, (0, 65535))
+    return Samples(upper.astype(np.int64) * 256 + lower, "unsigned", 16, (0, most_of_colours(image)))
+
+
+def most_of_colours(image: Image.Image) -> int:
+    """Return the value that stands for full colour in an image that ``has_wide_colours``."""
+    return _declared_most(getattr(image, "tag_v2", {}), 16)
 
 
 def lacks_alpha(image: Image.Image) -> bool:
@@ -133,5 +142,16 @@ def _exchanged(tile: Any) -> Any:
     """Return a tile whose decoder takes the other byte of each sample."""
     mode = _raw_mode(tile)
     other = mode[:-3] + _BYTE_ORDERS[mode[-3:]]
-    arguments = tile[3]
-    return (*tile[:3], (other, *arguments[1:]) if isinstance(arguments, tuple) else other)
+    return _with_raw_mode(tile, other)
+
+
+def _take_native_order(image: Any) -> None:
+    """Let libtiff's pixels be taken in the order of this machine, as it gives them: Pillow has them exchanged again."""
+    tiles = getattr(image, "tile", [])
+    if any(tile[0] == "libtiff" and _raw_mode(tile) in _NATIVE for tile in tiles):
+        image.tile = [_with_raw_mode(tile, _NATIVE[_raw_mode(tile)]) for tile in tiles]
+
+
+def _with_raw_mode(tile: Any, mode: str) -> Any:
+    arguments = (mode, *tile[3][1:]) if isinstance(tile[3], tuple) else mode
+    return type(tile)(*tile[:3], arguments) if hasattr(tile, "_fields") else (*tile[:3], arguments)

@@ -31,9 +31,15 @@ WIDE = np.array([[0, 257, 257 * 128, 65535]], np.uint16)
 
 
 def tiff(
-    values: Array, photometric: int = 1, kind: int = 1, bits: int = 0, byte_order: str = "<", **tags: Any
+    values: Array,
+    photometric: int = 1,
+    kind: int = 1,
+    bits: int = 0,
+    byte_order: str = "<",
+    compressed: bool = False,
+    **tags: Any,
 ) -> bytes:
-    """An uncompressed TIFF of ``values`` [H, W] or [H, W, C], written by hand; ``tags`` as ``t338=(0,)``."""
+    """A TIFF of ``values`` [H, W] or [H, W, C], written by hand; ``tags`` as ``t338=(0,)``."""
     height, width = values.shape[:2]
     bands = values.shape[2] if values.ndim == 3 else 1
     pixels = values.astype(values.dtype.newbyteorder(byte_order)).tobytes()
@@ -46,6 +52,9 @@ def tiff(
         256: (width,), 257: (height,), 258: (bits,) * bands, 259: (1,), 262: (photometric,), 273: (8,), 277: (bands,),
         278: (height,), 279: (len(pixels),), 339: (kind,) * bands,
     }  # fmt: skip
+    if compressed:
+        pixels = zlib.compress(pixels)
+        entries |= {259: (8,), 279: (len(pixels),)}
     entries |= {int(name[1:]): value for name, value in tags.items()}
     at = 8 + len(pixels) + len(pixels) % 2
     after = at + 2 + 12 * len(entries) + 4
@@ -113,6 +122,30 @@ def test_grey_values_are_read_by_the_full_range_or_by_the_one_that_the_file_decl
     assert read(tmp_path, content).tolist() == [[expected]] * 3
 
 
+COMPRESSED: list[Array] = [
+    np.array([[0, 9000, 65535]], np.uint16),
+    np.array([[-32768, -2000, -1, 0, 5, 32767]], np.int16),
+    np.array([[-(2**31), -2000, 0, 2**31 - 1]], np.int32),
+    np.array([[-1.5, 0.0, 2000.0, 1e9]], np.float32),
+]
+
+
+@pytest.mark.parametrize("values", COMPRESSED, ids=lambda values: str(values.dtype))
+@pytest.mark.parametrize("byte_order", ["<", ">"])
+def test_compressed_values_are_those_of_the_file_in_either_order_of_bytes(
+    tmp_path: Path, values: Array, byte_order: str
+) -> None:
+    kind = {"u": 1, "i": 2, "f": 3}[values.dtype.kind]
+    how = Decoding(pixel_range=(-2000, 2000))
+    plain, packed = (
+        read(tmp_path, tiff(values, kind=kind, byte_order=byte_order, compressed=compressed), how)
+        for compressed in (False, True)
+    )
+    exact = (values.astype(float).clip(-2000, 2000) + 2000) * 255 / 4000
+    assert plain.tolist() == packed.tolist()
+    assert packed[0].tolist() == np.floor(exact + 0.5).astype(int).tolist()
+
+
 TWELVE_BITS = Decoding(pixel_range=(0, 4095))
 
 
@@ -135,7 +168,7 @@ def test_grey_values_are_read_by_the_range_that_is_set(tmp_path: Path, content: 
     assert read(tmp_path, content, TWELVE_BITS).tolist() == [[expected]] * 3
 
 
-@pytest.mark.parametrize("form", ["png", "tiff little", "tiff big"])
+@pytest.mark.parametrize("form", ["png", "tiff little", "tiff big", "tiff little packed", "tiff big packed"])
 def test_all_bits_of_a_colour_are_read_by_the_range_that_is_set(tmp_path: Path, form: str) -> None:
     rng = np.random.default_rng(0)
     values = rng.integers(0, 4096, (5, 7, 3)).astype(np.uint16)
@@ -143,10 +176,20 @@ def test_all_bits_of_a_colour_are_read_by_the_range_that_is_set(tmp_path: Path, 
         "png": lambda: png(values, 2),
         "tiff little": lambda: tiff(values, photometric=2),
         "tiff big": lambda: tiff(values, photometric=2, byte_order=">"),
+        "tiff little packed": lambda: tiff(values, photometric=2, compressed=True),
+        "tiff big packed": lambda: tiff(values, photometric=2, byte_order=">", compressed=True),
     }[form]()
     expected = ((values.astype(int) * 255 + 2047) // 4095).transpose(2, 0, 1)
     assert (read(tmp_path, content, TWELVE_BITS) == expected).all()
     assert (read(tmp_path, content) == (values >> 8).transpose(2, 0, 1)).all()
+
+
+@pytest.mark.parametrize("byte_order", ["<", ">"])
+def test_colours_of_which_the_file_says_how_many_bits_it_uses_need_no_setting(tmp_path: Path, byte_order: str) -> None:
+    values = _filled(0, 4095, np.uint16, 3)
+    content = tiff(values, photometric=2, byte_order=byte_order, t281=(4095,) * 3)
+    train = build_splits(_data(_folder(tmp_path, content))).train
+    assert (train.load(0)[0].numpy() == ((values.astype(int) * 255 + 2047) // 4095).transpose(2, 0, 1)).all()
 
 
 def test_16_bit_colours_with_alpha_lie_over_white_in_the_range_that_is_set(tmp_path: Path) -> None:

@@ -63,7 +63,6 @@ def backend(request: pytest.FixtureRequest) -> Backend:
     [
         (240, 100, 42 / 101),  # recall 0.4166, of 101 steps
         (240, 240, 1.0),
-        (240, 1000, 1.0),
         (240, 120, 51 / 101),
         (100, 100, 1.0),
         (101, 100, 1.0 - 1 / 101),

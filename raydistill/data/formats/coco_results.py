@@ -30,7 +30,7 @@ class CocoDetection(TypedDict):
 
 
 _log = logging.getLogger(__name__)
-_LOOKED_AT = 1000  # detections with the highest scores, to see whether their boxes fit
+_LOOKED_AT = 500  # detections with the highest scores, to see whether their boxes fit
 _DETECTIONS = Entries("detection", CocoDetection, "image_id, category_id, bbox and score")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import shutil
 import tempfile
@@ -15,7 +16,7 @@ import ray.tune.schedulers
 
 from raydistill.storage.files import versions
 from raydistill.sweeps.directory import TrialDirectory
-from raydistill.sweeps.file import LoadedSweep, PbtScheduler
+from raydistill.sweeps.file import LoadedSweep, PbtScheduler, Space
 
 _FILES = ("checkpoint.pt", "last.pt", "best.pt", "metrics.jsonl")
 _ORIGIN = "trial.txt"
@@ -38,9 +39,21 @@ def population_scheduler(
         hyperparam_mutations={"settings": samplers},
         quantile_fraction=settings.quantile,
         resample_probability=settings.resample,
+        custom_explore_fn=functools.partial(_within, space=loaded.sweep.space),
         log_config=False,
         synch=True,  # else a trial can be thrown back again and again while the better ones wait for a free place
     )
+
+
+def _within(config: dict[str, Any], space: Space) -> dict[str, Any]:
+    """Return a changed config whose settings stay in the space: Ray multiplies them by 0.8 or 1.2, time after time."""
+    settings = dict(config["settings"])
+    for name, dimension in space.items():
+        if not dimension.discrete and name in settings:
+            low, high = dimension.values
+            value = min(max(settings[name], low), high)
+            settings[name] = round(value) if dimension.kind == "int" else value
+    return {**config, "settings": settings}
 
 
 def _whole_number(low: int, high: int) -> Any:

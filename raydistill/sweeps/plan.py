@@ -106,6 +106,11 @@ class Plan:
         if kept:
             sentences.append(f"{kept} of them ended before and are kept")
         lines = ["; ".join(sentences), *self.loaded.dropped]
+        sweep = self.loaded.sweep
+        if sweep.mode == "min":
+            lines.append(
+                f"mode: min takes the lowest {sweep.metric} for the best, which is the worst; leave it out for max"
+            )
         if self.precision is not None and TEACHER_PRECISION not in self.loaded.sweep.space:
             lines.append(precision_text(self.precision, self.loaded.config))
         return "\n".join(lines)

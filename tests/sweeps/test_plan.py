@@ -165,6 +165,12 @@ def test_a_recipe_that_was_written_before_is_kept(tmp_path: Path) -> None:
     assert recipe.read_text().startswith("# as it was\n")
 
 
+def test_who_looks_for_the_lowest_score_is_told_what_that_means(tmp_path: Path) -> None:
+    assert "mode" not in _plan(tmp_path).headline
+    said = _plan(tmp_path / "other", mode="min").headline
+    assert "mode: min takes the lowest AP for the best, which is the worst; leave it out for max" in said
+
+
 # Ended beforehand -----------------------------------------------------------------------------------------------------
 def test_a_trial_that_is_ended_before_its_turn_is_not_handed_out(tmp_path: Path) -> None:
     plan = _plan(tmp_path)

@@ -20,6 +20,7 @@ from raydistill.inference.evaluation import objects_of
 from raydistill.runs.directory import RunDirectory
 from raydistill.runs.events import Note
 from raydistill.runs.weak_teacher import refuse_weakness, weakness
+from raydistill.storage.output import Output
 from raydistill.training import stages
 from raydistill.training.nets import Stages
 from tests.small import small_run
@@ -114,7 +115,8 @@ def test_no_student_is_trained_under_a_weak_teacher(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(stages, "_run_stage", run)
     config = small_run(tmp_path)
-    these = Stages(config, stages.Worker(), lambda _: None, build_splits(config.data), stages.NOTHING)  # type: ignore[arg-type, return-value]
+    output, data = Output.at(config.output), build_splits(config.data)
+    these = Stages(config, output, stages.Worker(), lambda _: None, data, stages.NOTHING)  # type: ignore[arg-type, return-value]
     with pytest.raises(UserError, match="preflight: the teacher must detect something"):
         stages._run_missing(these, ["teacher", "baseline", "distilled"], lambda _: None)
     assert ran == ["teacher"]

@@ -1,4 +1,4 @@
-"""Ending a run in good order: a first Ctrl-C or SIGTERM asks for a checkpoint, a second one ends it at once."""
+"""Ending a run in good order: a first Ctrl-C, SIGTERM or SIGHUP asks for a checkpoint, a second one ends it at once."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ _of_main_thread: list[Stop] = []  # of the outermost ``stoppable`` there
 
 @contextlib.contextmanager
 def stoppable(ends_process: bool = True) -> Iterator[Stop]:
-    """Let SIGINT and SIGTERM ask the ``Stop`` that this gives, while it lasts; a second one raises KeyboardInterrupt.
+    """Let SIGINT, SIGTERM and SIGHUP ask the ``Stop`` that this gives, while it lasts; a second one interrupts.
 
     So does a first one after ``SAVE_SECONDS``. Processes forked meanwhile, such as the loader's, leave it to their
     parent. Inside another ``stoppable`` this gives the outer one's. In a thread that is not the main one signals never
@@ -154,7 +154,10 @@ def _heeding_signals(stop: Stop, ends_process: bool) -> Iterator[None]:
         ended = f"ended after {END_SECONDS} s; the same command goes on after the last checkpoint"
         stop.end_process_after(END_SECONDS, ended, 130)
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # ignored under nohup: then a lost terminal ends nothing
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield
     finally:
@@ -175,4 +178,5 @@ def _end_process(last_words: str, code: int) -> None:
 
 def _say(text: str) -> None:
     """Write to stderr as a signal's handler may: whatever else is just being written."""
-    os.write(2, f"\n{text}\n".encode())
+    with contextlib.suppress(OSError):  # the terminal is gone
+        os.write(2, f"\n{text}\n".encode())

@@ -66,6 +66,18 @@ def test_handlers_and_clocks_are_gone_afterwards(monkeypatch: pytest.MonkeyPatch
     time.sleep(0.2)  # nobody interrupts
 
 
+@pytest.mark.parametrize("handler", [signal.SIG_DFL, signal.SIG_IGN])
+def test_a_lost_terminal_asks_too_unless_it_is_to_be_ignored(handler: signal.Handlers) -> None:
+    before = signal.signal(signal.SIGHUP, handler)
+    try:
+        with stoppable() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop.wanted is (handler is signal.SIG_DFL)
+        assert signal.getsignal(signal.SIGHUP) == handler
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_checkpoint_that_takes_too_long_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stopping, "SAVE_SECONDS", 0.1)
     started = time.monotonic()

@@ -21,6 +21,7 @@ from raydistill.data.samples import (
     has_wide_colours,
     lacks_alpha,
     most_of_colours,
+    refuse_planes,
     samples_of,
 )
 from raydistill.errors import UserError
@@ -88,6 +89,7 @@ def read_image(path: Place, how: Decoding = PLAIN) -> Tensor:
         # Through a file object: Pillow 13 maps uncompressed TIFFs given by name, and garbles those with an orientation.
         with open_regular(path, IMAGE_BYTES) as file, opened(file, how.most_pixels) as image:
             turn = _TURNS.get(_orientation(image))
+            refuse_planes(image)
             colours = None
             if has_wide_colours(image) and (how.pixel_range is not None or most_of_colours(image) < FULL):
                 with open_regular(path, IMAGE_BYTES) as twice, opened(twice, how.most_pixels) as again:

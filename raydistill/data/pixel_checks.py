@@ -15,8 +15,17 @@ from raydistill.data.checks import listed
 from raydistill.data.dataset import DetectionDataset
 from raydistill.data.image_folder import ImageFolder
 from raydistill.data.image_formats import opened
-from raydistill.data.images import DECODING_ERRORS, Decoding, opacity
-from raydistill.data.samples import PixelRange, Samples, colour_samples, has_wide_colours, samples_of
+from raydistill.data.images import DECODING_ERRORS, Decoding, opacity, unreadable
+from raydistill.data.samples import (
+    PixelRange,
+    Samples,
+    UnreadSamplesError,
+    colour_samples,
+    has_wide_colours,
+    refuse_planes,
+    samples_of,
+    upper_samples,
+)
 from raydistill.errors import UserError
 from raydistill.storage.regular import IMAGE_BYTES, open_regular
 from raydistill.storage.remote_path import Place
@@ -50,6 +59,7 @@ class _Look:
     clipped: float = 0.0  # share of values outside of the range that was set
     is_invisible: bool = False
     has_odd_alpha: bool = False  # most pixels are neither opaque nor transparent
+    problem: str = ""  # what keeps its pixels from being read though its header can be
 
 
 def check_pixels(dataset: DetectionDataset, name: str, settings: Settings = Settings()) -> None:
@@ -70,6 +80,9 @@ def check_pixels(dataset: DetectionDataset, name: str, settings: Settings = Sett
     files = [dataset.records.file(place) for place in places]
     with ThreadPoolExecutor(_THREADS) as pool:
         looks = [look for look in pool.map(lambda file: _look(reader.folder / file, file, reader.how), files) if look]
+    for look in looks:
+        if look.problem:
+            raise UserError(look.problem)
     _check_ranges(looks, name, settings.pixel_range, reader.how.pixel_range)
     _check_opacity(looks, name, settings.alpha, reader.how)
 
@@ -134,10 +147,13 @@ def _look(path: Place, file: str, how: Decoding) -> _Look | None:
     """Return what is seen of an image; None where it cannot be read, which others say."""
     try:
         with open_regular(path, IMAGE_BYTES) as content, opened(content, how.most_pixels) as image:
+            refuse_planes(image, low_bits=how.pixel_range is not None)
             samples = _samples(image, path, how)
             if samples is not None:
                 return _of_samples(samples, file, how.pixel_range)
             alpha = opacity(image) if image.has_transparency_data else None
+    except UnreadSamplesError as error:
+        return _Look(file, problem=unreadable(path, error))
     except DECODING_ERRORS:
         return None
     if alpha is None:
@@ -150,8 +166,13 @@ def _look(path: Place, file: str, how: Decoding) -> _Look | None:
 def _samples(image: Image.Image, path: Place, how: Decoding) -> Samples | None:
     if not has_wide_colours(image):
         return samples_of(image)
-    with open_regular(path, IMAGE_BYTES) as content, opened(content, how.most_pixels) as again:
-        return colour_samples(image, again)
+    try:
+        with open_regular(path, IMAGE_BYTES) as content, opened(content, how.most_pixels) as again:
+            return colour_samples(image, again)
+    except UnreadSamplesError:
+        if how.pixel_range is not None:
+            raise
+        return upper_samples(image)  # what is read then
 
 
 def _of_samples(samples: Samples, file: str, wanted: PixelRange | None) -> _Look:

@@ -19,11 +19,15 @@ PixelRange = tuple[float, float]
 
 FULL = 2**16 - 1
 """The largest value of 16 bits."""
-_BITS, _WHITE_IS_ZERO, _EXTRA, _FORMAT, _MOST = 258, 262, 338, 339, 281  # tags of TIFF
+_BITS, _WHITE_IS_ZERO, _MOST, _PLANES, _EXTRA, _FORMAT = 258, 262, 281, 284, 338, 339  # tags of TIFF
 _SIGNED, _FLOAT = 2, 3  # as _FORMAT has them
 _BYTE_ORDERS = {"16B": "16L", "16L": "16B", "16N": "16B" if sys.byteorder == "little" else "16L"}
 _NATIVE = {"I;16BS": "I;16S", "I;32BS": "I;32S", "F;32BF": "F;32F"} if sys.byteorder == "little" else {}
 Kind = Literal["unsigned", "signed", "floating point"]
+
+
+class UnreadSamplesError(ValueError):
+    """Pixels of a kind that is not read; the message says which."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,24 @@ def samples_of(image: Image.Image) -> Samples | None:
     return Samples(values, "unsigned", bits, (0, _declared_most(tags, bits)), inverted)
 
 
+def refuse_planes(image: Image.Image, low_bits: bool = False) -> None:
+    """Raise for a TIFF that holds colours of more than 8 bits in planes, one after the other: Pillow garbles these.
+
+    Args:
+        image: opened.
+        low_bits: whether the lower bits are wanted, which a compressed one does not give either.
+
+    Raises:
+        UnreadSamplesError: for such an image.
+    """
+    tags: Any = getattr(image, "tag_v2", {})
+    bits = tags.get(_BITS, 8)
+    wide = isinstance(bits, tuple) and len(bits) > 1 and max(bits) > 8
+    plain = any(tile[0] == "raw" for tile in getattr(image, "tile", ()))
+    if wide and tags.get(_PLANES) == 2 and (plain or low_bits):
+        raise UnreadSamplesError("colours of more than 8 bits in planes of their own (save them pixel by pixel)")
+
+
 def has_wide_colours(image: Image.Image) -> bool:
     """Return whether an image that was only opened has 16 bits a colour, of which Pillow keeps the upper 8."""
     return image.mode in ("RGB", "RGBA") and any(
@@ -97,15 +119,21 @@ def colour_samples(image: Image.Image, again: Any) -> Samples:
         again: the same, opened once more; it is decoded with its bytes exchanged.
 
     Raises:
-        ValueError: for 16-bit grey with alpha, which Pillow cannot give.
+        UnreadSamplesError: for 16-bit grey with alpha and for colours in planes, which Pillow cannot give.
     """
+    refuse_planes(image, low_bits=True)
     upper = np.asarray(image)[..., :3]
     again.tile = [_exchanged(tile) for tile in again.tile]
     try:
         lower = np.asarray(again)[..., :3]
     except ValueError as error:
-        raise ValueError("16-bit grey with alpha keeps 8 bits only (save it without alpha)") from error
+        raise UnreadSamplesError("16-bit grey with alpha keeps 8 bits only (save it without alpha)") from error
     return Samples(upper.astype(np.int64) * 256 + lower, "unsigned", 16, (0, most_of_colours(image)))
+
+
+def upper_samples(image: Image.Image) -> Samples:
+    """Return colours of which the upper 8 of 16 bits are known, as if the lower ones were all set."""
+    return Samples(np.asarray(image)[..., :3].astype(np.int64) * 256 + 255, "unsigned", 16, (0, FULL))
 
 
 def most_of_colours(image: Image.Image) -> int:

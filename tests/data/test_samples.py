@@ -68,6 +68,23 @@ def tiff(
     return header + pixels + b"\0" * (len(pixels) % 2) + directory + b"\0\0\0\0" + beyond
 
 
+def in_planes(planes: Array) -> dict[str, Any]:
+    """The tags of a TIFF that holds ``planes`` [3, H, W] one after the other, up to 65535 bytes in all."""
+    size = planes[0].nbytes
+    bits = planes.dtype.itemsize * 8
+    places = tuple(8 + size * number for number in range(3))
+    height = {"t257": (planes.shape[1],), "t278": (planes.shape[1],)}
+    return {
+        **height,
+        "t258": (bits,) * 3,
+        "t273": places,
+        "t277": (3,),
+        "t279": (size,) * 3,
+        "t284": (2,),
+        "t339": (1,) * 3,
+    }
+
+
 def png(values: Array, colour: int) -> bytes:
     """A PNG of 16 bits a sample, written by hand."""
 
@@ -190,6 +207,23 @@ def test_colours_of_which_the_file_says_how_many_bits_it_uses_need_no_setting(tm
     content = tiff(values, photometric=2, byte_order=byte_order, t281=(4095,) * 3)
     train = build_splits(_data(_folder(tmp_path, content))).train
     assert (train.load(0)[0].numpy() == ((values.astype(int) * 255 + 2047) // 4095).transpose(2, 0, 1)).all()
+
+
+@pytest.mark.parametrize("byte_order", ["<", ">"])
+def test_colours_in_planes_of_their_own_are_refused_where_they_would_be_garbled(
+    tmp_path: Path, byte_order: str
+) -> None:
+    planes = _filled(0, 65535, np.uint16, 3).transpose(2, 0, 1)
+    content = tiff(planes.reshape(90, 40), 2, byte_order=byte_order, **in_planes(planes))
+    with pytest.raises(
+        UserError, match=r"a\.png: must be a complete image, got: colours of more than 8 bits in planes"
+    ):
+        build_splits(_data(_folder(tmp_path, content)))
+    with pytest.raises(UserError, match="colours of more than 8 bits in planes of their own"):
+        read(tmp_path, content)
+    bytes_ = (planes >> 8).astype(np.uint8)
+    found = read(tmp_path, tiff(bytes_.reshape(90, 40), 2, byte_order=byte_order, **in_planes(bytes_)))
+    assert (found == bytes_).all()
 
 
 def test_16_bit_colours_with_alpha_lie_over_white_in_the_range_that_is_set(tmp_path: Path) -> None:

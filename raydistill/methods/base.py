@@ -16,6 +16,8 @@ from raydistill.errors import UserError
 from raydistill.methods.values import Gate
 from raydistill.structures import Batch, LossDict
 
+_FIRST = "tar"  # whose gates had their names before there were other methods
+
 
 @dataclass(frozen=True)
 class Need:
@@ -42,9 +44,11 @@ class Compared:
         return cls({"": term})
 
     def of_method(self, name: str) -> Compared:
-        """Return the same with the terms' full names: the method's, and its own where it has several."""
+        """Return the same with full names: the method's, and the term's own where it has several."""
         terms = {f"{name}.{term}" if term else name: loss for term, loss in self.terms.items()}
-        return Compared(terms, self.gates, self.quality)
+        before = "" if name == _FIRST else f"{name}/"
+        gates = {f"{before}{gate}": value for gate, value in self.gates.items()}
+        return Compared(terms, gates, {f"{before}{who}": value for who, value in self.quality.items()})
 
     def add(self, other: Compared) -> None:
         """Take over what ``other`` has."""

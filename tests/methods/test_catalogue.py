@@ -17,6 +17,7 @@ from raydistill.detectors.values import Outcome
 from raydistill.errors import UserError
 from raydistill.methods.base import Compared, Method, Need
 from raydistill.methods.catalogue import build_methods
+from raydistill.methods.values import Gate
 from raydistill.structures import Batch
 from raydistill.training.distiller import Distiller
 from tests.nets import mixed_batch, pair, small_config
@@ -45,6 +46,14 @@ class Silent(Mean):
 
     def compare(self, *_: Any) -> Compared:
         return Compared()
+
+
+class Gated(Mean):
+    """Has a gate, which is called as one of another method."""
+
+    def compare(self, *what: Any) -> Compared:
+        found = super().compare(*what)
+        return Compared(found.terms, {"rpn_box_open": Gate(torch.tensor(3), torch.tensor(4))})
 
 
 class Demanding(Mean):
@@ -98,6 +107,18 @@ def test_several_methods_run_at_once_beside_one_pass_of_the_teacher(monkeypatch:
     terms = Distiller(student, teacher, config)(*mixed_batch(), 1.0).terms
     assert {"distillation/mine", "distillation/tar/feature", "distillation/tar/rpn"} <= terms.keys()
     assert len(looks) == 1
+
+
+def test_gates_of_two_methods_that_are_called_alike_are_told_apart() -> None:
+    config = small_config(OWN.replace(":Mean", ":Gated"), "methods.tar.rpn.weight=1")
+    gates = Distiller(*pair(config), config)(*mixed_batch(), 1.0).gates
+    assert (int(gates["mine/rpn_box_open"].open), int(gates["mine/rpn_box_open"].total)) == (3, 4)
+    assert gates["rpn_box_open"].total != 4
+
+
+def test_a_name_that_pytorchs_modules_have_a_use_for_is_refused() -> None:
+    with pytest.raises(UserError, match=r"^methods\.keys: must have another name"):
+        step(small_config(OWN.replace("mine:", "keys:")))
 
 
 def test_what_a_method_trains_learns_and_stays_out_of_the_exported_student() -> None:

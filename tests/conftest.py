@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import logging
 import os
 import runpy
 from collections.abc import Iterator
@@ -71,6 +72,16 @@ def _nets_are_drawn_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(build, "_backbone", backbone)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _what_is_logged_is_as_before() -> Iterator[None]:
+    """Let a command that logs for its user leave nothing to the next test: which tests come before is chance."""
+    logger = logging.getLogger("raydistill")
+    level, handlers = logger.level, [*logger.handlers]
+    yield
+    logger.setLevel(level)
+    logger.handlers[:] = handlers
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:

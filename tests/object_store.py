@@ -16,7 +16,7 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication
 from moto.server import ThreadedMotoServer
 from obstore.exceptions import GenericError
 
-from raydistill.storage import mirror
+from raydistill.storage import fetcher, mirror
 from raydistill.storage.store import store
 
 BUCKET = "bucket"
@@ -62,10 +62,18 @@ def s3_server() -> Iterator[S3Server]:
         for name, value in server.environment.items():
             patch.setenv(name, value)
         boto3.client("s3").create_bucket(Bucket=BUCKET)
+        _forget_other_servers()
         try:
             yield server
         finally:
             moto.stop()
+            _forget_other_servers()
+
+
+def _forget_other_servers() -> None:
+    """Let this process connect anew: an earlier test's server had another address."""
+    fetcher._store.cache_clear()
+    fetcher._helper_of.cache_clear()
 
 
 @dataclass

@@ -78,7 +78,7 @@ def _run(command: list[str], folder: Path) -> str:
     ran = subprocess.run(
         command,
         cwd=folder,
-        env=environment | {"OMP_NUM_THREADS": "1"},
+        env=environment | {"OMP_NUM_THREADS": "1", "HOME": str(folder)},  # pip writes there
         capture_output=True,
         text=True,
         timeout=PATIENCE,

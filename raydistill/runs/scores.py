@@ -12,7 +12,7 @@ says by which it was scored; one without is of the first."""
 def exists(score: float) -> bool:
     """Return whether there was an object to score.
 
-    >>> exists(0.0), exists(-1.0), exists(math.nan)
+    >>> exists(0.0), exists(-1.0), exists(float("nan"))
     (True, False, False)
     """
     return score >= 0
@@ -21,7 +21,7 @@ def exists(score: float) -> bool:
 def points(score: float) -> str:
     """Return a score for people, in points of 100.
 
-    >>> points(0.4567), points(-1.0), points(math.nan)
+    >>> points(0.4567), points(-1.0), points(float("nan"))
     ('45.7', '-', '-')
     """
     return f"{100 * score:.1f}" if exists(score) else "-"

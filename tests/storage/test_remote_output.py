@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -108,7 +109,7 @@ def test_a_run_that_went_on_on_other_machines_ends_as_one_here_that_was_not_dist
 def test_the_store_has_every_file_that_a_folder_would_have(run: _Run) -> None:
     def names(folder: Path) -> set[str]:
         found = (file for file in folder.rglob("*") if file.is_file() and not file.name.startswith("."))
-        return {str(file.relative_to(folder)) for file in found if "tfevents" not in file.name}
+        return {str(file.relative_to(folder)) for file in found if not re.search("tfevents|^detections_", file.name)}
 
     assert names(run.there) == names(run.here)
     assert [*(run.there / "baseline").glob("events.out.tfevents.*")]
@@ -234,13 +235,16 @@ def test_what_a_trial_costs_does_not_grow_with_the_number_of_trials(
 ) -> None:
     """The whole sweep is listed as the command begins and ends, and each trial as it ends."""
     monkeypatch.setenv("RAYDISTILL_CACHE", str(tmp_path / "cache"))
+    first, uri = store(sweeps[1]), f"{sweeps[1]}-that-grows"
+    for name in first.entries():
+        store(uri).write(first.read(name)[0], name)
     listed: list[str] = []
     entries = Store.entries
     monkeypatch.setattr(Store, "entries", lambda self: (listed.append(self.uri), entries(self))[1])
-    assert tune.main([small_sweep(tmp_path, BRIEF, output=sweeps[1], seeds=2), "--local"]) == 0
-    assert listed.count(sweeps[1]) == 2
-    of_trials = [uri for uri in listed if uri.startswith(f"{sweeps[1]}/trials/")]
-    new = {f"{sweeps[1]}/trials/{name}-seed1" for name in ("baseline", "constant", "p0000")}
+    assert tune.main([small_sweep(tmp_path, BRIEF, output=uri, seeds=2), "--local"]) == 0
+    assert listed.count(uri) == 2
+    of_trials = [place for place in listed if place.startswith(f"{uri}/trials/")]
+    new = {f"{uri}/trials/{name}-seed1" for name in ("baseline", "constant", "p0000")}
     assert new <= set(of_trials)
-    assert all(uri.startswith(tuple(new)) for uri in of_trials)
-    assert all(listed.count(uri) == 1 for uri in of_trials)
+    assert all(place.startswith(tuple(new)) for place in of_trials)
+    assert all(listed.count(place) == 1 for place in of_trials)

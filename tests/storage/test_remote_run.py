@@ -47,8 +47,9 @@ def _trained(root: object, output: Path) -> RunDirectory:
 
 
 def test_data_and_weights_on_a_store_give_the_same_run_to_the_bit(
-    here: Path, there: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    here: Path, there: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("RAYDISTILL_CACHE", str(tmp_path / "cache"))
     local, remote = _trained(here, tmp_path / "local"), _trained(there, tmp_path / "remote")
     ours, theirs = (torch.load(run.best, weights_only=True)["model"] for run in (local, remote))
     assert ours.keys() == theirs.keys()

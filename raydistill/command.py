@@ -11,6 +11,8 @@ from typing import Any
 from raydistill.config.renamed import RenamedWarning
 from raydistill.errors import UserError, printable_error
 from raydistill.runs.stopping import Stopped
+from raydistill.runs.streams import forgiving_streams
+from raydistill.runs.system_errors import in_a_sentence, keep_traceback
 from raydistill.storage.mirror import named
 
 FAILED, INTERRUPTED = 2, 130
@@ -24,6 +26,16 @@ def run_command(work: Callable[[], int], stopped: str = "interrupted", interrupt
         stopped: what is said when it was stopped with a checkpoint.
         interrupted: what is said when it was interrupted without one.
     """
+    with forgiving_streams() as streams:
+        code = _ended(work, stopped, interrupted)
+        problem = streams.problem
+        if problem:
+            streams.err.write(f"{problem}\n")
+        return FAILED if problem and not code else code
+
+
+def _ended(work: Callable[[], int], stopped: str, interrupted: str) -> int:
+    """Do the work, say how it ended and return the exit code of that."""
     try:
         with _telling_of_renamed():
             return work()
@@ -34,6 +46,14 @@ def run_command(work: Callable[[], int], stopped: str = "interrupted", interrupt
         sys.stderr.write(f"{stopped}\n")
     except KeyboardInterrupt:
         sys.stderr.write(f"{interrupted}\n")
+    except Exception as error:
+        sentence = in_a_sentence(error)
+        if not sentence:
+            raise
+        file, goes_on = keep_traceback(error), interrupted.partition("; ")[2]
+        details = f"; the traceback is in {file}" if file else ""
+        sys.stderr.write(f"{named(sentence)}{f'; {goes_on}' if goes_on else ''}{details}\n")
+        return FAILED
     return INTERRUPTED
 
 

@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any
 
 from raydistill.errors import UserError
 
@@ -91,6 +92,7 @@ class Stop:
             timer.cancel()
 
 
+_LOADERS_END = "DataLoader worker"  # begins what torch says of its loader processes
 _of_main_thread: list[Stop] = []  # of the outermost ``stoppable`` there
 
 
@@ -117,6 +119,10 @@ def stoppable(ends_process: bool = True) -> Iterator[Stop]:
         try:
             with _heeding_signals(stop, ends_process):
                 yield stop
+        except RuntimeError as error:
+            if stop.wanted and _LOADERS_END in str(error):  # the signal went to them too
+                raise stop.interruption() from error
+            raise
         finally:
             _of_main_thread.clear()
 
@@ -147,6 +153,8 @@ def _heeding_signals(stop: Stop, ends_process: bool) -> Iterator[None]:
         if stop.wanted:
             raise stop.interruption()
         stop.ask()
+        # torch's own handler raises where a loader process ends: the signal may have gone to these as well
+        before.setdefault(signal.SIGCHLD, signal.signal(signal.SIGCHLD, lambda *_: None))
         again = "Ctrl-C" if ends_process else "interrupt"
         name = signal.Signals(number).name
         _say(f"{name}: a checkpoint is written after this step, {how_long}; a second {again} ends it at once")
@@ -157,7 +165,7 @@ def _heeding_signals(stop: Stop, ends_process: bool) -> Iterator[None]:
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # ignored under nohup: then a lost terminal ends nothing
         numbers.append(signal.SIGHUP)
-    before = {number: signal.signal(number, handle) for number in numbers}
+    before: dict[int, Any] = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield
     finally:

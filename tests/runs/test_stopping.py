@@ -437,3 +437,14 @@ def test_metrics_of_a_stopped_run_hold_no_half_epoch(tmp_path: Path, monkeypatch
     with pytest.raises(Stopped):
         stage.fit()
     assert [line["epoch"] for line in metrics_of(stage.run)] == [1]
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_loader_processes_that_a_signal_to_the_group_ends_are_an_interruption(wanted: bool) -> None:
+    with pytest.raises(KeyboardInterrupt if wanted else RuntimeError), stoppable() as stop:
+        if wanted:
+            stop.ask()
+        raise RuntimeError("DataLoader worker (pid 692) is killed by signal: Terminated. ")
+    with pytest.raises(RuntimeError, match="shapes"), stoppable() as stop:
+        stop.ask()
+        raise RuntimeError("shapes")

@@ -75,10 +75,12 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _run(command: list[str], folder: Path) -> str:
     """Run ``command`` in ``folder`` as one would in a shell of one's own, and return what it says on stdout."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    home = folder.with_name(f"{folder.name}-home")
+    home.mkdir(exist_ok=True)
     ran = subprocess.run(
         command,
         cwd=folder,
-        env=environment | {"OMP_NUM_THREADS": "1", "HOME": str(folder)},  # pip writes there
+        env=environment | {"OMP_NUM_THREADS": "1", "HOME": str(home)},  # pip writes there
         capture_output=True,
         text=True,
         timeout=PATIENCE,

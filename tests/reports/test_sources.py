@@ -155,3 +155,31 @@ def test_what_is_neither_run_nor_sweep_is_refused_with_what_to_do(tmp_path: Path
     ]:
         with pytest.raises(UserError, match=message):
             load(*directories)
+
+
+@pytest.mark.parametrize("score", ["null", '"0.5"', "1" + "0" * 400, "[0.5]", "NaN", "true", ""])
+def test_a_damaged_score_is_a_note_and_the_curves_are_shown(score: str, tmp_path: Path) -> None:
+    made_up.run(tmp_path / "r", {"teacher": 0.5, "baseline": 0.3, "distilled": 0.4})
+    result = tmp_path / "r" / "distilled" / "result.json"
+    result.write_text(f'{{"epochs": 4, "parameters": 9, "AP": {score}}}')
+    report = write_report(tmp_path / "r", pictures=False)
+    (note,) = [note for note in report.notes if "result.json" in note]
+    assert "must be the result of a stage" in note and len(note) < 300
+    assert report.trials.set_index("stage")["AP"]["distilled"] == pytest.approx(0.4)
+    assert note in as_text(report)
+
+
+def test_damaged_metrics_are_counted_in_a_note_and_the_rest_is_shown(tmp_path: Path) -> None:
+    made_up.run(tmp_path / "r", {"baseline": 0.3, "distilled": 0.4})
+    metrics = tmp_path / "r" / "distilled" / "metrics.jsonl"
+    odd = (
+        b'{"epoch": 1180591620717411303424}\n\xff\xfe\n'
+        + bytes(30)
+        + b'\n{"epoch": 9, "val/AP": {"a": 1}, "b": 1'
+        + b"0" * 400
+    )
+    metrics.write_bytes(metrics.read_bytes() + odd + b"}\n[1]\n")
+    report = write_report(tmp_path / "r", pictures=False)
+    (note,) = [note for note in report.notes if "metrics.jsonl" in note]
+    assert "left out 4 lines that cannot be read" in note
+    assert report.trials.set_index("stage")["AP"]["distilled"] == pytest.approx(0.4)

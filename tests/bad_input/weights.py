@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import os
 import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,9 +112,37 @@ NO_CHECKPOINT = r"net\.pt: must be a checkpoint of tensors, cannot be read"
 NO_STATE = "must hold a state dict .tensors by name., alone or under 'model'"
 NOT_FINITE = f"must hold finite numbers, got 1 tensors with NaN, infinity or of another kind .{BIAS}.; use an earlier"
 
+
+def _fifo(folder: Path) -> Any:
+    os.mkfifo(folder / "net.pt")
+    return read(folder / "net.pt")
+
+
+def _run_of_a_fifo(folder: Path) -> Any:
+    os.mkfifo(folder / "best.pt")
+    return read(folder)
+
+
+def _sparse(folder: Path) -> Any:
+    (folder / "net.pt").touch()
+    os.truncate(folder / "net.pt", 70 * 10**9)
+    return read(folder / "net.pt")
+
+
+def _bomb(folder: Path) -> Any:
+    with zipfile.ZipFile(folder / "net.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("net/data.pkl", bytes(5 * 10**7))
+    return read(folder / "net.pt")
+
+
 CASES = [
     Case("no file", lambda folder: read(folder / "net.pt"), "must be a weights file or a run directory, there is no"),
     Case("an empty folder", _empty_folder, "must hold best.pt or last.pt, got neither"),
+    Case("a FIFO", _fifo, "must be a weights file or a run directory, got a named pipe .FIFO. where a regular file must be"),
+    Case("a FIFO in a run directory", _run_of_a_fifo, "must hold best.pt or last.pt, got neither"),
+    Case("a device", lambda _: read(Path("/dev/zero")), "/dev/zero: must be a weights file .* got a device where a regular"),
+    Case("70 GB", _sparse, r"got 70\.0 GB, more than the 64\.0 GB that such a file may have"),
+    Case("a bomb", _bomb, r"must be a checkpoint of tensors, cannot be read \(its \d+ kB would unpack to 50 MB\)"),
     Case("an empty file", raw(b""), NO_CHECKPOINT),
     Case("a text", raw(b"weights"), NO_CHECKPOINT),
     Case("an image", raw(b"\x89PNG\r\n\x1a\n"), NO_CHECKPOINT),

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from raydistill.config import Config, load_config
-from raydistill.data.build import build_datasets, build_splits
+from raydistill.config import CocoData, Config, load_config
+from raydistill.data.build import AS_USUAL, build_datasets, build_splits
 from raydistill.data.dataset import DetectionDataset
 from raydistill.data.discover import open_dataset
+from raydistill.data.readable import check_readable
 from raydistill.errors import UserError
 from tests.data.conftest import CocoFolder
 from tests.data.formats.test_voc import SIZE, thing, write_image
@@ -268,3 +270,37 @@ def test_skipping_leaves_classes_and_ids_of_a_voc_folder_as_they_are(tmp_path: P
         assert split.classes == ("ant", "cat")
         assert [(record.image_id, record.file) for record in split.records] == [(1, "a.jpg"), (3, "c.jpg")]
         assert split.records[0].labels.tolist() == [2]
+
+
+def _rewritten(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_categories_that_are_only_written_otherwise_are_those_of_training(
+    folders: dict[str, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    """In validation the ids are text, in another order, and a name has another form of Unicode."""
+    annotations = folders["coco"] / "annotations"
+
+    def train(content: dict[str, Any]) -> None:
+        content["categories"] = [{"id": 2, "name": "caf\u00e9"}, {"id": 10, "name": "dog"}]
+        for found in content["annotations"]:
+            found["category_id"] = 10
+
+    def val(content: dict[str, Any]) -> None:
+        content["categories"] = [{"id": "10", "name": "dog "}, {"id": "2", "name": "cafe\u0301"}]
+        for found in content["annotations"]:
+            found["category_id"] = "10"
+
+    _rewritten(annotations / "train.json", train)
+    _rewritten(annotations / "val.json", val)
+    data = CocoData(format="coco", root=str(folders["coco"]))
+    check_readable(data, AS_USUAL)
+    splits = build_splits(data)
+    for split in (splits.train, splits.val):
+        assert split.classes == ("caf\u00e9", "dog")
+        assert split.category_ids == (2, 10)
+        assert set(split.records.labels.tolist()) == {2}
+    assert len([message for message in caplog.messages if "look" in message]) == 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -183,3 +185,30 @@ def test_damaged_metrics_are_counted_in_a_note_and_the_rest_is_shown(tmp_path: P
     (note,) = [note for note in report.notes if "metrics.jsonl" in note]
     assert "left out 4 lines that cannot be read" in note
     assert report.trials.set_index("stage")["AP"]["distilled"] == pytest.approx(0.4)
+
+
+ALIASES = "a0: &a0 [1, 1]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9))
+ODD_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a FIFO": (os.mkfifo, "a named pipe (FIFO) where a regular file must be"),
+    "a device": (lambda path: path.symlink_to("/dev/zero"), "a device where a regular file must be"),
+    "10 MB": (lambda path: path.write_text("a: [" + "1, " * 3_500_000 + "]"), "more than the 4 MB"),
+    "a list of 300,000": (lambda path: path.write_text("a: [" + "1, " * 300_000 + "]"), "more than 100000 values"),
+    "aliases of aliases": (lambda path: path.write_text(ALIASES), "more than 100000 values, aliases written out"),
+    "a value that holds itself": (lambda path: path.write_text("a: &a [*a]"), "a value that holds itself"),
+    "a key twice": (lambda path: path.write_text("seed: 1\nseed: 2"), "key 'seed' is given twice"),
+    "code": (
+        lambda path: path.write_text("a: !!python/object/apply:os.getcwd []"),
+        "could not determine a constructor",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ODD_FILES)
+def test_settings_that_never_end_are_a_note_of_the_report(tmp_path: Path, kind: str) -> None:
+    run = made_up.run(tmp_path / "r", {"baseline": 0.4})
+    make, said = ODD_FILES[kind]
+    (run / "baseline" / "config.yaml").unlink()
+    make(run / "baseline" / "config.yaml")
+    report = load(run)
+    assert any("config.yaml: cannot be read" in note and said in note for note in report.notes), report.notes
+    assert report.summary["mean"].tolist() == [0.4]

@@ -153,9 +153,8 @@ def score(
     Raises:
         UserError: when weights or data cannot be read, or do not fit together.
     """
-    from raydistill.inference.on_data import DataPath, downloads_to, score_on_data
+    from raydistill.inference.on_data import DataPath, downloads_to, score_weights
     from raydistill.inference.scoring import Rules, check_backend
-    from raydistill.runs.worker import local_device
 
     for name, value, least, most in (("batch_size", batch_size, 1, 10**6), ("num_workers", num_workers, 0, 1000)):
         if not least <= value <= most:
@@ -177,21 +176,11 @@ def score(
             None if pixel_range is None else (pixel_range[0], pixel_range[1]),
             alpha,
         )
-        if isinstance(weights, str | os.PathLike):
-            detector, called, device = load(weights), os.fspath(weights), local_device()
-        else:
-            detector, called, device = weights, "weights", next(weights.parameters()).device
-        scored = score_on_data(
-            detector,
-            place,
-            called=called,
-            device=device,
-            backend=backend,
-            rules=Rules(evaluation.max_detections, evaluation.area_ranges),
-            batch_size=batch_size,
-            num_workers=num_workers,
+        rules = Rules(evaluation.max_detections, evaluation.area_ranges)
+        found = score_weights(
+            weights, place, backend=backend, rules=rules, batch_size=batch_size, num_workers=num_workers
         )
-    return scored.metrics
+    return found.metrics
 
 
 def _checked_rules(max_detections: int, area_ranges: tuple[float, float]) -> Evaluation:

@@ -97,18 +97,14 @@ def _score_files(options: argparse.Namespace) -> Scores:
 
 def _score_weights(options: argparse.Namespace) -> tuple[Scores, Detections]:
     """Run the net that the weights file describes on the data."""
-    from raydistill.detectors.restore import restore_detector
-    from raydistill.inference.on_data import DataPath, downloads_to, score_on_data, weights_here
+    from raydistill.inference.on_data import DataPath, downloads_to, score_weights
     from raydistill.inference.scoring import Rules
     from raydistill.runs.notices import PrintableFormatter
-    from raydistill.runs.worker import local_device
 
     logging.basicConfig(format="%(message)s")
     for handler in logging.getLogger().handlers:
         handler.setFormatter(PrintableFormatter("%(message)s"))
     logging.getLogger("raydistill").setLevel(logging.INFO)
-    weights = weights_here(options.weights)
-    detector = restore_detector(weights)
     downloads = downloads_to(options.download_folder, options.download_gb, "--download-folder, --download-gb")
     data = DataPath(
         options.data,
@@ -121,11 +117,9 @@ def _score_weights(options: argparse.Namespace) -> tuple[Scores, Detections]:
         None if options.pixel_range is None else tuple(options.pixel_range),
         options.alpha,
     )
-    scored = score_on_data(
-        detector,
+    scored = score_weights(
+        options.weights,
         data,
-        called=str(weights),
-        device=local_device(),
         backend=options.backend,
         rules=Rules(options.max_detections, tuple(options.area_ranges)),
         batch_size=options.batch_size,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -30,7 +31,7 @@ from raydistill.inference.columns import Detections
 from raydistill.inference.evaluation import evaluate
 from raydistill.inference.scoring import COCO_RULES, Rules, Scores
 from raydistill.runs.directory import RunDirectory, stage_directory
-from raydistill.runs.worker import Worker
+from raydistill.runs.worker import Worker, local_device
 from raydistill.storage.output import Output
 
 _log = logging.getLogger(__name__)
@@ -117,6 +118,33 @@ def downloads_to(folder: str | None, max_gb: float, called: str) -> Downloads:
     except ValidationError as error:
         problem = error.errors()[0]
         raise UserError(f"{called}: {problem['msg']}, got {problem['input']}") from error
+
+
+def score_weights(
+    weights: str | os.PathLike[str] | Detector,
+    data: DataPath,
+    *,
+    backend: Backend,
+    rules: Rules,
+    batch_size: int,
+    num_workers: int,
+) -> Scored:
+    """Score a detector, or what ``load_student`` takes, on data; errors as ``load_student`` and ``score_on_data``."""
+    if isinstance(weights, Detector):
+        detector, called, device = weights, "weights", next(weights.parameters()).device
+    else:
+        called, device = os.fspath(weights), local_device()
+        detector = load_student(called)
+    return score_on_data(
+        detector,
+        data,
+        called=called,
+        device=device,
+        backend=backend,
+        rules=rules,
+        batch_size=batch_size,
+        num_workers=num_workers,
+    )
 
 
 def score_on_data(

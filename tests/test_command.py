@@ -22,6 +22,7 @@ def _raising(error: BaseException) -> Callable[[], int]:
     ("error", "code", "said"),
     [
         (UserError("seed: must be another, got 3"), 2, "seed: must be another, got 3\n"),
+        (UserError("a\x1b[2J\u202e.png: gone\nnow"), 2, "a\\x1b[2J\\u202e.png: gone\\nnow\n"),
         (Stopped(), 130, "stopped; go on\n"),
         (KeyboardInterrupt(), 130, "interrupted; go on\n"),
     ],

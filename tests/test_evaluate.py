@@ -336,3 +336,12 @@ def test_a_voc_split_that_lacks_a_class_is_scored_with_the_nets_labels(trained: 
     per_class = json.loads((tmp_path / "n.json").read_text())["per_class"]
     assert list(per_class) == list(trained.detector.classes)
     assert [name for name, values in per_class.items() if values["AP"] >= 0] == [name]
+
+
+def test_a_class_name_neither_acts_on_the_terminal_nor_breaks_its_line() -> None:
+    per_class = {name: {"AP": 0.5} for name in ("ca\u200bt", "\u202egod", "a\u2028b", "x\x1b[2J", "half\ud800")}
+    text = as_text(Scores({"AP": 0.5, "AR1": 0.25}, per_class))
+    assert [line.split()[0] for line in text.splitlines()[1:6]] == [
+        *(r"ca\u200bt", r"\u202egod", r"a\u2028b", r"x\x1b[2J", r"half\ud800")
+    ]
+    assert text.replace("\n", "").isprintable()

@@ -179,6 +179,7 @@ CASES = [
     Case("a setting out of range", settings(fpn_channels=-1), "its net's settings are not this version's .fpn_channels"),
     Case("a true setting", settings(fpn_channels=True), "its net's settings are not this version's .fpn_channels"),
     Case("a net beyond all memory", settings(box_head_size=65_536, fpn_channels=65_536), "must describe a net that fits into memory, got: "),
+    right("a class in another form of Unicode", saved(lambda c: c.update(classes=["di\u200bsc", "square"])), ("di\u200bsc", "square")),
     right("half precision", tensor(BIAS, lambda t: t.half()), CLASSES),
     right("a count of batches too many", saved(lambda c: c["model"].update({"a.num_batches_tracked": torch.tensor(1)})), CLASSES),
     right("a bare state dict", saved(lambda c: c["model"], lambda path: load_file(_detector(), path, "x").fresh), ()),

@@ -157,6 +157,7 @@ class _Files:
 
     images: FilesBelow
     annotations: FilesBelow
+    _found: dict[str, str | None] = field(default_factory=dict)  # images that were looked for
 
     def meant(self, written: str) -> str | None:
         """Return the name that a line means, one of which there is an image or an annotation; None where none is."""
@@ -169,6 +170,11 @@ class _Files:
 
     def image(self, name: str) -> str | None:
         """Return the path of an image below its folder, in the first of several formats."""
+        if name not in self._found:
+            self._found[name] = self._look_for_image(name)
+        return self._found[name]
+
+    def _look_for_image(self, name: str) -> str | None:
         for suffix in _FIRST:
             if (self.images.folder / f"{name}{suffix}").is_file():
                 return f"{name}{suffix}"

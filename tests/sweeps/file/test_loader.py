@@ -401,3 +401,22 @@ def test_that_a_weird_dimension_is_a_sweep_or_a_users_error(tmp_path, name, kind
 @given(name=NAMES, value=WEIRD)
 def test_that_a_weird_setting_is_a_sweep_or_a_users_error(tmp_path, name, value):
     a_sweep_or_a_users_error(tmp_path, {"settings": {name: value}})
+
+
+def test_that_more_than_anyone_searches_is_refused_with_the_limit(tmp_path):
+    many = list(range(10_001))
+    assert "grid must be a list of at most 10000 values, got 10001" in problem(tmp_path, space={"seed": {"grid": many}})
+    when = {"data.seed": {"grid": [1, 2]}, "decay.rate": {"uniform": [0, 1], "when": {"data.seed": many[:1500]}}}
+    found = problems(tmp_path, space=when)
+    assert "space.decay.rate: when must name at most 1000 values of each setting, got more" in found
+    dimensions = {f"a{number}.b": {"grid": [1]} for number in range(600)}
+    assert problem(tmp_path, space=dimensions).startswith("space: must hold at most 500 settings to search, got 600")
+
+
+def test_that_very_many_unknown_settings_are_told_without_comparing_each_with_each(tmp_path):
+    with pytest.raises(UserError) as caught:
+        load(tmp_path, settings={f"training.epochs{number}": 1 for number in range(3000)})
+    lines = str(caught.value).splitlines()
+    assert lines[0].endswith("(3000 problems):") and lines[-1] == "  ... and 2900 more"
+    assert lines[1] == "  - settings.training.epochs0: no such setting; did you mean training.epochs?"
+    assert lines[50] == "  - settings.training.epochs49: no such setting"

@@ -47,8 +47,8 @@ DECODING_ERRORS = (
     EOFError,
     LookupError,
     TypeError,
-    OverflowError,
-    NotImplementedError,
+    ArithmeticError,
+    RuntimeError,
     struct.error,
     zlib.error,
 )

@@ -186,3 +186,14 @@ def test_heic_is_read_where_its_reader_is_installed(tmp_path: Path) -> None:
     heif.from_pillow(Image.new("RGB", (64, 48), (200, 100, 50))).save(tmp_path / "a.jpg")
     assert image_size(tmp_path / "a.jpg") == (64, 48)
     assert np.abs(read_image(tmp_path / "a.jpg").numpy().astype(int).mean((1, 2)) - (200, 100, 50)).max() < 4
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.6, 0.9, 0.99])
+def test_an_avif_that_is_cut_off_is_an_error(tmp_path: Path, kept: float) -> None:
+    if "AVIF" not in _formats():
+        pytest.skip("this Pillow has no AVIF")
+    path = tmp_path / "a.png"
+    Image.effect_noise((64, 48), 50).convert("RGB").save(path, "AVIF")
+    path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
+    with pytest.raises(UserError, match=r"a\.png: must be a complete image, got: "):
+        read_image(path)

@@ -20,7 +20,7 @@ from tests.cluster.nodes import SPARING, Cluster, started
 from tests.commands import Command, until, without_pictures
 from tests.small import metrics_of, small_sweep
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.long]
 
 EPOCHS = {"training.epochs": 3, "scaling.cpus_per_worker": 1}
 CLOUD = yaml.safe_load((Path(__file__).parent / "fake_cloud.yaml").read_text())

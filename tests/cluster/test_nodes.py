@@ -28,7 +28,7 @@ from tests.outputs import output_of
 from tests.ranks import start_ranks
 from tests.small import SMALL_RUN, Listener, metrics_of, repeatable, same_weights, small_sweep, weights_of
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.long]
 
 EPOCHS = 8
 # The student alone; batch norm's statistics differ between workers.

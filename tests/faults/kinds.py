@@ -6,6 +6,7 @@ import errno
 import functools
 import json
 import random
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -180,27 +181,65 @@ def rank_without_images(folder: Path, chance: random.Random) -> Attempt:
     return _tried(run, _at_random(run, chance, signal.SIGKILL, [chance.randrange(2)]))
 
 
-def no_object(folder: Path, chance: random.Random) -> Attempt:
-    """SIGKILL of a run on images without any object."""
-    run = Run(folder, recipe=str(_without_objects()))
+def one_object(folder: Path, chance: random.Random) -> Attempt:
+    """SIGKILL of a run on images of which one holds an object."""
+    run = Run(folder, recipe=str(_with_one_object()))
     return _tried(run, _at_random(run, chance, signal.SIGKILL, [0]))
 
 
 @functools.cache
-def _without_objects() -> Path:
-    """Write a recipe whose images hold nothing, and return its file."""
-    folder = new_folder("without-objects")
-    recipe = folder / "nothing.yaml"
+def _with_one_object() -> Path:
+    """Write a recipe whose images hold nothing but one object in all, and return its file."""
+    folder = new_folder("one-object")
+    recipe = folder / "hardly-anything.yaml"
     names = {number: f"{number}.jpg" for number in range(1, 13)}
     for number, name in names.items():
         write_jpeg(torch.full((3, 64, 64), 9 * number, dtype=torch.uint8), str(folder / name))
     images = [{"id": number, "file_name": name, "width": 64, "height": 64} for number, name in names.items()]
-    content = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "thing"}]}
+    thing = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [8, 8, 32, 32], "area": 1024, "iscrowd": 0}
+    content = {"images": images, "annotations": [thing], "categories": [{"id": 1, "name": "thing"}]}
     (folder / "all.json").write_text(json.dumps(content))
     data = {"format": "coco", "root": str(folder), "train_annotations": "all.json", "val_annotations": "all.json"}
     data |= {"train_images": ".", "val_images": "."}
     recipe.write_text(yaml.safe_dump({"base": "quickstart", "data": data}))
     return recipe
+
+
+def records_damaged(folder: Path, chance: random.Random) -> Attempt:
+    """SIGKILL, and then a foreign line in the metrics, or the result of a finished stage cut off or emptied."""
+    run = Run(folder)
+    disturb = _at_random(run, chance, signal.SIGKILL, [0])
+
+    def damage() -> None:
+        disturb()
+        run.processes[0].join()
+        results = sorted(run.output.glob("*/result.json"))
+        if results and chance.random() < 0.5:
+            content = results[-1].read_bytes()
+            results[-1].write_bytes(content[: chance.choice([0, len(content) // 2])])
+        at_work = [file for file in run.output.glob("*/metrics.jsonl") if not (file.parent / "result.json").is_file()]
+        for metrics in at_work:
+            with metrics.open("ab") as file:
+                file.write(chance.choice([b"\0" * 40, b"\xff\n", b"not ours\n", b'{"epoch": 2']))
+
+    return _tried(run, damage)
+
+
+def checkpoint_of_another(folder: Path, chance: random.Random) -> Attempt:
+    """SIGKILL, and then the last checkpoint is one of a run with another seed: the one before is gone on from."""
+    other = undisturbed(1, ("seed=7",)).run.output
+    run = Run(folder)
+    disturb = _at_random(run, chance, signal.SIGKILL, [0])
+
+    def exchange() -> None:
+        disturb()
+        run.processes[0].join()
+        for found in run.output.glob("*/checkpoint.pt"):
+            foreign = other / found.parent.name / "checkpoint.pt"
+            if foreign.is_file() and (found.parent / "checkpoint.1.pt").is_file():
+                shutil.copy(foreign, found)
+
+    return _tried(run, exchange)
 
 
 KINDS: dict[str, Kind] = {
@@ -216,7 +255,7 @@ KINDS: dict[str, Kind] = {
             storage_fails_for_a_while,
         ),
         *(storage_stays_away, disk_full, rank_out_of_memory, rank_not_a_number, checkpoint_damaged),
-        *(rank_without_images, no_object),
+        *(rank_without_images, one_object, records_damaged, checkpoint_of_another),
     )
 }
 MOST_LOST = 2 * EVERY

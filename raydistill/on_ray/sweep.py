@@ -266,7 +266,8 @@ def _journaled(scheduler: ray.tune.schedulers.TrialScheduler, plan: Plan) -> Jou
     heard = list(ended_where_stopped(reports))
     if heard != reports:
         journal.write(heard)
+    stopped = {report.trial for report in heard if report.stopped}
     for record in plan.records:
-        if not record.ended and any(report.stopped for report in heard if report.trial == record.name):
+        if not record.ended and record.name in stopped:
             plan.end(record.name, 0.0)
     return JournaledScheduler(scheduler, journal, heard)

@@ -61,7 +61,7 @@ def reports_of_ended(sweep: SweepDirectory, records: list[TrialRecord], metric: 
     for record in sorted((record for record in records if record.ended), key=lambda record: record.order):
         lines = [line for line in sweep.trial(record.name).run.lines() if f"val/{metric}" in line]
         own = [TrialReport(record.name, int(line["epoch"]), line[f"val/{metric}"]) for line in lines]
-        if own and record.role == "searched":
+        if record.role == "searched":
             reports += own
         reports += [dataclasses.replace(last, ended=True) for last in own[-1:]]
     return reports

@@ -164,7 +164,14 @@ def _objects(
     image: ImageOfDataset, size: tuple[int, int], labels: Mapping[str, int], problems: list[str], dropped: list[str]
 ) -> Iterator[AnnotatedObject]:
     """Yield the objects of an image; what is wrong with them goes to ``problems``, what is no box to ``dropped``."""
-    boxes = np.asarray(image.get("boxes", ()), dtype=np.float64).reshape(-1, 4)
+    try:
+        boxes = np.asarray(image.get("boxes", ()), dtype=np.float64)
+    except (ValueError, TypeError):  # rows of different lengths, or no numbers
+        boxes = np.empty(1)
+    if boxes.size and (boxes.ndim != 2 or boxes.shape[1] != 4):
+        problems.append(f"{image['file']}: boxes must be rows of four numbers, x1, y1, x2, y2")
+        return
+    boxes = boxes.reshape(-1, 4)
     names = [name if isinstance(name, str) else int(name) for name in image.get("labels", ())]
     ignored = list(image.get("ignored", ())) or [False] * len(boxes)
     if not len(boxes) == len(names) == len(ignored):

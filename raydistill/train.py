@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from raydistill import VERSION, api
 from raydistill.command import run_command
-from raydistill.config import RECIPES, Config, dump, load_config
+from raydistill.config import RECIPES, Config, load_config
+from raydistill.config.described import dump_with_comments
 from raydistill.errors import printable
 from raydistill.runs.stopping import stoppable
 
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _main(options: argparse.Namespace) -> int:
     config = load_config(options.recipe, options.overrides, options.output)
     if options.print_config:
-        sys.stdout.write(dump(config))
+        sys.stdout.write(dump_with_comments(config))
     else:
         _train(config, options.local)
     return 0

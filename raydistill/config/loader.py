@@ -13,6 +13,7 @@ from raydistill.config.from_python import SETTING_NAME, plain, read_settings
 from raydistill.config.renamed import current_name, current_tree, note_renamed
 from raydistill.config.sections import NAMED_WEIGHTS, Config, conflicts
 from raydistill.config.tree import Tree, nest
+from raydistill.config.words import WORDS_OF_OTHERS
 from raydistill.errors import UserError, one_error
 from raydistill.storage.regular import YAML_BYTES, read_bytes
 
@@ -25,6 +26,7 @@ CONFIG = Tree(
         "teacher": "detector",
         "student": "detector",  # of one's own
     },
+    WORDS_OF_OTHERS,
 )
 """The configuration tree; a new format, shape or detector drops the settings of the old one."""
 Recipe = str | os.PathLike[str] | Mapping[str, Any] | Config

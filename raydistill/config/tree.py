@@ -6,7 +6,7 @@ import difflib
 import re
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -16,6 +16,7 @@ _REPR.maxstring = _REPR.maxother = _REPR.maxlong = 200
 _REPR.maxlist = _REPR.maxtuple = _REPR.maxdict = 20
 
 _LONGEST_NAME = 100  # letters; longer ones are like no setting
+_MOST_ENDING_SO = 5  # settings that a hint names
 _MOST_NEAR = 20  # settings that are none whose names are compared with those there are
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -83,6 +84,8 @@ class Tree(Generic[Model]):
 
     model: type[Model]
     tags: Mapping[str, str]
+    words_of_others: Mapping[str, str] = field(default_factory=dict)
+    """What other tools call a setting, and its name here."""
 
     def merge(self, base: Mapping[str, Any], over: Mapping[str, Any], path: str = "") -> dict[str, Any]:
         """Lay ``over`` on ``base``, section by section; a section whose kind changes starts anew."""
@@ -126,20 +129,33 @@ class Tree(Generic[Model]):
         yield from self._names(self.model, "", raw or {})
 
     def near(self, name: str, raw: Mapping[str, Any] | None = None) -> str:
-        """Return ``; did you mean ...?`` where a setting is called almost so, else nothing."""
+        """Return ``; did you mean ...?`` where a setting is called almost so or ends so, else nothing."""
         if len(name) > _LONGEST_NAME:
             return ""
         names = [*self.names(raw), *(f"{section}.{tag}" for section, tag in self.tags.items())]
-        found = difflib.get_close_matches(name, names, n=1, cutoff=0.75)
-        last = name.rpartition(".")[2]
-        found = [near for near in found if difflib.get_close_matches(last, [near.rpartition(".")[2]])]
-        return f"; did you mean {found[0]}?" if found else ""
+        found = self._ending_in(name, names)
+        if not found:
+            found = difflib.get_close_matches(name, names, n=1, cutoff=0.75)
+            found = [near for near in found if difflib.get_close_matches(_last_part(name), [_last_part(near)])]
+        if not found:
+            found = self._ending_in(_nearest_end(name, names), names)
+        return f"; did you mean {' or '.join(found)}?" if found else ""
+
+    def _ending_in(self, name: str, names: list[str]) -> list[str]:
+        """Return the few settings that ``name`` is the end of, for a name that begins with no section."""
+        if name.partition(".")[0] in self.model.model_fields:
+            return []
+        known = self.words_of_others.get(name.lower())
+        if known in names:
+            return [known]
+        found = [near for near in dict.fromkeys(names) if name and near.endswith(f".{name}")]
+        return found if len(found) <= _MOST_ENDING_SO else []
 
     def _names(self, model: type[BaseModel], prefix: str, raw: Any) -> Iterator[str]:
-        for key, field in model.model_fields.items():
+        for key, info in model.model_fields.items():
             name = f"{prefix}{key}"
             yield name
-            kinds = _models_in(field.annotation)
+            kinds = _models_in(info.annotation)
             here = raw.get(key) if isinstance(raw, Mapping) else None
             tag = self.tags.get(name)
             if tag is not None and isinstance(here, Mapping):
@@ -227,6 +243,27 @@ def _is_of_kind(section: Mapping[str, Any], tag: str, kind: type[BaseModel]) -> 
     if field is None or tag not in section:
         return field is None and tag not in section
     return section[tag] in (get_args(field.annotation) or (section[tag],))
+
+
+def _last_part(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def _nearest_end(name: str, names: Iterable[str]) -> str:
+    """Return what one of ``names`` ends in and is nearly ``name``; empty where none does."""
+    ends = {end for near in names for end in _ends(near)}
+    return next(iter(difflib.get_close_matches(name, ends, n=1, cutoff=0.8)), "")
+
+
+def _ends(name: str) -> Iterator[str]:
+    """Yield what is left of a dotted name without its first part, its first two, ...
+
+    >>> list(_ends("training.optimizer.name"))
+    ['optimizer.name', 'name']
+    """
+    while "." in name:
+        name = name.partition(".")[2]
+        yield name
 
 
 def _cut(name: str) -> str:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from raydistill.config import Config, dump, load_config, parse_overrides
 from raydistill.config.loader import setting_names
 from raydistill.config.sections import defaults
+from raydistill.config.words import WORDS_OF_OTHERS
 from raydistill.errors import UserError
 
 
@@ -89,6 +90,33 @@ def test_that_a_missing_kind_is_named():
     assert problems("decay.rate=3") == ["decay.shape: must be given"]
     assert problems("decay.shap=linear") == ["decay.shap: no such setting; did you mean decay.shape?"]
     assert problems("decay.foo=linear") == ["decay.foo: no such setting"]
+
+
+@pytest.mark.parametrize(
+    ("override", "hint"),
+    [
+        ("epochs=2", "teacher.epochs or training.epochs"),
+        ("learning_rate=1e-3", "teacher.learning_rate or training.optimizer.learning_rate"),
+        ("learnin_rate=1e-3", "teacher.learning_rate or training.optimizer.learning_rate"),
+        ("optimizer.name=adamw", "training.optimizer"),
+        ("tar.feature.weight=2", "methods.tar"),
+        ("lr=1e-3", "training.optimizer.learning_rate"),
+        ("imgsz=640", "input.min_size"),
+        ("batch=8", "training.batch_size"),
+    ],
+)
+def test_a_setting_is_found_by_its_end_or_by_what_other_tools_call_it(override: str, hint: str) -> None:
+    section = override.partition("=")[0].partition(".")[0]
+    assert problems(override) == [f"{section}: no such setting; did you mean {hint}?"]
+
+
+@pytest.mark.parametrize("override", ["foo=2", "training.foo=2", "x=1", "training.name=sgd"])
+def test_what_is_like_no_setting_or_like_many_gets_no_hint(override: str) -> None:
+    assert problems(override) == [f"{override.partition('=')[0]}: no such setting"]
+
+
+def test_words_of_other_tools_lead_to_settings_that_exist() -> None:
+    assert set(WORDS_OF_OTHERS.values()) <= set(setting_names())
 
 
 def test_that_an_unknown_kind_names_the_kinds_there_are():

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from raydistill.config.loader import Overrides, Recipe, load_config
+from raydistill.config.loader import Overrides, Recipe, called, load_config
 from raydistill.errors import UserError
 from raydistill.results import BestPoint, Run, SweepRun
 from raydistill.runs.stopping import Stop, stoppable
@@ -61,13 +61,17 @@ def distill(
       - decay.shape: must be one of 'linear', 'cosine', 'exponential', 'step', 'polynomial', 'constant', got 'round'
       - training.epoch: no such setting; did you mean training.epochs?
     """
+    from raydistill.runs.announcement import announced
     from raydistill.runs.progress import Display
+    from raydistill.runs.time_left import of_run
 
     with places_named():
         config = load_config(recipe, overrides or (), output)
-        display = Display()
+        display = Display(left=of_run(config))
         with stoppable(ends_process=False) as stop, contextlib.closing(display):
-            _train(config, local, on_event or display, stop)
+            listener = on_event or display
+            listener(announced(called(recipe), config))
+            _train(config, local, listener, stop)
         return Run(config, tuple(_compared(config)))
 
 
@@ -97,6 +101,7 @@ def sweep(
     raydistill.errors.UserError: sweep: a sweep that cannot be run (1 problem):
       - space.training.batch_siz: no such setting; did you mean training.batch_size?
     """
+    from raydistill.runs.announcement import announced
     from raydistill.sweeps.file import load_sweep
     from raydistill.sweeps.table import SweepDisplay, SweepEvents
 
@@ -104,7 +109,9 @@ def sweep(
         loaded = load_sweep(file, overrides or (), output)
         display = SweepDisplay(loaded.sweep.metric, loaded.sweep.mode, loaded.num_trials)
         with stoppable(ends_process=False) as stop, contextlib.closing(display):
-            has_result = _tune(loaded, local, SweepEvents(on_event) if on_event else display, stop)
+            listener = SweepEvents(on_event) if on_event else display
+            listener(announced(_sweep_called(file), loaded.config))
+            has_result = _tune(loaded, local, listener, stop)
         return SweepRun(loaded.config.output, has_result)
 
 
@@ -257,6 +264,10 @@ def _compared(config: Config) -> list[Row]:
             f"{config.output}: holds no results here; the workers must write to storage that this machine shares"
         )
     return rows
+
+
+def _sweep_called(file: StrPath | Mapping[str, Any]) -> str:
+    return "sweep" if isinstance(file, Mapping) else os.fspath(file)
 
 
 def _text(path: StrPath | None) -> str | None:

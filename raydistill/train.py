@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from raydistill import VERSION, api
 from raydistill.command import run_command
-from raydistill.config import RECIPES, Config, load_config
+from raydistill.config import RECIPES, load_config
 from raydistill.config.described import dump_with_comments
 from raydistill.errors import printable
 from raydistill.runs.stopping import stoppable
@@ -24,20 +24,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(options: argparse.Namespace) -> int:
-    config = load_config(options.recipe, options.overrides, options.output)
     if options.print_config:
-        sys.stdout.write(dump_with_comments(config))
+        sys.stdout.write(dump_with_comments(load_config(options.recipe, options.overrides, options.output)))
     else:
-        _train(config, options.local)
+        _train(options)
     return 0
 
 
-def _train(config: Config, local: bool) -> None:
-    """Run what is missing of ``config`` and print the comparison."""
+def _train(options: argparse.Namespace) -> None:
+    """Run what is missing and print the comparison."""
     from raydistill.runs.comparison import as_text
 
     with stoppable():
-        run = api.distill(config, local=local)
+        run = api.distill(options.recipe, options.overrides, output=options.output, local=options.local)
         sys.stdout.write(f"\n{as_text(run.rows)}\n\nStudent's weights: {printable(str(run.weights))}\n")
         sys.stdout.flush()  # the report takes some seconds more
         run.write_report()

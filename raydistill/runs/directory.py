@@ -89,6 +89,13 @@ def planned(config: Config) -> list[StageName]:
     return ["teacher", "baseline", "distilled"] if config.distillation.baseline else ["teacher", "distilled"]
 
 
+def epochs_of(config: Config, stage: StageName) -> int:
+    """Return how many epochs a stage trains; a teacher that is only scored trains none."""
+    if stage != "teacher":
+        return config.training.epochs
+    return (config.teacher.epochs or config.training.epochs) if config.teacher.train else 0
+
+
 def unfinished(config: Config, output: Output) -> list[StageName]:
     """Return the planned stages that are still to be run in ``output``, in order."""
     return [stage for stage in planned(config) if not stage_directory(output, stage).finished]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 from raydistill.errors import printable
 from raydistill.runs.events import EpochDone, Evaluating, Event, StageStarted, StepDone
 from raydistill.runs.scores import points
+from raydistill.runs.time_left import TimeLeft, in_words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,6 +28,8 @@ class Display:
     """Shows events on ``stream``; call it with each of them."""
 
     stream: TextIO = field(default_factory=lambda: sys.stderr)
+    left: TimeLeft = field(default_factory=TimeLeft)
+    """Follows the run; by default nothing is known of its other stages."""
     _bar: _Bar | None = None
     _steps_per_epoch: int = 1
 
@@ -55,7 +58,11 @@ class Display:
         resumed = f", going on after epoch {event.first_epoch}" if event.first_epoch else ""
         if event.first_step:
             resumed = f", going on in epoch {event.first_epoch + 1} after step {event.first_step}"
-        self._line(f"{event.stage}: {event.epochs} epochs of {event.steps_per_epoch} steps{resumed}")
+        place = self.left.place(event.stage)
+        self._line(
+            f"{event.stage}{f' ({place})' if place else ''}: {event.epochs} epochs of {event.steps_per_epoch} "
+            f"steps{resumed}"
+        )
         console = terminal(self.stream)
         if console is not None:
             done = event.first_epoch * event.steps_per_epoch + event.first_step
@@ -82,6 +89,9 @@ class Display:
         if "val/AP" in event.metrics:
             scores = [(name, event.metrics[f"val/{name}"]) for name in ("AP", "AP50")]
             parts.append(", ".join(f"{name} {points(value)}" for name, value in scores))
+        self.left.epoch_done(event.stage, event.epoch, event.seconds)
+        if self.left.seconds:
+            parts.append(f"{in_words(self.left.seconds)} left")
         self._line("  ".join(part for part in parts if part))
         if event.epoch == event.epochs:
             self.close()

@@ -16,7 +16,7 @@ from raydistill.detectors.build import build_detector
 from raydistill.detectors.state_dicts import LoadReport
 from raydistill.detectors.weights import load_file, load_into
 from raydistill.errors import UserError
-from raydistill.runs.directory import RunDirectory, StageName, stage_directory
+from raydistill.runs.directory import RunDirectory, StageName, epochs_of, stage_directory
 from raydistill.runs.events import Note
 from raydistill.runs.identity import Identity
 from raydistill.runs.records import result_if_sound
@@ -55,9 +55,8 @@ class Stages:
     def job(self, stage: StageName) -> Job:
         """Return what a stage trains; a teacher that is only scored trains no epoch."""
         config, settings = self.config, self.settings(stage)
-        epochs = config.training.epochs
+        epochs = epochs_of(config, stage)
         if stage == "teacher":
-            epochs = (config.teacher.epochs or epochs) if config.teacher.train else 0
             config = with_teacher_learning_rate(config)
         identity = Identity.of(stage, self.config, self.data_id, self.free)
         return Job(stage, config, settings, epochs, self.run_directory(stage), *self.data, identity=identity)

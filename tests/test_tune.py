@@ -114,7 +114,7 @@ def test_what_auto_means_is_decided_once_and_kept_on_another_processor(
     monkeypatch.setattr("raydistill.detectors.frozen.computes_bf16", lambda: not bf16)
     assert main([file, "--local"]) == 0
     captured = capsys.readouterr()
-    assert captured.err.splitlines()[1] == f"teacher: answers in {meant}"
+    assert captured.err.splitlines()[2] == f"teacher: answers in {meant}"
     assert f"sweep: 3 trials, 3 finished; the teacher answered in {meant}" in captured.out
     table = _table(tmp_path).set_index("role")["distillation.teacher_precision"]
     assert table[["constant", "searched"]].tolist() == [meant, meant]

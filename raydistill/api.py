@@ -81,6 +81,7 @@ def sweep(
     *,
     output: StrPath | None = None,
     local: bool = False,
+    confirm: int = 0,
     on_event: Callable[[SweepEvent], object] | None = None,
 ) -> SweepRun:
     """Train one teacher, two controls and a student per point and seed; ended trials are kept, the others go on.
@@ -90,6 +91,8 @@ def sweep(
         overrides: keys of the sweep, or settings of its base, nested or by dotted names.
         output: where the results go; by default ``runs/tune/SWEEP``.
         local: run the trials one by one in this process instead of on Ray, as for ``distill``.
+        confirm: once the sweep has ended, train the point with the best score and the student alone again, under so
+            many seeds that nothing was chosen on; ``SweepRun.confirmed`` is what comes out.
         on_event: hears when trials begin and end, and of their epochs; by default they are shown on stderr.
 
     Raises:
@@ -102,17 +105,32 @@ def sweep(
       - space.training.batch_siz: no such setting; did you mean training.batch_size?
     """
     from raydistill.runs.announcement import announced
+    from raydistill.runs.events import Note
+    from raydistill.sweeps.confirm import check_confirmation, confirmed
     from raydistill.sweeps.file import load_sweep
     from raydistill.sweeps.table import SweepDisplay, SweepEvents
 
     with places_named():
         loaded = load_sweep(file, overrides or (), output)
-        display = SweepDisplay(loaded.sweep.metric, loaded.sweep.mode, loaded.num_trials)
-        with stoppable(ends_process=False) as stop, contextlib.closing(display):
-            listener = SweepEvents(on_event) if on_event else display
-            listener(announced(_sweep_called(file), loaded.config))
-            has_result = _tune(loaded, local, listener, stop)
-        return SweepRun(loaded.config.output, has_result)
+        check_confirmation(loaded, confirm)
+
+        def run(part: LoadedSweep) -> SweepRun:
+            with contextlib.closing(listener(part)) as hears:
+                return SweepRun(loaded.config.output, _tune(part, local, hears, stop))
+
+        def listener(part: LoadedSweep) -> SweepEvents | SweepDisplay:
+            display = SweepDisplay(part.sweep.metric, part.sweep.mode, part.num_trials)
+            return SweepEvents(on_event) if on_event else display
+
+        with stoppable(ends_process=False) as stop:
+            listener(loaded)(announced(_sweep_called(file), loaded.config))
+            sweep = run(loaded)
+            if confirm and sweep.best is not None and not sweep.nothing_to_confirm:
+                run(confirmed(loaded, sweep.best.number, sweep.best.settings, confirm))
+                return SweepRun(sweep.output, sweep.has_result)
+            if confirm:
+                listener(loaded)(Note(f"confirm: {sweep.nothing_to_confirm}", warning=True))
+        return sweep
 
 
 def score(

@@ -75,6 +75,8 @@ class Run:
 class BestPoint:
     """The point of a sweep that did best."""
 
+    number: int
+    """The point's, in the tables."""
     settings: dict[str, Any]
     """What it sets, by dotted name."""
     score: float
@@ -103,6 +105,12 @@ class SweepRun:
     def best(self) -> BestPoint | None:
         """The best point, chosen among those whose trials all finished if there are any; None without a score."""
         return _best_point(self.report)
+
+    @property
+    def nothing_to_confirm(self) -> str:
+        """Why no point can be run again under fresh seeds; empty where one can."""
+        best = self.report.best
+        return "" if best is not None and best.complete else "no point has finished on every seed, so none is run again"
 
     @functools.cached_property
     def report(self) -> Report:
@@ -139,4 +147,5 @@ def _best_point(report: Report) -> BestPoint | None:
     source, trial = found
     student = SweepDirectory(source.path).trial(trial.record.name).run.path
     settings = yaml_text.read_mapping(recipe, "best.yaml")
-    return BestPoint(trial.record.settings, float(report.best.row["mean"]), place_of(student), settings)
+    number, score = trial.record.point, float(report.best.row["mean"])
+    return BestPoint(number, trial.record.settings, score, place_of(student), settings)

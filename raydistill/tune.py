@@ -29,22 +29,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _tune(options: argparse.Namespace) -> int:
     """Run what is missing of a sweep and report; 1 when no searched trial has a result."""
     from raydistill.reports.screen import as_text
+    from raydistill.sweeps.confirm import check_confirmation
     from raydistill.sweeps.file import load_sweep
 
     if options.print_plan:
-        sys.stdout.write(
-            printable(plan_as_text(load_sweep(options.sweep, options.overrides, options.output)), lines=True)
-        )
+        loaded = load_sweep(options.sweep, options.overrides, options.output)
+        check_confirmation(loaded, options.confirm)
+        sys.stdout.write(printable(plan_as_text(loaded, options.confirm), lines=True))
         return 0
     with stoppable():
-        sweep = api.sweep(options.sweep, options.overrides, output=options.output, local=options.local)
+        sweep = api.sweep(
+            options.sweep, options.overrides, output=options.output, local=options.local, confirm=options.confirm
+        )
         sys.stdout.write(f"\n{printable(as_text(sweep.write_report()), lines=True)}\n")
         return 0 if sweep.has_result else 1
 
 
-def plan_as_text(loaded: LoadedSweep) -> str:
-    """Return what a sweep would run, a line per point."""
+def plan_as_text(loaded: LoadedSweep, confirm: int = 0) -> str:
+    """Return what a sweep would run, a line per point; ``confirm`` is the number of fresh seeds at its end."""
     from raydistill.sweeps.file import controls, point_text
+    from raydistill.sweeps.file.confirmation import fresh_seeds, seeds_text
 
     lines = [f"{name:<10} {point_text(point)}" for name, point in controls(loaded).items()]
     if loaded.points is None:
@@ -53,7 +57,12 @@ def plan_as_text(loaded: LoadedSweep) -> str:
         lines += [f"p{number:04d}      {point_text(point)}" for number, point in enumerate(loaded.points)]
     lines += loaded.dropped
     seeds = ", ".join(str(seed) for seed in loaded.sweep.seeds)
-    return "\n".join([*lines, f"each under seed {seeds}", ""])
+    lines.append(f"each under seed {seeds}")
+    if confirm:
+        score = f"{'lowest' if loaded.sweep.mode == 'min' else 'highest'} {loaded.sweep.metric}"
+        fresh = seeds_text(fresh_seeds(confirm, loaded.config.seed, loaded.sweep.seeds))
+        lines.append(f"then the point of the {score} and the student alone again, under seed {fresh}")
+    return "\n".join([*lines, ""])
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -70,6 +79,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--local", action="store_true", help="run the trials one by one in this process, without Ray")
     parser.add_argument("--output", metavar="DIR", help="where the results go (default: runs/tune/SWEEP)")
+    parser.add_argument(
+        "--confirm",
+        metavar="K",
+        type=int,
+        default=0,
+        help="at the end run the point with the best score and the student alone again, under K seeds that nothing was "
+        "chosen on; more can follow",
+    )
     parser.add_argument("--print-plan", action="store_true", help="check the sweep, print its points and stop")
     parser.add_argument("--version", action="version", version=VERSION)
     return parser

@@ -265,6 +265,59 @@ def test_a_second_command_in_the_same_place_is_refused(tmp_path: Path, capsys: p
     assert f"{tmp_path / 'sweep'}: another command is at work there" in capsys.readouterr().err
 
 
+# Fresh seeds ----------------------------------------------------------------------------------------------------------
+def test_the_winner_is_run_again_once_under_fresh_seeds_and_every_other_file_stays(
+    undisturbed: Path, tmp_path: Path, quick_students: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(_sweep(undisturbed).path, _sweep(tmp_path).path, ignore=shutil.ignore_patterns("report"))
+    file = small_sweep(tmp_path, space=TWO_SHAPES)
+    _make_differ(tmp_path, "p0001-seed0", 0.5)
+    before = _files(tmp_path)
+    assert main([file, "--local", "--confirm", "2"]) == 0
+    captured = capsys.readouterr()
+    assert "point 1 (decay.shape=cosine) and the student alone again, under 2 seeds that nothing was" in captured.err
+    names = [f"confirm-{what}-seed{seed}" for what in ("baseline", "p0001") for seed in (1000, 1001)]
+    assert [line.split()[1] for line in captured.err.splitlines() if line.startswith("[")] == names
+    assert {path: _files(tmp_path)[path] for path in before} == before
+    after = _files(tmp_path)
+    assert main([file, "--local", "--confirm", "2"]) == 0
+    assert _files(tmp_path) == after
+    assert [line for line in capsys.readouterr().err.splitlines() if line.startswith("[")] == []
+    trials = _table(tmp_path).set_index("trial")
+    gains = [trials["AP"][name] - trials["AP"][control] for name, control in zip(names[2:], names[:2], strict=True)]
+    assert trials["gain_over_baseline"][names[2:]].tolist() == pytest.approx(gains)
+
+
+def _make_differ(folder: Path, trial: str, score: float) -> None:
+    """Give a trial another score than it has."""
+    run = _sweep(folder).trial(trial).run
+    run.result.write_text(json.dumps({**json.loads(run.result.read_text()), "AP": score}))
+
+
+def test_nothing_is_run_again_where_no_point_has_finished(
+    tmp_path: Path, quick_students: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = trial_module.run_student
+
+    def run_student(config: Any, *rest: Any) -> None:
+        if Path(config.output).name.startswith("p"):
+            raise ZeroDivisionError("no luck")
+        original(config, *rest)
+
+    monkeypatch.setattr(trial_module, "run_student", run_student)
+    assert main([small_sweep(tmp_path, {"training.epochs": 1}), "--local", "--confirm", "3"]) == 1
+    assert "warning: confirm: no point has finished on every seed, so none is run again" in capsys.readouterr().err
+    assert not any("confirm" in name for name in _statuses(tmp_path))
+
+
+def test_the_plan_says_what_is_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([small_sweep(tmp_path), "--print-plan", "--confirm", "3"]) == 0
+    line = "then the point of the highest AP and the student alone again, under seed 1000 to 1002"
+    assert capsys.readouterr().out.splitlines()[-1] == line
+    assert main([small_sweep(tmp_path), "--print-plan", "--confirm", "-3"]) == 2
+    assert "confirm: must be a number of seeds, 1 to 1000, got -3" in capsys.readouterr().err
+
+
 # Failures -------------------------------------------------------------------------------------------------------------
 HOPELESS = {"training.optimizer.learning_rate": {"grid": [1e9, 0.01]}}
 

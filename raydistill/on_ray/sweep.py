@@ -237,6 +237,8 @@ def _at_once(plan: Plan, wanted: Mapping[str, float]) -> int:
 
 def _scheduler(plan: Plan) -> ray.tune.schedulers.TrialScheduler:
     loaded = plan.loaded
+    if loaded.confirmation is not None:  # what is to be measured is measured to its end
+        return ray.tune.schedulers.FIFOScheduler()
     scheduler, epochs = loaded.sweep.scheduler, loaded.config.training.epochs
     if isinstance(scheduler, AshaScheduler):
         asha = ray.tune.schedulers.ASHAScheduler(

@@ -21,7 +21,8 @@ RowKind = Literal["control", "best", ""]
 _LONG = 40  # letters; a longer text is broken into lines
 MOST_ROWS = 500
 """Of points and of trials, the controls apart: a browser sorts thousands of rows for seconds, and nobody reads them."""
-_CONTROLS = ("baseline", "constant", "teacher")
+_CONTROLS = ("baseline", "constant", "teacher", "confirmed_baseline")
+_ALWAYS = (*_CONTROLS, "confirmed")
 _DETAILS = {"best_epoch": "best epoch", "epochs": "epochs", "seconds": "seconds"}
 
 
@@ -139,8 +140,8 @@ def trials(report: Report) -> Table:
 
 
 def _best_rows(report: Report, table: pd.DataFrame, score: str) -> pd.DataFrame:
-    """Return the rows that the page shows, in their order: the controls, and those of the best of the others."""
-    others = table.loc[~table[report.part].isin(_CONTROLS), score]
+    """Return the rows that the page shows, in their order: controls, confirmation, and the best of the others."""
+    others = table.loc[~table[report.part].isin(_ALWAYS), score]
     ranked = others.sort_values(ascending=report.mode == "min", kind="stable").index
     return table.drop(index=ranked[MOST_ROWS:])
 

@@ -112,7 +112,7 @@ def compared_trials(report: Report) -> dict[str, tuple[str, str]]:
 
 def _groups(report: Report) -> dict[str, list[str]]:
     """Return the names of the trials that are drawn alike."""
-    trials = report.trials
+    trials = report.trials[report.trials[report.part].isin(_ORDER)]  # not what was run again
     group = trials[report.part].copy()
     if report.best is not None:
         best = (trials["role"] == "searched") & (trials["point"] == report.best.row["point"])

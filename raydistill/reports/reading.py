@@ -51,7 +51,7 @@ class Trial:
     @property
     def teacher_precision(self) -> str | None:
         """In what the teacher answered; None without one, or where nobody wrote it down."""
-        if self.role in ("teacher", "baseline"):
+        if self.role in ("teacher", "baseline", "confirmed_baseline"):
             return None
         section = self.recipe.get("distillation")
         set_to = section.get("teacher_precision") if isinstance(section, dict) else None

@@ -25,6 +25,8 @@ LABELS = {
     "searched": "searched",
     "teacher": "teacher",
     "distilled": "student distilled",
+    "confirmed_baseline": "student alone, fresh seeds",
+    "confirmed": "fresh seeds",
 }
 """Roles and stages as they are shown."""
 
@@ -88,9 +90,10 @@ def few(sentences: Sequence[str]) -> list[str]:
 
 def point_name(report: Report, row: pd.Series[Any]) -> str:
     """Return a row of the summary as people call it."""
-    if row[report.part] != "searched":
+    if row[report.part] not in ("searched", "confirmed"):
         return LABELS[row[report.part]]
-    return f"point {row['point']}" + (f" of {row['sweep']}" if "sweep" in row else "")
+    again = f", {LABELS['confirmed']}" if row[report.part] == "confirmed" else ""
+    return f"point {row['point']}" + (f" of {row['sweep']}" if "sweep" in row else "") + again
 
 
 def described(report: Report, row: pd.Series[Any]) -> str:

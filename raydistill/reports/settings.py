@@ -71,9 +71,9 @@ def as_text(value: Any) -> str:
 def _value(trial: Trial, name: str) -> Any:
     if name in trial.record.settings:
         return trial.record.settings[name]
-    if trial.role == "searched":
+    if trial.role in ("searched", "confirmed"):
         return MISSING  # a conditional setting that was not active: the recipe's value had no effect
-    if trial.role == "baseline" and name.partition(".")[0] in OF_DISTILLATION:
+    if trial.role in ("baseline", "confirmed_baseline") and name.partition(".")[0] in OF_DISTILLATION:
         # their values say nothing of a student alone, but for the weights, which are 0
         return 0.0 if name.endswith(".weight") else MISSING
     here: Any = trial.recipe

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from raydistill.reports.trials import CLASS, SIZES, TEST, against, pairing
+from raydistill.reports.trials import CLASS, OWN_KIND, SIZES, TEST, against, pairing
 
 Mode = Literal["max", "min"]
 GAIN_BY_CLASS = "gain/class/"
@@ -95,9 +95,10 @@ def _measured(trials: pd.DataFrame, metric: str) -> pd.DataFrame:
     classes = [name for name in trials.columns if name.startswith(CLASS)]
     gains = [name for name in trials.columns if name.startswith("gain_over_")]
     on_test = [name for name in trials.columns if name.startswith(f"{TEST}gain_over_")]
-    baselines = trials[(trials[part] == "baseline") & (trials["status"] == "finished")]
+    is_baseline = trials[part].isin(OWN_KIND["baseline"])
+    baselines = trials[is_baseline & (trials["status"] == "finished")]
     detail = against(trials, baselines, pairing(trials), [*SIZES, *classes])
-    detail = detail.mask(trials[part] == "baseline").rename(
+    detail = detail.mask(is_baseline).rename(
         columns={name: f"gain_{name}" for name in SIZES} | {name: f"gain/{name}" for name in classes}
     )
     parts = [trials[[metric]].set_axis(["score"], axis=1), trials[gains]]

@@ -17,6 +17,8 @@ SIZES = ("AP_small", "AP_medium", "AP_large")
 SCORES = ("AP", "AP50", "AP75", *SIZES, "AR100")
 TEST = "test_"
 """Prefix of the columns that hold scores on the test split, and of the gains in them."""
+OWN_KIND = {"baseline": ("baseline", "confirmed_baseline"), "constant": ("constant",), "teacher": ("teacher",)}
+"""What trials are compared with, and the roles or stages that hold it."""
 CLASS = "class/"
 """Prefix of the columns that hold one class's AP."""
 
@@ -169,7 +171,7 @@ def _gains(
     keyed = table[pairing(table)].assign(score=scores)
     gains = pd.DataFrame(index=table.index)
     for other in ("baseline", "teacher") if kind == "run" else ("baseline", "constant"):
-        is_other = table[part] == other
+        is_other = table[part].isin(OWN_KIND[other])
         gain = against(keyed, keyed[is_other & final], pairing(table), ["score"])["score"]
         gains[f"gain_over_{other}"] = gain.mask(is_other)  # nothing is compared with itself
     if kind == "sweep":

@@ -14,8 +14,9 @@ from raydistill.runs.directory import RunDirectory
 from raydistill.storage.output import LOCAL, Output
 from raydistill.storage.regular import RECORD_BYTES, read_text
 
-Role = Literal["baseline", "constant", "searched"]
-"""``baseline``: the student without distillation; ``constant``: the base's weights without decay; both are controls."""
+Role = Literal["baseline", "constant", "searched", "confirmed_baseline", "confirmed"]
+"""``baseline``: the student without distillation; ``constant``: the base's weights without decay; both are controls.
+``confirmed``: a searched point again, under a seed that nothing was chosen on; ``confirmed_baseline``: its control."""
 Status = Literal["unfinished", "finished", "stopped", "failed"]
 """``unfinished``: running, or interrupted; ``stopped``: ended early by the scheduler."""
 
@@ -39,9 +40,10 @@ class TrialRecord:
         return self.status in ("finished", "stopped")
 
     @property
-    def order(self) -> tuple[bool, int, int]:
-        """What trials are sorted by: the controls first, then by point and seed."""
-        return self.role == "searched", abs(self.point), self.seed
+    def order(self) -> tuple[int, int, int]:
+        """What trials are sorted by: the controls first, then by point and seed, and last what was run again."""
+        part = {"searched": 1, "confirmed_baseline": 2, "confirmed": 3}.get(self.role, 0)
+        return part, abs(self.point), self.seed
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,10 @@ from raydistill.runs.scores import exists
 from raydistill.runs.settings import is_begun, stored_precision
 from raydistill.storage.mirror import place_of
 from raydistill.storage.output import Output
+from raydistill.sweeps.confirm import headline, trials_of
 from raydistill.sweeps.directory import Role, Status, SweepDirectory, TrialRecord
 from raydistill.sweeps.file import (
+    Confirmation,
     LoadedSweep,
     Point,
     controls,
@@ -61,7 +63,8 @@ class Plan:
         self._records = {record.name: record for record in self._recorded()}
         self._of_point: dict[int, set[str]] = {}  # names of a point's trials, to find them among many
         for record in self._records.values():
-            self._of_point.setdefault(record.point, set()).add(record.name)
+            if record.role != "confirmed":  # a search learns nothing from those
+                self._of_point.setdefault(record.point, set()).add(record.name)
         self._suggestions = Suggestions(loaded) if loaded.points is None else None
         self._waiting: dict[int, set[int]] = {}  # seeds of a suggested point that have not ended
         self._queue: deque[TrialRecord] = deque()
@@ -70,6 +73,8 @@ class Plan:
         for number, point in enumerate(loaded.points or self._suggested_before()):
             self._line_up("searched", number, point)
         self._next_number = len(self._waiting)
+        if loaded.confirmation is not None:
+            self._line_up_again(loaded.confirmation)
 
     @property
     def precision(self) -> Precision | None:
@@ -101,6 +106,8 @@ class Plan:
     @property
     def headline(self) -> str:
         """How much there is to do, what was left out, and in what the teacher answers where that is known."""
+        if self.loaded.confirmation is not None:
+            return headline(self.loaded.confirmation, self._records)
         kept = sum(record.ended for record in self.records)
         sentences = [f"{self.total} trials in {self.loaded.config.output}"]
         if kept:
@@ -268,6 +275,13 @@ class Plan:
                 self._queue.append(record)
             else:
                 self._tell(record)
+
+    def _line_up_again(self, confirmation: Confirmation) -> None:
+        """Queue what is to be confirmed instead of all else: the sweep has had its turn."""
+        self._suggestions = None
+        asked = trials_of(confirmation, controls(self.loaded)["baseline"])
+        known = [self._records.setdefault(record.name, record) for record in asked]
+        self._queue = deque(record for record in known if not record.ended)
 
     def _make_ready(self, record: TrialRecord) -> None:
         trial = self.directory.trial(record.name)

@@ -1,6 +1,7 @@
 """Sweep files: read, checked as a whole and turned into points and settings of trials; without Ray or torch."""
 
 from raydistill.sweeps.file.changes import differences, precision_then
+from raydistill.sweeps.file.confirmation import Confirmation
 from raydistill.sweeps.file.loader import dump_sweep, load_sweep
 from raydistill.sweeps.file.sections import (
     AblationSearch,
@@ -29,6 +30,7 @@ __all__ = [
     "AblationSearch",
     "AshaScheduler",
     "Chooser",
+    "Confirmation",
     "Control",
     "Dimension",
     "GridSearch",

@@ -13,6 +13,7 @@ from raydistill.config.precision import TEACHER_PRECISION, Precision, with_preci
 from raydistill.config.sections import OF_DISTILLATION, Config
 from raydistill.config.tree import nested
 from raydistill.errors import one_error
+from raydistill.sweeps.file.confirmation import Confirmation
 from raydistill.sweeps.file.sections import Resources, Sweep
 from raydistill.sweeps.file.space import Point, point_text
 
@@ -37,10 +38,14 @@ class LoadedSweep:
     """A sentence for each point that was left out, since another one or a control would give the same."""
     raw: dict[str, Any] = field(repr=False, default_factory=dict)
     """What ``config`` was built from: what was left open there may depend on what a point changes."""
+    confirmation: Confirmation | None = None
+    """What is trained again under fresh seeds, now that the sweep itself has ended; then nothing else is."""
 
     @property
     def num_trials(self) -> int:
         """How many trials there are, those of the two controls included."""
+        if self.confirmation is not None:
+            return 2 * len(self.confirmation.seeds)
         points = len(self.points) if self.points is not None else self.sweep.num_trials or 0
         return (points + 2) * len(self.sweep.seeds)
 

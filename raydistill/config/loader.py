@@ -9,6 +9,7 @@ from typing import Any
 
 from raydistill.config import yaml_text
 from raydistill.config.bundled import BUNDLED_RECIPES, RECIPES
+from raydistill.config.course import at_epoch, changeable, raw_with
 from raydistill.config.from_python import SETTING_NAME, plain, read_settings
 from raydistill.config.renamed import current_name, current_tree, note_renamed
 from raydistill.config.sections import NAMED_WEIGHTS, Config, conflicts
@@ -169,7 +170,41 @@ def validate(raw: dict[str, Any], problems: list[str]) -> Config | None:
         return None
     wrong = [problem.partition(":")[0] for problem in problems]  # the defaults in their place conflict with nothing
     problems += [conflict for conflict in conflicts(config) if not any(where in conflict for where in wrong)]
+    if config.schedule and not problems:
+        problems += _of_the_schedule(config)
     return config
+
+
+def _of_the_schedule(config: Config) -> list[str]:
+    """Say what is wrong with the settings that change on the way, and with what they make of the others."""
+    problems = []
+    epochs = [change.epoch for change in config.schedule]
+    if epochs != sorted(set(epochs)):
+        problems.append(f"schedule: epochs must be ascending without repeats, got {epochs}")
+    if epochs[-1] >= config.training.epochs:
+        problems.append(
+            f"schedule: must change nothing after the last epoch, training.epochs = {config.training.epochs}, got a "
+            f"change after {epochs[-1]}"
+        )
+    may_change = changeable(config)
+    for place, change in enumerate(config.schedule):
+        where = f"schedule.{place}.settings"
+        strangers = [name for name in change.settings if name not in may_change]
+        problems += [f"{where}.{name}: {_not_changeable(name, may_change)}" for name in strangers]
+        if strangers or problems:
+            continue
+        found: list[str] = []
+        then = CONFIG.validate(raw_with(config, change.settings), found)
+        if then is not None and not found:
+            found = conflicts(at_epoch(config, change.epoch))
+        problems += [f"{where}.{problem}" for problem in found]
+    return problems
+
+
+def _not_changeable(name: str, may_change: Sequence[str]) -> str:
+    if name not in CONFIG.names():
+        return f"no such setting{CONFIG.near(name)}"
+    return f"cannot change during training; what can is {', '.join(may_change)}"
 
 
 def setting_names(raw: Mapping[str, Any] | None = None) -> Iterator[str]:

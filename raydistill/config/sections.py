@@ -33,7 +33,16 @@ from raydistill.config.distillation import (
 from raydistill.config.logging import Logging
 from raydistill.config.methods import Methods, settings_of_method
 from raydistill.config.own import Carried
-from raydistill.config.training import MOST_DETECTIONS, Checkpoint, Evaluation, Optimizer, Scaling, Schedule, Training
+from raydistill.config.training import (
+    MOST_DETECTIONS,
+    Change,
+    Checkpoint,
+    Evaluation,
+    Optimizer,
+    Scaling,
+    Schedule,
+    Training,
+)
 from raydistill.storage.store import problem_with
 
 __all__ = [
@@ -42,6 +51,7 @@ __all__ = [
     "RESNETS",
     "AnyDetector",
     "Augmentation",
+    "Change",
     "Checkpoint",
     "CocoData",
     "Config",
@@ -92,6 +102,15 @@ class Config(DistillationSections, _NetsAndData):  # fields are in the order of 
     checkpoint: Checkpoint = Checkpoint()
     logging: Logging = Logging()
     scaling: Scaling = Scaling()
+    schedule: tuple[Change, ...] = ()
+    """Settings of both students that change while they are trained, after so many epochs each; the recipe of the best
+    student of a population (``scheduler: pbt``) has one. The learning rate's own course is ``training.schedule``."""
+
+    @property
+    def distills(self) -> bool:
+        """Whether any distillation term has a weight, from the start or later."""
+        later = {name for change in self.schedule for name, value in change.settings.items() if value > 0}
+        return super().distills or not later.isdisjoint(self.weights)
 
     @model_validator(mode="before")
     @classmethod
@@ -135,7 +154,7 @@ def defaults(methods: Collection[str] = ("tar",)) -> dict[str, Any]:
     }
     of_data = {name: value for kind in get_args(get_args(Data)[0]) for name, value in _defaults_of(kind).items()}
     of_methods = {name: _defaults_of(settings_of_method(name)) for name in methods}
-    return known | {"data": of_data, "methods": of_methods}
+    return known | {"data": of_data, "methods": of_methods, "schedule": []}
 
 
 def _defaults_of(settings: type[Section]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from raydistill.config.base import (
     Fraction,
     Millions,
     NonNegative,
+    Number,
     Positive,
     Processes,
     Section,
@@ -78,6 +79,22 @@ class Training(Section):
     """Largest gradient norm; unset: no clipping."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Autocast type of the forward passes; weights stay fp32."""
+
+
+class Change(Section):
+    """Other values of some settings from an epoch on."""
+
+    epoch: WholeNumber
+    """How many epochs are trained before; 0: from the start."""
+    settings: dict[str, Number]
+    """By dotted name: weights of terms, ``methods.tar.feature.background_weight``, ``decay.rate``, ``power`` or
+    ``factor``, and ``training.optimizer.learning_rate``."""
+
+    @model_validator(mode="after")
+    def _has_effect(self) -> Self:
+        if not self.settings:
+            raise ValueError("settings must name at least one setting, got {}")
+        return self
 
 
 class Checkpoint(Section):

@@ -76,6 +76,12 @@ class Method(nn.Module, ABC):
         """
         super().__init__()
 
+    def follow(self, settings: Any) -> None:
+        """Go on with its section of ``methods`` as it is now, where a ``schedule`` changes more of it than weights.
+
+        A term's weight in it is not 0 where the term ever has one.
+        """
+
     def needs(self) -> Iterable[Need]:
         """Return what teacher and student must be able to do."""
         return ()

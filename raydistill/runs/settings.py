@@ -9,6 +9,7 @@ from typing import Any, get_args
 import yaml
 
 from raydistill.config import Config, yaml_text
+from raydistill.config.course import without
 from raydistill.config.loader import read_text
 from raydistill.config.precision import TEACHER_PRECISION, Precision, precision_of, with_precision
 from raydistill.config.renamed import current_tree
@@ -22,8 +23,8 @@ _FIRST = ("tar",)  # the method of runs from before there were several
 _SHARED = ("seed", "data", "input", "augmentation", "loader", "training", "evaluation")
 _SECTIONS: dict[StageName, tuple[str, ...]] = {
     "teacher": (*_SHARED, "teacher"),
-    "baseline": (*_SHARED, "student"),
-    "distilled": (*_SHARED, "teacher", "student", *OF_DISTILLATION),
+    "baseline": (*_SHARED, "student", "schedule"),
+    "distilled": (*_SHARED, "teacher", "student", *OF_DISTILLATION, "schedule"),
 }
 DATA_PLACES = (
     "data.root",
@@ -129,7 +130,8 @@ def _with_influence(config: Config, stage: StageName) -> dict[str, Any]:
 
 def settings_of(config: Config, stage: StageName) -> dict[str, Any]:
     """Return the sections that a stage is trained with, as they are written."""
-    return config.model_dump(mode="json", include=set(_SECTIONS[stage]))
+    settings = config.model_dump(mode="json", include=set(_SECTIONS[stage]))
+    return settings | ({"schedule": without(config, OF_DISTILLATION)} if stage == "baseline" else {})
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

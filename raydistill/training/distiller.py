@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from raydistill.config.course import at_epoch, largest_weights, with_settings
 from raydistill.config.precision import Precision
 from raydistill.config.sections import Config
 from raydistill.detectors.base import Detector, ParameterGroup, groups_by_dimension
@@ -32,12 +33,26 @@ class Distiller(nn.Module):
         super().__init__()
         self.student = student
         self.methods = nn.ModuleDict()
-        self.weights = {name: term.weight for name, term in config.terms.items()}
+        self.weights: dict[str, float] = {}
+        self._largest_weights = largest_weights(config)
         self.teacher: Teacher | None = None
         self.precision: Precision | None = None
         if teacher is not None and config.distills:
             self.teacher, self.precision = Teacher(teacher, precision, student.normalization), precision
-            self.methods.update(build_methods(config, student, teacher))
+            self.methods.update(build_methods(self._with_all_terms(config), student, teacher))
+        self.follow(at_epoch(config, 0))
+
+    def follow(self, config: Config) -> None:
+        """Go on with the weights, and what else may change on the way, of ``config``."""
+        self.weights = {name: term.weight for name, term in config.terms.items()}
+        settings = self._with_all_terms(config).methods.named()
+        for name, method in self.methods.items():
+            assert isinstance(method, Method)
+            method.follow(settings[name])
+
+    def _with_all_terms(self, config: Config) -> Config:
+        """Return ``config`` with a weight for every term that ever has one: what they train is there from the start."""
+        return with_settings(config, self._largest_weights) if config.schedule else config
 
     @property
     def distills(self) -> bool:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from raydistill.config.course import at_epoch
 from raydistill.config.precision import Precision
 from raydistill.data.dataset import DetectionDataset
 from raydistill.data.loading.augmentation import build_augmentation
@@ -61,6 +63,7 @@ def fit(job: Job, distiller: Distiller, loader: TrainingLoader, worker: Worker, 
     reporter.event(StageStarted(job.stage, job.epochs, loader.steps_per_epoch, state.epoch, state.step))
     for epoch in range(state.epoch, job.epochs):
         started = time.perf_counter()
+        _follow_schedule(state, epoch)
         if state.step == 0:
             state.diagnosis = _diagnosis(state, epoch)
         metrics = state.diagnosis | train_one_epoch(state, epoch)
@@ -77,6 +80,13 @@ def fit(job: Job, distiller: Distiller, loader: TrainingLoader, worker: Worker, 
         save(state)
         reporter.event(EpochDone(job.stage, epoch + 1, job.epochs, metrics, seconds))
     return finish(state.job, state.student, state.best or {}, worker, distiller.precision)
+
+
+def _follow_schedule(state: TrainingState, epoch: int) -> None:
+    """Go on with the settings that hold after ``epoch`` epochs."""
+    if state.job.config.schedule:
+        state.job = replace(state.job, config=at_epoch(state.job.config, epoch))
+        state.distiller.follow(state.job.config)
 
 
 def _diagnosis(state: TrainingState, epoch: int) -> dict[str, float]:

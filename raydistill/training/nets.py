@@ -57,7 +57,7 @@ class Stages:
         config, settings = self.config, self.settings(stage)
         epochs = epochs_of(config, stage)
         if stage == "teacher":
-            config = with_teacher_learning_rate(config)
+            config = with_teacher_learning_rate(config).model_copy(update={"schedule": ()})  # it is the students'
         identity = Identity.of(stage, self.config, self.data_id, self.free)
         return Job(stage, config, settings, epochs, self.run_directory(stage), *self.data, identity=identity)
 

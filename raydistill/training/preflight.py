@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from raydistill.config.course import at_epoch
 from raydistill.data.loading.loaders import TrainingLoader
 from raydistill.errors import UserError
 from raydistill.methods.schedules import decay_at
@@ -24,7 +25,7 @@ def rehearse(job: Job, distiller: Distiller, loader: TrainingLoader, worker: Wor
     Raises:
         UserError: as ``Distiller.forward`` does.
     """
-    first_batch_diagnosis(job, distiller, loader, worker, decay_at(job.config.decay, 0.0), gradients=False)
+    first_batch_diagnosis(job, distiller, loader, worker, _first_decay(job), gradients=False)
 
 
 def preflight(
@@ -37,7 +38,7 @@ def preflight(
     Raises:
         UserError: when a term is not finite on a worker, or zero on all of them (with ``preflight: strict``).
     """
-    own = first_batch_diagnosis(job, distiller, loader, worker, decay_at(job.config.decay, 0.0), gradients=True)
+    own = first_batch_diagnosis(job, distiller, loader, worker, _first_decay(job), gradients=True)
     found = {rank: diagnosis for rank, diagnosis in enumerate(worker.gather(own)) if diagnosis is not None}
     losses = {rank: diagnosis.losses for rank, diagnosis in found.items()}
     if not losses:
@@ -56,6 +57,10 @@ def preflight(
         raise UserError("\n  ".join(["preflight:", *problems, "go on all the same with distillation.preflight=warn"]))
     for problem in problems:
         notify(Note(f"preflight: {problem}", True))
+
+
+def _first_decay(job: Job) -> float:
+    return decay_at(at_epoch(job.config, 0).decay, 0.0)
 
 
 def _problems(name: str, raw: dict[int, float], notify: Callable[[Note], None]) -> list[str]:

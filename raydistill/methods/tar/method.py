@@ -29,6 +29,10 @@ class Tar(Method):
         if settings.feature.weight:
             self.adapters.update(build_adapters(settings.feature, student, teacher))
 
+    def follow(self, settings: TarSettings) -> None:
+        """Take another weight of the background."""
+        self.settings = settings
+
     @property
     def _uses_heads(self) -> bool:
         return self.settings.classification.weight > 0 or self.settings.regression.weight > 0

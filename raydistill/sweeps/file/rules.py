@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
+from raydistill.config.course import changeable
 from raydistill.config.precision import TEACHER_PRECISION
 from raydistill.config.sections import Config
 from raydistill.config.tree import leaves
@@ -33,8 +34,6 @@ _REFUSED = {
     "distillation.baseline": "the sweep trains the student alone itself, as a control",
     "distillation.preflight": "it has no influence on a result",
 }
-_OF_A_RUNNING_TRIAL = ("methods.tar.feature.background_weight", "training.optimizer.learning_rate")
-"""Settings that may change while a trial is trained, besides the weights of the terms."""
 
 
 def refused(name: str, dimension: Dimension) -> str:
@@ -138,8 +137,10 @@ def _of_a_population(sweep: Sweep, config: Config | None) -> Iterator[str]:
         yield f"resources.num_workers: must be 1 with scheduler pbt, got {sweep.resources.num_workers}"
     if sweep.num_trials == 1:
         yield "num_trials: must be at least 2 with scheduler pbt, which replaces the worst by the best, got 1"
-    changing = (*(config.weights if config is not None else ()), *_OF_A_RUNNING_TRIAL)
-    yield from _changeable(sweep.space, changing)
+    if config is not None and config.schedule:
+        yield "schedule: must be left out with scheduler pbt, which changes settings itself"
+    if config is not None:
+        yield from _changeable(sweep.space, changeable(config))
 
 
 def _changeable(space: Space, changing: Collection[str]) -> Iterator[str]:
@@ -153,6 +154,11 @@ def _changeable(space: Space, changing: Collection[str]) -> Iterator[str]:
             yield f"space.{name}: must have no conditions with scheduler pbt"
         elif not all(isinstance(value, int | float) and not isinstance(value, bool) for value in dimension.values):
             yield f"space.{name}: must hold numbers only with scheduler pbt, got {list(dimension.values)}"
+        elif _is_a_weight(name) and 0 in dimension.values and dimension.kind not in ("uniform", "loguniform"):
+            yield (
+                f"space.{name}: must stay above 0 with scheduler pbt, got {list(dimension.values)}: a student without "
+                "the term cannot go on from one with it"
+            )
 
 
 def _is_a_weight(name: str) -> bool:

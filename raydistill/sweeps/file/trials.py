@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from raydistill.config.course import largest_weights, with_settings, without
 from raydistill.config.loader import CONFIG, validate, with_absolute_paths
 from raydistill.config.precision import TEACHER_PRECISION, Precision, with_precision
 from raydistill.config.sections import OF_DISTILLATION, Config
@@ -64,9 +65,12 @@ def controls(loaded: LoadedSweep) -> dict[Control, Point]:
 def controls_of(config: Config) -> dict[Control, Point]:
     """Return the controls of a sweep with this base."""
     alone: Point = dict.fromkeys(config.weights, 0.0)
+    constant: Point = {"decay.shape": "constant"}
     if config.distillation.initialize_from_teacher:
         alone["distillation.initialize_from_teacher"] = False
-    return {"baseline": alone, "constant": {"decay.shape": "constant"}}
+    if config.schedule:
+        alone["schedule"], constant["schedule"] = without(config, OF_DISTILLATION), without(config, ("decay",))
+    return {"baseline": alone, "constant": constant}
 
 
 def trial_config(loaded: LoadedSweep, point: Point, seed: int, output: str | Path) -> Config:
@@ -123,7 +127,8 @@ def signature_of(config: Config) -> str:
     if not config.distills:
         left_out |= dict.fromkeys(("teacher", *OF_DISTILLATION), True)
     else:
+        methods = with_settings(config, largest_weights(config)).methods if config.schedule else config.methods
         left_out["methods"] = {
-            name: settings.idle() if settings.runs else True for name, settings in config.methods.named().items()
+            name: settings.idle() if settings.runs else True for name, settings in methods.named().items()
         }
     return json.dumps(config.model_dump(mode="json", exclude=left_out), sort_keys=True)

@@ -156,6 +156,10 @@ class Scaling(Section):
     gpus_per_worker: Processes = 1
     max_failures: Annotated[Whole, Field(ge=0, le=10**6)] = 3
     """Lost workers or nodes survived before the run gives up."""
+    connect_seconds: Annotated[Whole, Field(ge=0, le=86_400)] = 30
+    """How long the head of the cluster that RAY_ADDRESS names is waited for, as it may just be starting."""
+    dashboard: bool = False
+    """Run Ray's dashboard beside a Ray of this machine only, and say where it is."""
     wait_seconds: WholeNumber | Literal["auto"] = "auto"
     """How long room for the workers is waited for. ``auto``: a minute for nodes that join a cluster which cannot hold
     them, a quarter of an hour for those that its autoscaler starts or that were lost, and without end where others are

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from raydistill.config import Config
 from raydistill.on_ray.board import Board
 from raydistill.on_ray.group import Group, run_group
+from raydistill.on_ray.head import Patience
 from raydistill.on_ray.inputs import check_devices, check_inputs_here, check_inputs_there
 from raydistill.on_ray.node import node_watched
 from raydistill.on_ray.room import Demand, Queue, let_ray_count_nodes, places_for, wait_for_all, wait_for_room
@@ -46,8 +47,13 @@ def run_on_ray(config: Config, output: Output, listener: Listener, stop: Stop) -
     gpus = (scaling.min_workers or scaling.num_workers) * scaling.gpus_per_worker if scaling.use_gpu is True else 0
     check_devices("scaling.use_gpu", gpus, config.training.precision)
     unseen = check_inputs_here(inputs_of(config, unfinished(config, output)))
-    with connected(cpus_of(config), meanwhile="ray.train.torch"):
+    with connected(cpus_of(config), False, "ray.train.torch", patience_of(config, listener, stop), scaling.dashboard):
         run_on_workers(config, output, listener, stop, unseen=unseen)
+
+
+def patience_of(config: Config, listener: Listener, stop: Stop) -> Patience:
+    """Return how a cluster's head is waited for."""
+    return Patience(config.scaling.connect_seconds, listener, stop)
 
 
 def cpus_of(config: Config) -> int:

@@ -18,7 +18,11 @@ import ray
 import ray.util.scheduling_strategies
 from pyarrow.fs import FileSystem
 
-from raydistill.errors import UserError
+from raydistill.errors import UserError, first_line
+from raydistill.on_ray.head import Patience, check_head, not_a_node
+from raydistill.on_ray.machine import check_machine
+from raydistill.runs.events import Note
+from raydistill.runs.system_errors import in_a_sentence, keep_traceback
 from raydistill.storage.store import is_remote
 
 POLL_SECONDS = 0.3
@@ -27,31 +31,48 @@ _OBJECT_STORE_BYTES = 200 * 1024**2  # only small messages pass through it
 
 
 @contextlib.contextmanager
-def connected(cpus_needed: int, dashboard: bool = False, meanwhile: str = "") -> Iterator[None]:
+def connected(
+    cpus_needed: int,
+    dashboard: bool = False,
+    meanwhile: str = "",
+    patience: Patience = Patience(),  # noqa: B008  (frozen)
+    tell_dashboard: bool = False,
+) -> Iterator[None]:
     """Connect to the cluster that RAY_ADDRESS names, or start Ray on this machine; leave either as it was found.
 
     Args:
         cpus_needed: what a local Ray offers at least, whatever the machine has.
         dashboard: whether a local Ray runs its dashboard.
         meanwhile: a module that is imported while Ray's processes start; both take seconds.
+        patience: how the cluster's head is waited for, and who hears of it.
+        tell_dashboard: whether the user is told where the dashboard is; a local Ray then runs it.
 
     Raises:
-        UserError: when there is no cluster at RAY_ADDRESS.
+        UserError: when there is no cluster at RAY_ADDRESS that this can work on, or Ray cannot be started here.
     """
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     for name in ("ray", "ray.train", "ray.tune", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    address = os.environ.get("RAY_ADDRESS")
     try:
-        with _importing(meanwhile):
-            address = os.environ.get("RAY_ADDRESS")
-            with _own_signals():
-                if address:
-                    _join(address)
-                else:
-                    _start_here(cpus_needed, dashboard)
+        if address:
+            check_head(address, patience)
+        else:
+            check_machine()
+        with _importing(meanwhile), _own_signals():
+            found = _join(address) if address else _start_here(cpus_needed, dashboard or tell_dashboard)
+        if tell_dashboard:
+            patience.listener(_where_dashboard_is(found))
         yield
     finally:
         ray.shutdown()
+
+
+def _where_dashboard_is(url: str) -> Note:
+    if not url:
+        return Note("scaling.dashboard: the Ray cluster has none; start its head with one", warning=True)
+    token = "" if os.environ.get("RAY_AUTH_MODE", "").lower() != "token" else "; its token: `ray get-auth-token`"
+    return Note(f"Ray's dashboard: http://{url}{token}")
 
 
 @contextlib.contextmanager
@@ -91,15 +112,31 @@ def _importing(module: str) -> Iterator[None]:
         raise failed[0]
 
 
-def _join(address: str) -> None:
+def _join(address: str) -> str:
+    """Join a cluster and return where its dashboard is; empty where it has none."""
     try:
-        ray.init(log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, TimeoutError) as error:
-        raise UserError(f"RAY_ADDRESS: must be a running Ray cluster, got {address} ({error})") from error
+        return _dashboard_of(ray.init(log_to_driver=False, logging_level="ERROR"))
+    except ConnectionError as error:  # its head has answered before
+        raise not_a_node(address) from error
+    except Exception as error:
+        raise _not_begun(error, f"RAY_ADDRESS: must be a running Ray cluster, got {address}") from error
 
 
-def _start_here(cpus_needed: int, dashboard: bool) -> None:
-    """Start Ray on this machine, its dashboard for this machine only.
+def _dashboard_of(context: Any) -> str:
+    return str(getattr(context, "dashboard_url", None) or "")
+
+
+def _not_begun(error: Exception, wanted: str) -> Exception:
+    """Return what is said when Ray cannot be joined or started for a reason that nobody foresaw."""
+    if in_a_sentence(error):
+        return error
+    file = keep_traceback(error)
+    details = f"; the traceback is in {file}" if file else ""
+    return UserError(f"{wanted}: {type(error).__name__}: {first_line(error)[:300]}{details}")
+
+
+def _start_here(cpus_needed: int, dashboard: bool) -> str:
+    """Start Ray on this machine, its dashboard for this machine only; return where that is, empty where there is none.
 
     The ports of Ray itself are open to the network, since it binds them to the machine's address whatever it is told:
     only who has the token may use them.
@@ -108,7 +145,7 @@ def _start_here(cpus_needed: int, dashboard: bool) -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     narrow = cores < (os.cpu_count() or 1)  # this process may not use all of them, and Ray would count them all
     try:
-        ray.init(  # more workers than cores is slow, not wrong
+        context = ray.init(  # more workers than cores is slow, not wrong
             address="local",
             num_cpus=max(cpus_needed, cores) if narrow or cpus_needed > cores else None,
             include_dashboard=dashboard,
@@ -119,13 +156,15 @@ def _start_here(cpus_needed: int, dashboard: bool) -> None:
         )
     except Exception as error:
         if "timed out during startup" not in str(error):  # Ray has no class of its own for it
-            raise
+            raise _not_begun(error, "ray: must start on this machine, got") from error
         raise UserError(
             f"Ray did not start within its own limit ({error}); the machine is too busy: try again"
         ) from error
-    token = Path.home() / ".ray" / "auth_token"
-    if token.is_file():
-        token.chmod(0o600)  # Ray leaves it readable to everyone
+    with contextlib.suppress(OSError, RuntimeError):  # there is no home: nor is there a token
+        token = Path.home() / ".ray" / "auth_token"
+        if token.is_file():
+            token.chmod(0o600)  # Ray leaves it readable to everyone
+    return _dashboard_of(context)
 
 
 def ray_storage(output: str) -> str:

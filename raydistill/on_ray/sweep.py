@@ -25,7 +25,7 @@ from raydistill.on_ray.node import node_watched
 from raydistill.on_ray.population import population_scheduler
 from raydistill.on_ray.precision import all_nodes_compute_bf16
 from raydistill.on_ray.room import Demand, Queue, many_pending, places_for, wait_for_room
-from raydistill.on_ray.run import cpus_of, run_on_workers
+from raydistill.on_ray.run import cpus_of, patience_of, run_on_workers
 from raydistill.on_ray.session import connected, ray_storage, remove_ray_storage, started_here
 from raydistill.on_ray.shipping import ship
 from raydistill.on_ray.trial import EPOCH, SCORE, SweepOrder, flat_trial, group_trial
@@ -69,7 +69,8 @@ def run_sweep_on_ray(plan: Plan, display: SweepListener, stop: Stop) -> None:
     cpus = max(cpus_of(config), resources.num_workers * resources.cpus_per_worker)
     trained = plan.directory.teacher.finished  # then the driver needs no torch: that is most of its memory
     unseen = _look_here(plan)
-    with connected(cpus, groups, meanwhile="" if trained else "ray.train.torch"):
+    meanwhile, patience = "" if trained else "ray.train.torch", patience_of(config, display, stop)
+    with connected(cpus, groups, meanwhile, patience, config.scaling.dashboard):
         demand = _of_a_trial(loaded)
         wait_for_room(demand, config.scaling.wait_seconds, display, stop)
         check_inputs_there(unseen, demand, stop)

@@ -168,7 +168,7 @@ def test_the_driver_imports_torch_only_to_have_a_teacher_trained(
 
     wanted: list[str] = []
 
-    def connected(cpus: int, dashboard: bool, meanwhile: str) -> contextlib.AbstractContextManager[None]:
+    def connected(cpus: int, dashboard: bool, meanwhile: str, *_: object) -> contextlib.AbstractContextManager[None]:
         wanted.append(meanwhile)
         raise UserError("no Ray here")
 

@@ -8,11 +8,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from raydistill.errors import UserError
 from raydistill.on_ray import room, session
+from raydistill.on_ray.head import Patience
 from tests.small import run_python
 
 
@@ -69,25 +72,58 @@ def test_dead_nodes_have_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert room.places_for({"CPU": 1}) == 1
 
 
-def test_a_cluster_that_is_not_there_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    def init(**_: object) -> None:
-        raise ConnectionError("nobody answers")
+@pytest.fixture
+def joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A head that answers at RAY_ADDRESS."""
+    monkeypatch.setenv("RAY_ADDRESS", "somewhere")
+    monkeypatch.setattr(session, "check_head", lambda *_: None)
+    monkeypatch.setattr(session.ray, "shutdown", lambda: None)
 
-    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.9:6379")
-    monkeypatch.setattr(session.ray, "init", init)
-    with (
-        pytest.raises(UserError, match=r"RAY_ADDRESS: must be a running Ray cluster, got 10\.0\.0\.9:6379"),
-        session.connected(1),
-    ):
+
+def test_a_cluster_that_is_not_there_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    monkeypatch.setattr(session.ray, "init", lambda **_: pytest.fail("was joined"))
+    said = "RAY_ADDRESS: must be the address of a running Ray head.* got 127.0.0.1:1, where nothing listens"
+    with pytest.raises(UserError, match=said), session.connected(1, patience=Patience(0)):
         pass
 
 
-def test_what_is_imported_meanwhile_is_there_when_ray_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ConnectionError("not here"), "must be a cluster that this machine is a node of, got somewhere"),
+        (ValueError("odd\nmore"), "must be a running Ray cluster, got somewhere: ValueError: odd; the traceback is in"),
+    ],
+)
+def test_what_goes_wrong_in_joining_a_head_that_answers_is_a_sentence(
+    error: Exception, said: str, joined: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def init(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(session.ray, "init", init)
+    with pytest.raises(UserError, match=f"RAY_ADDRESS: {said}"), session.connected(1):
+        pass
+
+
+@pytest.mark.parametrize(("url", "said"), [("127.0.0.1:8265", "Ray's dashboard: http://127.0.0.1:8265"), ("", "none")])
+def test_where_the_dashboard_is_is_told_where_that_was_asked_for(
+    url: str, said: str, joined: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[Any] = []
+    monkeypatch.setattr(session.ray, "init", lambda **_: SimpleNamespace(dashboard_url=url))
+    with session.connected(1, patience=Patience(listener=heard.append)):
+        assert heard == []
+    with session.connected(1, patience=Patience(listener=heard.append), tell_dashboard=True):
+        assert said in heard[0].text
+
+
+def test_what_is_imported_meanwhile_is_there_when_ray_is(
+    tmp_path: Path, joined: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "slow_to_import.py").write_text("import time\ntime.sleep(0.2)\nDONE = True\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     imported_before_ray = []
-    monkeypatch.setenv("RAY_ADDRESS", "somewhere")
-    monkeypatch.setattr(session.ray, "shutdown", lambda: None)
     monkeypatch.setattr(
         session.ray,
         "init",
@@ -98,21 +134,19 @@ def test_what_is_imported_meanwhile_is_there_when_ray_is(tmp_path: Path, monkeyp
     assert imported_before_ray == [False]
 
 
-def test_a_module_that_cannot_be_imported_is_reported_where_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", "somewhere")
-    monkeypatch.setattr(session.ray, "shutdown", lambda: None)
+def test_a_module_that_cannot_be_imported_is_reported_where_it_is_needed(
+    joined: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(session.ray, "init", lambda **_: None)
     with session.connected(1, meanwhile="no_such_module_anywhere"), pytest.raises(ImportError):
         importlib.import_module("no_such_module_anywhere")
 
 
 def test_an_import_that_fails_in_the_background_is_raised_as_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, joined: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "fails_to_import.py").write_text("raise OSError('no memory left')\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("RAY_ADDRESS", "somewhere")
-    monkeypatch.setattr(session.ray, "shutdown", lambda: None)
     monkeypatch.setattr(session.ray, "init", lambda **_: None)
     with pytest.raises(OSError, match="no memory left"), session.connected(1, meanwhile="fails_to_import"):
         pass

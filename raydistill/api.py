@@ -285,7 +285,7 @@ def _compared(config: Config) -> list[Row]:
 
 
 def _sweep_called(file: StrPath | Mapping[str, Any]) -> str:
-    return "sweep" if isinstance(file, Mapping) else os.fspath(file)
+    return str(file.get("base", "sweep")) if isinstance(file, Mapping) else os.fspath(file)
 
 
 def _text(path: StrPath | None) -> str | None:

@@ -24,10 +24,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(options: argparse.Namespace) -> int:
+    of_a_run = [override for override in options.overrides if not override.startswith("seeds=")]
     if options.print_config:
-        sys.stdout.write(dump_with_comments(load_config(options.recipe, options.overrides, options.output)))
-    else:
-        _train(options)
+        sys.stdout.write(dump_with_comments(load_config(options.recipe, of_a_run, options.output)))
+        return 0
+    if of_a_run != options.overrides:
+        return _train_under_seeds(options, of_a_run)
+    _train(options)
     return 0
 
 
@@ -43,6 +46,14 @@ def _train(options: argparse.Namespace) -> None:
         sys.stdout.write(f"Report: {printable(str(run.output))}/report/report.html\n")
 
 
+def _train_under_seeds(options: argparse.Namespace, of_a_run: Sequence[str]) -> int:
+    """Run a sweep that searches nothing, where the run would be: it shares the run's teacher."""
+    from raydistill.tune import run_sweep
+
+    output = load_config(options.recipe, of_a_run, options.output).output
+    return run_sweep({"base": options.recipe}, options.overrides, output, options.local)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m raydistill.train",
@@ -53,7 +64,12 @@ def _parser() -> argparse.ArgumentParser:
         "recipe",
         help=f"one of {', '.join(RECIPES)}, or a YAML file; a file here that is called like one of them: ./NAME",
     )
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings to change")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="section.key=value",
+        help="settings to change; seeds=3 trains both students under three seeds, as tune does",
+    )
     parser.add_argument("--local", action="store_true", help="run in this process, without Ray")
     parser.add_argument("--output", metavar="DIR", help="where the results go (default: runs/RECIPE)")
     parser.add_argument("--print-config", action="store_true", help="print every setting and stop")

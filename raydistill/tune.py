@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from raydistill import VERSION, api
 from raydistill.command import run_command
@@ -27,8 +27,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _tune(options: argparse.Namespace) -> int:
-    """Run what is missing of a sweep and report; 1 when no searched trial has a result."""
-    from raydistill.reports.screen import as_text
     from raydistill.sweeps.confirm import check_confirmation
     from raydistill.sweeps.file import load_sweep
 
@@ -37,10 +35,17 @@ def _tune(options: argparse.Namespace) -> int:
         check_confirmation(loaded, options.confirm)
         sys.stdout.write(printable(plan_as_text(loaded, options.confirm), lines=True))
         return 0
+    return run_sweep(options.sweep, options.overrides, options.output, options.local, options.confirm)
+
+
+def run_sweep(
+    file: str | Mapping[str, Any], overrides: Sequence[str], output: str | None, local: bool, confirm: int = 0
+) -> int:
+    """Run what is missing of a sweep and print its report; return 1 when no searched trial has a result."""
+    from raydistill.reports.screen import as_text
+
     with stoppable():
-        sweep = api.sweep(
-            options.sweep, options.overrides, output=options.output, local=options.local, confirm=options.confirm
-        )
+        sweep = api.sweep(file, overrides, output=output, local=local, confirm=confirm)
         sys.stdout.write(f"\n{printable(as_text(sweep.write_report()), lines=True)}\n")
         return 0 if sweep.has_result else 1
 

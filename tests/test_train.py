@@ -6,6 +6,7 @@ import contextlib
 import functools
 import io
 import resource
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -124,6 +125,28 @@ def test_the_printed_config_is_that_of_the_run_that_the_command_has_made(
     (tmp_path / "copy.yaml").write_text(capsys.readouterr().out)
     assert main([str(tmp_path / "copy.yaml"), "--local"]) == 0
     assert capsys.readouterr().err.count("finished before, not trained again") == 3
+
+
+def test_seeds_train_both_students_under_each_beside_the_teacher_that_is_there(
+    finished: _Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = shutil.copytree(finished.output, tmp_path / "run")
+    teacher = (output / "teacher" / "best.pt").stat().st_mtime_ns
+    assert main(["quickstart", *QUICK, "seeds=[5]", "--local", "--output", str(output)]) == 0
+    assert {trial.name for trial in (output / "trials").iterdir()} == {
+        "baseline-seed5",
+        "constant-seed5",
+        "p0000-seed5",
+    }
+    assert (output / "teacher" / "best.pt").stat().st_mtime_ns == teacher
+    captured = capsys.readouterr()
+    assert captured.err.startswith("quickstart: ")
+    assert "3 trials, 3 finished" in captured.out
+
+
+def test_seeds_are_no_part_of_the_printed_config(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["quickstart", "seeds=3", "--print-config"]) == 0
+    assert "seeds" not in yaml.safe_load(capsys.readouterr().out)
 
 
 def test_printing_the_config_writes_nothing(tmp_path: Path) -> None:

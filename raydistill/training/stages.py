@@ -20,7 +20,7 @@ from raydistill.detectors.teacher import DTYPES, decide_precision
 from raydistill.detectors.weights import inherit_weights
 from raydistill.errors import UserError, counted
 from raydistill.runs.comparison import as_csv, comparison
-from raydistill.runs.directory import RunDirectory, StageName, planned, stage_directory, unfinished
+from raydistill.runs.directory import DATA_RECORD, RunDirectory, StageName, planned, stage_directory, unfinished
 from raydistill.runs.events import Note
 from raydistill.runs.notices import log_to_notes
 from raydistill.runs.reporter import Reporter
@@ -77,7 +77,7 @@ def run_stages(
             config = _with_decided_precision(config, output, missing, worker, notify)
             if config.distills and config.distillation.compile_teacher:
                 check_compiler(worker.device)
-            data, data_id = _datasets(config, output, worker, begun=only is not None or _any_begun(config, output))
+            data, data_id = _datasets(config, output, worker, _any_begun(config, output, only))
             notify(_contents(data))
             for note in _crowded(config, data):
                 notify(note)
@@ -148,7 +148,10 @@ def _notes_of_finished(output: Output, wanted: Sequence[StageName], missing: Col
     return [*notes, *(Note(f"{stage}: finished before, not trained again") for stage in wanted if stage not in missing)]
 
 
-def _any_begun(config: Config, output: Output) -> bool:
+def _any_begun(config: Config, output: Output, only: StageName | None) -> bool:
+    """Return whether anything belongs to the data of ``output``: a stage of it, or the trials that one is for."""
+    if only is not None and output.exists(output.folder / DATA_RECORD):  # whoever calls removes one of nothing
+        return True
     return any(is_begun(stage_directory(output, stage)) for stage in planned(config))
 
 

@@ -225,9 +225,11 @@ SWEEPS = [
     Case("a base that is a number", sweep(base=5), "base: must be given: a recipe or a YAML file, got 5"),
     Case("an endless base", sweep(base="x" * 5000), "base: x+: must be a recipe or a YAML file"),
     Case("a base in a home nobody knows", sweep(base="~nobody-has-this-name/a"), "base: .*a home that nobody knows"),
-    Case("no space", sweep(space=None), "space: must hold at least one setting to search, got None"),
-    Case("an empty space", sweep(space={}), "space: must hold at least one setting to search, got {}"),
-    Case("a space that is a list", sweep(space=[1]), "space: must hold at least one setting to search"),
+    Case("no space to draw from", sweep(space=None, search="random", num_trials=2), "space: must hold at least one"),
+    Case(
+        "an empty space to draw from", sweep(space={}, search="optuna", num_trials=2), "space: must hold at least one"
+    ),
+    Case("a space that is a list", sweep(space=[1]), "space: must hold settings to search, or be left out, got"),
     Case(
         "an unknown setting",
         space(feature__wieght={"grid": [1]}),

@@ -193,7 +193,7 @@ def _load(raw: dict[str, Any], path: Path, problems: list[str]) -> LoadedSweep |
     if sweep is None:
         return None
     problems += rules(sweep, config, {problem.partition(":")[0].partition(".")[0] for problem in of_the_sweep})
-    if config is None or not space:
+    if config is None or (raw.get("space") and not space):
         return None
     found = Points(sweep, config, config_raw, of_the_base)
     points = found.find()

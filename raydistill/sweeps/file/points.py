@@ -132,7 +132,7 @@ class Points:
             if config is None:
                 continue
             first = self._first_with(config, point)
-            if first:
+            if first and space:  # else the base is what was asked for
                 self.dropped.append(f"{point_text(point)}: left out, as it gives the same as {first}")
             else:
                 kept.append(point)

@@ -21,9 +21,14 @@ _MOST = 1e300  # of the ends of a range; larger whole numbers are none that Pyth
 
 
 def read_space(raw: Any, problems: list[str]) -> Space:
-    """Return the dimensions that can be read; append what is wrong with the others and between them."""
-    if not isinstance(raw, Mapping) or not raw:
-        problems.append(f"space: must hold at least one setting to search, got {raw!r}")
+    """Return the dimensions that can be read; append what is wrong with the others and between them.
+
+    Without any the sweep has one point: its base as it is.
+    """
+    if not isinstance(raw, Mapping | None):
+        problems.append(f"space: must hold settings to search, or be left out, got {raw!r}")
+        return {}
+    if not raw:
         return {}
     if len(raw) > _MOST_DIMENSIONS:
         problems.append(f"space: must hold at most {_MOST_DIMENSIONS} settings to search, got {len(raw)}")

@@ -81,6 +81,8 @@ def _of_the_search(sweep: Sweep) -> Iterator[str]:
                 yield f"space.{name}: must be grid or choice with search {method}, got {dimension.kind}; use random"
             if dimension.when and method == "ablation":
                 yield f"space.{name}: must have no conditions with search ablation, which changes one setting at a time"
+    elif not sweep.space:
+        yield f"space: must hold at least one setting with search {method}, got none"
     elif sweep.num_trials is None:
         yield f"num_trials: must be given with search {method}"
 

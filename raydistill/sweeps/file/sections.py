@@ -109,7 +109,8 @@ class Sweep(Section):
     scheduler: Scheduler = NoScheduler(name="none")
     resources: Resources = Resources()
     max_concurrent: Millions | Literal["auto"] = "auto"
-    space: Space
+    space: Space = Field(default_factory=dict)
+    """What is searched; nothing: the base alone, under all seeds."""
 
 
 SWEEP = Tree(Sweep, {"search": "method", "scheduler": "name"})

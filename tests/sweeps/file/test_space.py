@@ -83,9 +83,14 @@ def test_that_a_dimension_of_another_form_is_an_error(written, said):
     assert problem.startswith(f"space.some.thing: {said}")
 
 
-@pytest.mark.parametrize("space", [None, {}, [], 3, "x"])
-def test_that_a_space_without_dimensions_is_an_error(space):
-    assert problems_of(space) == [f"space: must hold at least one setting to search, got {space!r}"]
+@pytest.mark.parametrize("space", [[], 3, "x"])
+def test_that_a_space_of_another_kind_is_an_error(space):
+    assert problems_of(space) == [f"space: must hold settings to search, or be left out, got {space!r}"]
+
+
+@pytest.mark.parametrize("space", [None, {}])
+def test_that_a_space_may_hold_nothing(space):
+    assert problems_of(space) == []
 
 
 @pytest.mark.parametrize("name", ["a b", "", "a..b", ".a", 3])

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from raydistill.config import dump, load_config
 from raydistill.errors import UserError
-from raydistill.sweeps.file import controls, draw, is_control, signature, trial_config
+from raydistill.sweeps.file import controls, draw, is_control, load_sweep, signature, trial_config
 from raydistill.sweeps.file.points import Generator
 from tests.sweeps.file.written import load, problem
 
@@ -215,6 +215,19 @@ def test_that_an_ablation_leaves_out_what_changes_nothing(tmp_path):
 
 def test_that_a_grid_of_controls_is_an_error(tmp_path):
     assert problem(tmp_path, space={"decay.shape": {"grid": ["constant"]}}).startswith("space: no point is left")
+
+
+@pytest.mark.parametrize("settings", [{}, {"decay.shape": "constant"}])
+def test_that_a_sweep_without_a_space_trains_its_base_under_all_seeds(settings):
+    loaded = load_sweep({"base": "quickstart", "settings": settings, "seeds": 3})
+    assert (loaded.points, loaded.num_trials) == (({},), 9)
+    assert load_sweep({"base": "quickstart", "space": {}}).points == ({},)
+
+
+@pytest.mark.parametrize("search", ["random", "optuna"])
+def test_that_a_search_that_draws_needs_a_space(search):
+    with pytest.raises(UserError, match=f"space: must hold at least one setting with search {search}, got none"):
+        load_sweep({"base": "quickstart", "search": search})
 
 
 # -------------------------------------------------------------------------------------------------------- random points

@@ -4,27 +4,88 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
-import shutil
-import tempfile
+import math
+import random
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray.tune
-import ray.tune.schedulers
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import PopulationBasedTraining
 
-from raydistill.storage.files import versions
-from raydistill.sweeps.directory import TrialDirectory
-from raydistill.sweeps.file import LoadedSweep, PbtScheduler, Space
+from raydistill.sweeps.file import LoadedSweep, PbtScheduler, RandomSearch, Space
+from raydistill.sweeps.lineage import Round, Rounds, Takeover
 
-_FILES = ("checkpoint.pt", "last.pt", "best.pt", "metrics.jsonl")
-_ORIGIN = "trial.txt"
+
+class InRounds(PopulationBasedTraining):  # type: ignore[misc]
+    """Ray's scheduler with all members in step, and a record of its rounds: a resumed population goes on with the next.
+
+    Else a trial could be thrown back again and again while better ones wait for a free place. What is drawn follows
+    from the seed, the trial and its epoch: it is the same after an interruption.
+    """
+
+    def __init__(self, rounds: Rounds, seed: int, storage: str, at_once: float, **settings: Any) -> None:
+        super().__init__(synch=True, log_config=False, **settings)
+        self._rounds, self._seed, self._storage, self._at_once = rounds, seed, storage, at_once
+        self._before = rounds.last.epoch
+        self._next_perturbation_sync = self.next_round
+        self._takeovers: dict[str, Takeover] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave everything out of Ray's snapshots: the rounds are the state."""
+        return {}
+
+    @property
+    def next_round(self) -> int:
+        """The epoch that all have to reach for the first round of this session."""
+        return self._before + int(self._perturbation_interval)
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Take a trial in, which was in the last round."""
+        super().on_trial_add(tune_controller, trial)
+        self._trial_state[trial].last_perturbation_time = self._before
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Let Ray decide, and write a round down before any trial acts upon it."""
+        planned = self._next_perturbation_sync
+        decision = str(super().on_trial_result(tune_controller, trial, result))
+        if self._next_perturbation_sync != planned:
+            self._rounds.append(Round(int(result[self._time_attr]), self._takeovers))
+            self._takeovers = {}
+        return decision
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """Return who goes on; where one was waited for that has ended or failed, the others have their round now.
+
+        Tune itself would let no other member begin before one of those at work has come to its end.
+        """
+        if sum(trial.status == Trial.RUNNING for trial in tune_controller.get_live_trials()) >= self._at_once:
+            return None
+        chosen = super().choose_trial_to_run(tune_controller)
+        live = tune_controller.get_live_trials()
+        waiting = [trial for trial in tune_controller.get_trials() if trial in live]
+        if chosen is not None or not waiting or any(trial.status != Trial.PAUSED for trial in waiting):
+            return chosen
+        last = max(waiting, key=lambda trial: self._trial_state[trial].last_train_time)
+        self.on_trial_result(tune_controller, last, self._trial_state[last].last_result)
+        return super().choose_trial_to_run(tune_controller)
+
+    def _checkpoint_or_exploit(self, trial: Any, *others: Any) -> None:
+        with _drawing(f"{self._seed} {trial} {self._trial_state[trial].last_train_time}"):
+            super()._checkpoint_or_exploit(trial, *others)
+
+    def _exploit(self, tune_controller: Any, trial: Any, trial_to_clone: Any) -> None:
+        super()._exploit(tune_controller, trial, trial_to_clone)
+        state = getattr(self._trial_state[trial_to_clone].last_checkpoint, "path", "")
+        scheme, mark, _ = self._storage.rpartition("://")
+        place = f"{scheme}{mark}{state}" if mark else state
+        self._takeovers[str(trial)] = Takeover(str(trial_to_clone), trial.config["settings"], place)
 
 
 def population_scheduler(
-    loaded: LoadedSweep, settings: PbtScheduler, time_attr: str
-) -> ray.tune.schedulers.PopulationBasedTraining:
+    loaded: LoadedSweep, settings: PbtScheduler, time_attr: str, rounds: Rounds, storage: str = ""
+) -> InRounds:
     """Return Ray's scheduler; it changes the searched settings under ``settings`` in a trial's Ray config."""
     samplers: dict[str, Any] = {}
     for name, dimension in loaded.sweep.space.items():
@@ -33,15 +94,18 @@ def population_scheduler(
         else:
             sampler = {"uniform": ray.tune.uniform, "loguniform": ray.tune.loguniform, "int": _whole_number}
             samplers[name] = sampler[dimension.kind](*dimension.values)
-    return ray.tune.schedulers.PopulationBasedTraining(
+    most = loaded.sweep.max_concurrent
+    return InRounds(
+        rounds,
+        loaded.sweep.search.seed if isinstance(loaded.sweep.search, RandomSearch) else 0,
+        storage,
+        math.inf if most == "auto" else most,
         time_attr=time_attr,
         perturbation_interval=settings.interval,
         hyperparam_mutations={"settings": samplers},
         quantile_fraction=settings.quantile,
         resample_probability=settings.resample,
         custom_explore_fn=functools.partial(_within, space=loaded.sweep.space),
-        log_config=False,
-        synch=True,  # else a trial can be thrown back again and again while the better ones wait for a free place
     )
 
 
@@ -52,7 +116,7 @@ def _within(config: dict[str, Any], space: Space) -> dict[str, Any]:
         if not dimension.discrete and name in settings:
             low, high = dimension.values
             value = min(max(settings[name], low), high)
-            settings[name] = round(value) if dimension.kind == "int" else value
+            settings[name] = round(value) if dimension.kind == "int" else float(value)
     return {**config, "settings": settings}
 
 
@@ -61,34 +125,13 @@ def _whole_number(low: int, high: int) -> Any:
 
 
 @contextlib.contextmanager
-def state_of(trial: TrialDirectory) -> Iterator[ray.tune.Checkpoint]:
-    """Give Ray a copy of where a trial stands, for others to go on from."""
-    with tempfile.TemporaryDirectory() as folder:
-        for name in _FILES:
-            if (trial.run.path / name).is_file():
-                shutil.copy(trial.run.path / name, folder)
-        (Path(folder) / _ORIGIN).write_text(trial.path.name, encoding="utf-8")
-        yield ray.tune.Checkpoint.from_directory(folder)
-
-
-def take_over(trial: TrialDirectory, settings: dict[str, Any]) -> None:
-    """Put the files of a better trial in place of a trial's own, if Ray hands them over; the change is noted."""
-    checkpoint = ray.tune.get_checkpoint()
-    if checkpoint is None:
-        return
-    with checkpoint.as_directory() as folder:
-        origin = (Path(folder) / _ORIGIN).read_text(encoding="utf-8")
-        if origin == trial.path.name:
-            return
-        run = trial.run
-        run.path.mkdir(parents=True, exist_ok=True)
-        # earlier ones of its own are of another training
-        for old in (run.result, *run.checkpoints(), *versions(run.best)):
-            trial.output.remove(old)
-        for name in _FILES:
-            trial.output.remove(run.path / name)
-            if (Path(folder) / name).is_file():
-                shutil.copy(Path(folder) / name, run.path / name)
-                trial.output.publish(run.path / name)
-    change = {"epoch": run.lines()[-1]["epoch"], "from": origin, "settings": settings}
-    trial.output.append_line(trial.path / "changes.jsonl", json.dumps(change))
+def _drawing(seed: str) -> Iterator[None]:
+    """Let what Ray draws follow from ``seed``; the generators, which are everybody's, are left as they were."""
+    of_python, of_numpy = random.getstate(), np.random.get_state()
+    random.seed(seed)
+    np.random.seed(random.getrandbits(32))
+    try:
+        yield
+    finally:
+        random.setstate(of_python)
+        np.random.set_state(of_numpy)

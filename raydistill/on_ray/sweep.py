@@ -22,7 +22,7 @@ from raydistill.on_ray.inputs import check_devices, check_inputs_here, check_inp
 from raydistill.on_ray.journaled import JournaledScheduler
 from raydistill.on_ray.lost_workers import explained
 from raydistill.on_ray.node import node_watched
-from raydistill.on_ray.population import population_scheduler
+from raydistill.on_ray.population import InRounds, population_scheduler
 from raydistill.on_ray.precision import all_nodes_compute_bf16
 from raydistill.on_ray.room import Demand, Queue, many_pending, places_for, wait_for_room
 from raydistill.on_ray.run import cpus_of, patience_of, run_on_workers
@@ -36,6 +36,7 @@ from raydistill.runs.stopping import Stop
 from raydistill.runs.weak_teacher import refuse_weakness, weakness
 from raydistill.sweeps.file import AshaScheduler, LoadedSweep, MedianScheduler, PbtScheduler
 from raydistill.sweeps.journal import Journal, ended_where_stopped, reports_of_ended
+from raydistill.sweeps.lineage import Rounds
 from raydistill.sweeps.plan import Plan
 from raydistill.sweeps.table import SweepListener
 from raydistill.training.inputs import Inputs, inputs_of
@@ -138,6 +139,7 @@ def _run_trials(plan: Plan, display: SweepListener, demand: Demand, stop: Stop) 
             storage=f"{ray_storage(plan.directory.output.place)}/groups",
             board=board,
         ),
+        next_round=0,
         own=Carried.named_in([config.model_dump(mode="json"), sweep.model_dump(mode="json")]),
     )
     try:
@@ -178,8 +180,11 @@ def _fit(plan: Plan, display: SweepListener, order: SweepOrder, which: _Round) -
     sweep, config = plan.loaded.sweep, plan.loaded.config
     wanted, num_workers = order.group.resources, sweep.resources.num_workers
     recorder = Recorder(plan, display)
-    trainable = ray.tune.with_parameters(group_trial if num_workers > 1 else flat_trial, order=order)
     population = _population(plan) if which is _Round.POPULATION else None
+    scheduler = ray.tune.schedulers.FIFOScheduler() if which is _Round.CONTROLS else _scheduler(plan)
+    if isinstance(scheduler, InRounds):
+        order = replace(order, next_round=scheduler.next_round)
+    trainable = ray.tune.with_parameters(group_trial if num_workers > 1 else flat_trial, order=order)
     tuner = ray.tune.Tuner(
         ray.tune.with_resources(trainable, dict(wanted) if num_workers == 1 else _OF_A_GROUPS_DRIVER),
         param_space=population,
@@ -189,9 +194,8 @@ def _fit(plan: Plan, display: SweepListener, order: SweepOrder, which: _Round) -
             search_alg=None
             if population
             else PlannedSearch(plan, which is _Round.CONTROLS, lambda: _at_once(plan, wanted)),
-            scheduler=ray.tune.schedulers.FIFOScheduler() if which is _Round.CONTROLS else _scheduler(plan),
+            scheduler=scheduler,
             num_samples=1 if population else _FOR_EVER,
-            max_concurrent_trials=sweep.max_concurrent if population and sweep.max_concurrent != "auto" else None,
             reuse_actors=True,
             trial_name_creator=_first_name,
         ),
@@ -215,10 +219,15 @@ def _fit(plan: Plan, display: SweepListener, order: SweepOrder, which: _Round) -
 
 def _population(plan: Plan) -> dict[str, Any]:
     """Return the trials that are left as a grid: population based training takes no search."""
-    settings = {record.name: record.settings for record in iter(plan.next, None)}
+    rounds = Rounds(plan.directory)
+    records = {record.name: record for record in iter(plan.next, None)}
+    left = {name: rounds.takeover_left(plan.directory.trial(name)) for name in records}
+    told = {name: takeover for name, takeover in left.items() if takeover is not None}
+    settings = {name: told[name].settings if name in told else record.settings for name, record in records.items()}
     return {
-        "trial": ray.tune.grid_search(list(settings)),
+        "trial": ray.tune.grid_search(list(records)),
         "settings": ray.tune.sample_from(lambda config: dict(settings[config["trial"]])),
+        "left": ray.tune.sample_from(lambda config: told[config["trial"]].state if config["trial"] in told else ""),
     }
 
 
@@ -255,7 +264,8 @@ def _scheduler(plan: Plan) -> ray.tune.schedulers.TrialScheduler:
         )
         return _journaled(median, plan)
     if isinstance(scheduler, PbtScheduler):
-        return population_scheduler(loaded, scheduler, EPOCH)
+        storage = ray_storage(plan.directory.output.place)
+        return population_scheduler(loaded, scheduler, EPOCH, Rounds(plan.directory), storage)
     return ray.tune.schedulers.FIFOScheduler()
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from raydistill.config.own import Carried
 from raydistill.errors import UserError
 from raydistill.on_ray.group import Group, run_group
-from raydistill.on_ray.population import state_of, take_over
 from raydistill.on_ray.stopping import heeding
+from raydistill.on_ray.takeover import position, state_of, take_over
 from raydistill.runs.events import EpochDone
 from raydistill.runs.stopping import Stop
 from raydistill.storage.mirror import named
@@ -41,6 +41,8 @@ class SweepOrder:
     shipped: Shipped
     group: Group
     """The workers of each trial, which gives them its own name."""
+    next_round: int
+    """The epoch at which the members of a population are compared next."""
     own: Carried
     """What settings name and trials cannot import."""
 
@@ -70,14 +72,24 @@ def flat_trial(settings: dict[str, Any], order: SweepOrder) -> None:
             _run_and_report(name, order, worker, ray.tune.report)
         return
     order.output.pull(trial.path, everything=True)
-    take_over(trial, settings["settings"])
+    take_over(trial, settings["settings"], settings["left"])
 
     def report(metrics: dict[str, Any]) -> None:
         with state_of(trial) as state:
             ray.tune.report(metrics, checkpoint=state)
 
     with heeding(board, name, worker):
+        _report_again(trial, order, report)
         _run_and_report(name, order, worker, report, settings["settings"])
+
+
+def _report_again(trial: TrialDirectory, order: SweepOrder, report: Callable[[dict[str, Any]], None]) -> None:
+    """Report once more what a trial came to that waited for the others when the sweep was interrupted."""
+    epoch, step = position(trial)
+    if ray.tune.get_checkpoint() is not None or step or epoch < order.next_round:
+        return
+    for line in [line for line in trial.run.lines() if line["epoch"] == epoch and f"val/{order.metric}" in line]:
+        report(_for_ray(line, epoch, order))
 
 
 def _run_and_report(

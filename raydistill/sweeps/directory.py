@@ -14,6 +14,7 @@ from raydistill.runs.directory import RunDirectory
 from raydistill.storage.output import LOCAL, Output
 from raydistill.storage.regular import RECORD_BYTES, read_text
 
+LINEAGE = "lineage.jsonl"
 Role = Literal["baseline", "constant", "searched", "confirmed_baseline", "confirmed"]
 """``baseline``: the student without distillation; ``constant``: the base's weights without decay; both are controls.
 ``confirmed``: a searched point again, under a seed that nothing was chosen on; ``confirmed_baseline``: its control."""
@@ -73,6 +74,16 @@ class TrialDirectory:
     def failure(self) -> Path:
         """What made the trial fail: a sentence, then a traceback where the cause is not the user's."""
         return self.path / "failure.txt"
+
+    @property
+    def lineage(self) -> Path:
+        """In a population: with which settings the student was trained, and in which trial, a line each."""
+        return self.path / LINEAGE
+
+    @property
+    def changes(self) -> Path:
+        """In a population: from which other trials it went on, a line each."""
+        return self.path / "changes.jsonl"
 
     @property
     def run(self) -> RunDirectory:

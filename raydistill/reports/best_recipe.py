@@ -7,8 +7,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from raydistill.config import Config, dump
+from raydistill.config.tree import join, nested
 from raydistill.reports.build import Report
 from raydistill.reports.reading import Source, Trial
+from raydistill.reports.schedules import in_words, known_schedule
 from raydistill.reports.screen import described, measure, one_line, point_name
 from raydistill.storage.mirror import place_of
 from raydistill.sweeps.directory import SweepDirectory
@@ -27,12 +29,14 @@ def best_recipe(report: Report) -> str | None:
     settings = {name: value for name, value in trial.recipe.items() if name != "output"}
     settings["distillation"] = {**settings.get("distillation", {}), "baseline": True}
     settings["teacher"] = _teacher(source, settings.get("teacher", {}))
+    if schedule := known_schedule(trial.lineage):
+        settings = {**join(settings, nested(schedule[0]["settings"])), "schedule": schedule}
     try:
         checked = dump(Config.model_validate({**settings, "output": "unset"}))
     except ValidationError:
         return None  # begun with another version of this package
     text = checked.removeprefix("output: unset\n")  # train then writes to runs/best
-    return f"{_origin(report, source)}{text}"
+    return f"{_origin(report, source, trial)}{text}"
 
 
 def best_trial(report: Report) -> tuple[Source, Trial] | None:
@@ -58,7 +62,7 @@ def _teacher(source: Source, in_trial: dict[str, Any]) -> dict[str, Any]:
     return {**section, **unused, "weights": place_of(run.path.resolve()), "train": False}
 
 
-def _origin(report: Report, source: Source) -> str:
+def _origin(report: Report, source: Source, trial: Trial) -> str:
     assert report.best is not None
     row = report.best.row
     score = f"{report.metric} {measure(report, row['mean'], row['std'])} (n={row['n']})"
@@ -68,4 +72,5 @@ def _origin(report: Report, source: Source) -> str:
         f"{point_name(report, row)} of {place}: mean {score}, the best of the points that {among}",
         f"Searched:{described(report, row) or ' nothing'}",
     ]
+    lines += [words] if (words := in_words(trial)) else []
     return "".join(f"# {one_line(line)}\n" for line in lines)

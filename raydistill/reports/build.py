@@ -14,12 +14,14 @@ from raydistill.config.precision import TEACHER_PRECISION
 from raydistill.errors import UserError
 from raydistill.reports.effects import effect_table
 from raydistill.reports.reading import Kind, Source, read
+from raydistill.reports.schedules import schedule_table, takeover_table
 from raydistill.reports.settings import differing, searched, space_of
 from raydistill.reports.summary import Best, Mode, best_point, summarize
 from raydistill.reports.trials import epoch_table, name_of, scores_of, trial_table
 from raydistill.storage.mirror import named, place_of
 from raydistill.storage.output import Output
 
+OF_POPULATIONS = ("schedules", "takeovers")
 _MOST_NAMED = 6
 
 
@@ -36,12 +38,20 @@ class Report:
     epochs: pd.DataFrame
     summary: pd.DataFrame
     effects: pd.DataFrame
+    schedules: pd.DataFrame  # of populations, as the next one
+    takeovers: pd.DataFrame
     sources: tuple[Source, ...]
     best: Best | None  # of a sweep
     teachers: dict[str, float]  # trial name of each finished teacher -> its score
     log_settings: frozenset[str]  # searched on a logarithmic scale
     notes: tuple[str, ...]  # what is missing or could not be read
     output: Path | None = None  # where it was written to
+
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """What is written as csv and parquet, by name; those of populations where there are any."""
+        tables = {"trials": self.trials, "epochs": self.epochs, "summary": self.summary, "effects": self.effects}
+        return tables | {name: table for name in OF_POPULATIONS if len(table := getattr(self, name))}
 
     @property
     def part(self) -> str:
@@ -80,6 +90,8 @@ def build(directories: Sequence[Path | Output]) -> Report:
         epochs=epoch_table(sources),
         summary=summary,
         effects=effect_table(trials, summary, settings, metric, mode, log),
+        schedules=schedule_table(sources),
+        takeovers=takeover_table(sources),
         sources=tuple(sources),
         best=best_point(summary, max(_seeds(source) for source in sources)),
         teachers=teachers,

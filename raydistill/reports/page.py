@@ -55,7 +55,12 @@ def page(report: Report, pictures: Mapping[str, Picture], has_recipe: bool) -> s
             pictures=pictures,
             effects=page_tables.effects(report),
             by_class=page_tables.classes(row),
+            populations={
+                "schedules": page_tables.schedules(report),
+                "takeovers": page_tables.takeovers(report),
+            },
             trials=page_tables.trials(report),
+            files=[*report.tables],
             has_recipe=has_recipe,
         )
     )

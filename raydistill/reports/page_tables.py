@@ -164,6 +164,26 @@ def effects(report: Report) -> Table:
     return Table("Settings", columns, [""] * len(table), len(table))
 
 
+def schedules(report: Report) -> Table:
+    """Return the settings of the students of a population, epoch by epoch: the best point's, and then the others'."""
+    table = report.schedules
+    if report.best is not None and "point" in report.trials:
+        best = report.trials.loc[report.trials["point"] == report.best.row["point"], "trial"]
+        table = table.sort_values("trial", key=lambda names: ~names.isin(best), kind="stable")
+    return _plain("Settings while the students were trained", table)
+
+
+def takeovers(report: Report) -> Table:
+    """Return which trials of a population went on from others."""
+    return _plain("Takeovers", report.takeovers)
+
+
+def _plain(label: str, table: pd.DataFrame) -> Table:
+    shown = table.head(MOST_ROWS)
+    columns = [_setting(str(name).replace("_", " "), shown[name]) for name in shown]
+    return Table(label, columns, [""] * len(shown), len(table))
+
+
 def classes(row: pd.Series[Any] | None) -> Table:
     """Return the gains of one point over the baseline, by class; no rows when no class was scored."""
     scored = {} if row is None else {name: row[name] for name in row.index if name.startswith(GAIN_BY_CLASS)}

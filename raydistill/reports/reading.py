@@ -24,6 +24,7 @@ from raydistill.storage.output import LOCAL, Output
 from raydistill.storage.regular import YAML_BYTES, read_text
 from raydistill.sweeps.directory import Role, Status, SweepDirectory, TrialDirectory, TrialRecord
 from raydistill.sweeps.file.reading import current_space
+from raydistill.sweeps.lineage import Part, read_lineage, read_takeovers
 
 Kind = Literal["run", "sweep"]
 
@@ -37,6 +38,8 @@ class Trial:
     recipe: dict[str, Any]
     curves: pd.DataFrame  # a row per epoch (the index), a column per metric; NaN where there is no value
     result: dict[str, Any] | None  # None: not trained to its end
+    lineage: tuple[Part, ...] = ()  # in a population: with which settings its student was trained, and where
+    takeovers: tuple[Part, ...] = ()  # likewise: from whom it went on
 
     @property
     def finished(self) -> bool:
@@ -185,7 +188,8 @@ def _read_trial(directory: TrialDirectory, notes: list[str]) -> Trial | None:
     section, config = recipe.get("distillation"), directory.run.config
     if isinstance(section, dict) and section.get("teacher_precision") == "auto" and config.is_file():
         recipe["distillation"] = _mapping(config, notes).get("distillation", section)  # what it meant in this trial
-    return Trial(record, record.role, recipe, _curves(directory.run, notes), _result(directory.run, notes))
+    past = tuple(read_lineage(directory)), tuple(read_takeovers(directory))
+    return Trial(record, record.role, recipe, _curves(directory.run, notes), _result(directory.run, notes), *past)
 
 
 def _problem(record: TrialRecord) -> str:

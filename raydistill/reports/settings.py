@@ -52,7 +52,7 @@ def differing(sources: Sequence[Source]) -> list[str]:
 
 def column(trials: Sequence[Trial], name: str) -> pd.Series[Any]:
     """Return the setting ``name`` of every trial; NaN where it has no part in the trial."""
-    return _tidy([_value(trial, name) for trial in trials])
+    return tidy([_value(trial, name) for trial in trials])
 
 
 def as_text(value: Any) -> str:
@@ -82,7 +82,7 @@ def _value(trial: Trial, name: str) -> Any:
     return here
 
 
-def _tidy(values: list[Any]) -> pd.Series[Any]:
+def tidy(values: list[Any]) -> pd.Series[Any]:
     """Give the values one type, so that they sort, group and fit into a file."""
     present = [value for value in values if value is not MISSING]
     if present and all(isinstance(value, bool) for value in present):

@@ -13,7 +13,7 @@ import pyarrow
 import pyarrow.csv
 
 from raydistill.reports.best_recipe import best_recipe
-from raydistill.reports.build import Report
+from raydistill.reports.build import OF_POPULATIONS, Report
 from raydistill.reports.page import page
 from raydistill.storage.output import Output
 
@@ -31,8 +31,7 @@ def write(report: Report, output: Output, pictures: bool = True) -> Report:
         UserError: when it cannot be written to.
     """
     folder = output.folder
-    tables = {"trials": report.trials, "epochs": report.epochs, "summary": report.summary, "effects": report.effects}
-    for name, table in tables.items():
+    for name, table in report.tables.items():
         output.write(folder / f"{name}.csv", _epochs_csv(table) if name == "epochs" else _csv(table))
         output.write(folder / f"{name}.parquet", _parquet(table))
     drawn = {}
@@ -43,6 +42,8 @@ def write(report: Report, output: Output, pictures: bool = True) -> Report:
     files = {f"{name}.png": drawn[name].png if name in drawn else None for name in _PICTURES}
     recipe = best_recipe(report)
     files["best.yaml"] = None if recipe is None else recipe.encode()
+    absent = [name for name in OF_POPULATIONS if name not in report.tables]
+    files |= {f"{name}.{kind}": None for name in absent for kind in ("csv", "parquet")}
     files["report.html"] = page(report, drawn, has_recipe=recipe is not None).encode()
     for name, content in files.items():
         if content is None:  # an earlier report's must not pass for this one's

@@ -50,6 +50,12 @@ def read_lineage(trial: TrialDirectory) -> list[Part]:
     return [part for part in found if part is not None]
 
 
+def read_takeovers(trial: TrialDirectory) -> list[Part]:
+    """Return from which trials a trial went on, each with the settings that it went on with."""
+    found = [_part({**line, "trial": line.get("from")}) for line in _lines(trial.changes)]
+    return [part for part in found if part is not None]
+
+
 def write_lineage(trial: TrialDirectory, epoch: int, settings: Point) -> None:
     """Note that a trial trains from ``epoch`` on with these settings, if that is not what it did before."""
     before = read_lineage(trial)

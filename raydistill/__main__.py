@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from raydistill import VERSION
+from raydistill.errors import UserError
 
 COMMANDS = {
     "train": "train a teacher, a student alone and a distilled student, and compare them",
@@ -17,8 +18,8 @@ COMMANDS = {
     "report": "tables, pictures and a page of runs and sweeps",
 }
 VERBS = COMMANDS | {
-    "list": "the recipes and sweeps that come with raydistill",
-    "help": "this text, or a verb's: raydistill help VERB",
+    "list": "recipes, sweeps, methods and detectors",
+    "help": "this text; a verb's, a guide, or what a setting does: raydistill help TOPIC",
 }
 
 
@@ -41,17 +42,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def usage() -> str:
     """Return what can be done."""
     verbs = "\n".join(f"  {verb:<10}{text}" for verb, text in VERBS.items())
-    return f"usage: raydistill VERB ...\n\n{verbs}\n\nraydistill VERB --help says more; --version says which this is\n"
+    topics = "\n".join(f"  {topic:<12}{text}" for topic, text in _topics().items())
+    return (
+        f"usage: raydistill VERB ...\n\n{verbs}\n\nraydistill VERB --help says more; --version says which this is\n\n"
+        f"guides: raydistill help TOPIC\n{topics}\n"
+    )
 
 
 def bundled_as_text() -> str:
-    """Return the recipes and the sweeps that come with the package, a line each."""
+    """Return the recipes, sweeps, methods and detectors that come with the package, a line each."""
     from raydistill.config.bundled import BUNDLED_RECIPES, BUNDLED_SWEEPS
+    from raydistill.config.reference import detectors, methods
 
     sections = []
     for command, files in (("train", BUNDLED_RECIPES), ("tune", BUNDLED_SWEEPS)):
         lines = [f"  {name:<18}{files.describe(name)}" for name in files.names]
         sections.append("\n".join([f"{files.kind}s: raydistill {command} NAME", *lines]))
+    for title, found in (("methods: methods.NAME....", methods()), ("detectors: teacher and student", detectors())):
+        sections.append("\n".join([title, *(f"  {name:<18}{text}" for name, text in found.items())]))
     return "\n\n".join(sections) + "\n"
 
 
@@ -61,21 +69,74 @@ def _run(command: str, arguments: Sequence[str]) -> int:
 
 
 def _list(arguments: Sequence[str]) -> int:
-    description = "List the recipes and sweeps that come with raydistill, each with what it is for."
+    description = "List the recipes, sweeps, methods and detectors that come with raydistill, each with what it is for."
     argparse.ArgumentParser(prog="raydistill list", description=description).parse_args(arguments)
     sys.stdout.write(bundled_as_text())
     return 0
 
 
 def _help(arguments: Sequence[str]) -> int:
-    verb = arguments[0] if arguments else "help"
-    if verb == "help":
+    topic = arguments[0] if arguments else "help"
+    if topic == "help":
         sys.stdout.write(usage())
         return 0
-    if verb in VERBS:
-        return main([verb, "--help"])
-    sys.stderr.write(_unknown(verb))
-    return 2
+    if topic in VERBS:
+        return main([topic, "--help"])
+    try:
+        _show(_text_of(topic))
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 0
+
+
+def _topics() -> dict[str, str]:
+    """Return what there is a guide to, and what each is about."""
+    from raydistill.config.bundled import GUIDES
+
+    written = {name: GUIDES.read(name).partition("\n")[0].lstrip("# ") for name in GUIDES.names}
+    return {
+        **written,
+        "settings": "every setting of a recipe, what it may be and does; also of a part: raydistill help training",
+        "sweep-keys": "every key of a sweep file",
+    }
+
+
+def _text_of(topic: str) -> str:
+    """Return a guide, or what is said of a setting.
+
+    Raises:
+        UserError: when there is neither.
+    """
+    from raydistill.config import reference
+    from raydistill.config.bundled import GUIDES
+
+    if topic in GUIDES.names:
+        return GUIDES.read(topic)
+    if topic == "settings":
+        return reference.as_text()
+    if topic == "sweep-keys":
+        from raydistill.sweeps.file.sections import SWEEP
+
+        return reference.as_text(tree=SWEEP)
+    if topic in reference.names():
+        return reference.as_text(topic)
+    known = [*VERBS, *_topics()]
+    near = difflib.get_close_matches(topic, known, n=1, cutoff=0.6)
+    all_known = f"; the verbs and guides are {', '.join(known)}"
+    hint = reference.near(topic) or (f"; did you mean {near[0]}?" if near else all_known)
+    raise UserError(f"{topic}: must be a verb, a guide or a setting{hint}")
+
+
+def _show(text: str) -> None:
+    """Write Markdown: as it is into a pipe, laid out on a terminal."""
+    if text.startswith("# ") and sys.stdout.isatty():
+        from rich.console import Console
+        from rich.markdown import Markdown
+
+        Console().print(Markdown(text))
+    else:
+        sys.stdout.write(text)
 
 
 def _unknown(verb: str) -> str:

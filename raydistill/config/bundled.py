@@ -1,4 +1,4 @@
-"""The YAML files that come with the package, by name: recipes, and sweeps."""
+"""The files that come with the package, by name: recipes, sweeps and guides."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ class BundledFiles:
 
     kind: str
     folder: Traversable
+    suffix: str = ".yaml"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -27,11 +28,11 @@ class BundledFiles:
         if not self.folder.is_dir():
             return ()
         files = (entry.name for entry in self.folder.iterdir())
-        return tuple(sorted(file.removesuffix(".yaml") for file in files if file.endswith(".yaml")))
+        return tuple(sorted(file.removesuffix(self.suffix) for file in files if file.endswith(self.suffix)))
 
     def read(self, name: str) -> str:
         """Return what the file called ``name`` holds."""
-        return (self.folder / f"{name}.yaml").read_text(encoding="utf-8")
+        return (self.folder / f"{name}{self.suffix}").read_text(encoding="utf-8")
 
     def describe(self, name: str) -> str:
         """Return the first sentence of the comment that the file called ``name`` begins with."""
@@ -66,5 +67,7 @@ def _sweeps_folder() -> Traversable:
 
 BUNDLED_RECIPES = BundledFiles("recipe", _PACKAGE / "config" / "recipes")
 BUNDLED_SWEEPS = BundledFiles("sweep", _sweeps_folder())
+GUIDES = BundledFiles("guide", _PACKAGE / "guides", ".md")
+"""Each begins with a line ``# What it is about``."""
 RECIPES = BUNDLED_RECIPES.names
 SWEEPS = BUNDLED_SWEEPS.names

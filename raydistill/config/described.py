@@ -40,8 +40,17 @@ def _commented(section: BaseModel, values: Mapping[str, Any], depth: int) -> Ite
 
 def _wrapped(about: str, width: int) -> list[str]:
     """Return the first sentence of a text as lines."""
+    return textwrap.wrap(first_sentence(about), width)
+
+
+def first_sentence(about: str) -> str:
+    r"""Return the first sentence of a docstring, in one line.
+
+    >>> first_sentence("The ``teacher``: a detector.\n\n    It is frozen.")
+    'The teacher: a detector.'
+    """
     words = " ".join(about.replace("``", "").split())
-    return textwrap.wrap(re.split(r"(?<=[.?!]) (?=[A-Z])", words, maxsplit=1)[0], width)
+    return re.split(r"(?<=[.?!]) (?=[A-Z])", words, maxsplit=1)[0]
 
 
 def _first_of(field: FieldInfo | None) -> str:

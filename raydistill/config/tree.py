@@ -155,7 +155,7 @@ class Tree(Generic[Model]):
         for key, info in model.model_fields.items():
             name = f"{prefix}{key}"
             yield name
-            kinds = _models_in(info.annotation)
+            kinds = models_in(info.annotation)
             here = raw.get(key) if isinstance(raw, Mapping) else None
             tag = self.tags.get(name)
             if tag is not None and isinstance(here, Mapping):
@@ -231,7 +231,7 @@ class Tree(Generic[Model]):
         return f"{where or 'a key'}: {message}, got {_REPR.repr(got)}"
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
+def models_in(annotation: Any) -> list[type[BaseModel]]:
     """Return the models that a value may be of."""
     kinds = [get_args(kind)[0] if get_origin(kind) is Annotated else kind for kind in get_args(annotation)]
     return [kind for kind in kinds or [annotation] if isinstance(kind, type) and issubclass(kind, BaseModel)]

@@ -1,0 +1,152 @@
+"""The guides that ``raydistill help TOPIC`` shows: every command in them is run, every setting in them exists."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import raydistill.reports
+from raydistill import __main__, train, tune
+from raydistill.config import load_config
+from raydistill.config.bundled import GUIDES
+from raydistill.config.reference import entries, names
+from raydistill.sweeps.file import load_sweep
+from tests.small import SMALL_RUN
+
+BLOCKS = {name: re.findall(r"```(\w+)\n(.*?)```", GUIDES.read(name), flags=re.DOTALL) for name in GUIDES.names}
+COMMANDS = {
+    name: [line for kind, text in blocks if kind == "sh" for line in text.splitlines()]
+    for name, blocks in BLOCKS.items()
+}
+TINY = [*SMALL_RUN, "data.num_train=4", "data.num_val=2", "training.epochs=1", "distillation.preflight=warn", "--local"]
+NEEDS_NOTHING = ("sweeps", "methods", "own-parts")  # guides whose commands train on generated images
+
+
+def blocks(name: str, kind: str) -> list[str]:
+    return [text for found, text in BLOCKS[name] if found == kind]
+
+
+def carry_out(command: str, *more: str) -> None:
+    """Run a guide's command in this process, made small."""
+    program, option, module, *arguments = shlex.split(command)
+    assert (program, option) == ("python", "-m")
+    tiny = TINY if module in ("raydistill.train", "raydistill.tune") else []
+    if module == "raydistill.tune":
+        tiny = [*tiny, "space={decay.shape: {grid: [linear]}}", "evaluation.every=1"]
+    assert importlib.import_module(module).main([*arguments, *tiny, *more]) == 0, command
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in; reports are written without pictures."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))  # as ``python -m`` does
+    without_pictures = functools.partial(raydistill.reports.write_report, pictures=False)
+    monkeypatch.setattr(raydistill.reports, "write_report", without_pictures)
+    return tmp_path
+
+
+def test_every_guide_begins_with_what_it_is_about_and_is_short() -> None:
+    assert {"cluster", "methods", "own-parts", "reports", "sweeps"} <= set(GUIDES.names)
+    for name in GUIDES.names:
+        first, *lines = GUIDES.read(name).splitlines()
+        assert re.fullmatch(r"# [A-Z].{10,90}", first), name
+        assert len(lines) < 120, name
+        assert max(map(len, lines)) <= 160, name
+
+
+@pytest.mark.parametrize("name", NEEDS_NOTHING)
+def test_every_command_of_a_guide_does_what_it_says(name: str, here: Path) -> None:
+    for text in blocks(name, "py"):
+        (here / "my_losses.py").write_text(text)
+    assert COMMANDS[name]
+    for command in COMMANDS[name]:
+        seeds = ["seeds=1"] if "seeds=" in command else []
+        carry_out(command, *seeds)
+
+
+def test_the_commands_of_the_guide_to_reports_write_what_its_table_names(here: Path) -> None:
+    for output in ("runs/quickstart", "runs/cosine"):
+        shape = ["decay.shape=cosine"] if output == "runs/cosine" else []
+        assert train.main(["quickstart", *TINY, *shape, "--output", output]) == 0
+    for command in COMMANDS["reports"]:
+        carry_out(command)
+    files = {file.name for file in here.glob("runs/**/report/*")} | {file.name for file in here.glob("runs/compared/*")}
+    assert {"report.html", "trials.csv", "trials.parquet", "epochs.csv", "summary.csv"} <= files
+
+
+def test_the_jobs_of_the_guide_to_clusters_are_commands_of_ours(here: Path) -> None:
+    mains = {"raydistill.tune": (tune.main, "--print-plan"), "raydistill.train": (train.main, "--print-config")}
+    (command,) = COMMANDS["cluster"]
+    words = shlex.split(command)
+    program, option, module, *arguments = words[words.index("--") + 1 :]
+    assert (*words[:3], program, option) == ("ray", "job", "submit", "python", "-m")
+    main, check = mains[module]
+    assert main([*arguments, check]) == 0
+
+
+def test_the_sweep_file_of_the_guide_is_one(here: Path) -> None:
+    (text,) = blocks("sweeps", "yaml")
+    (here / "mine.yaml").write_text(text)
+    assert load_sweep("mine.yaml").sweep.num_trials == 40
+
+
+def test_the_data_of_ones_own_are_read(here: Path) -> None:
+    (text,) = blocks("own-parts", "python")
+    made: dict[str, object] = {}
+    exec(text, made)
+    dataset = made["read"]("train", {"folder": "mine"})  # type: ignore[operator]
+    assert (dataset.classes, len(dataset.images)) == (["gear"], 2)
+
+
+@pytest.mark.parametrize("name", GUIDES.names)
+def test_settings_topics_and_verbs_that_a_guide_names_exist(name: str) -> None:
+    text = GUIDES.read(name)
+    sections = {entry.name.partition(".")[0] for entry in entries()}
+    dotted = set(re.findall(r"`((?:\w+\.)+\w+)(?:=[^`]*)?`", text))
+    ours = {found for found in dotted if found.partition(".")[0] in sections}
+    assert ours <= names() | {found for found in ours if found.startswith("methods.mine")}
+    for topic in re.findall(r"raydistill help ([\w.-]+)", text):
+        assert topic in names() | set(__main__.VERBS) | set(GUIDES.names) | {"settings", "sweep-keys", "TOPIC"}, topic
+    for verb in re.findall(r"`raydistill (\w+)", text):
+        assert verb in __main__.VERBS, verb
+
+
+@pytest.mark.parametrize("topic", [*GUIDES.names, "settings", "sweep-keys", "training.optimizer", "decay.rate"])
+def test_every_topic_is_shown(topic: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert __main__.main(["help", topic]) == 0
+    shown = capsys.readouterr().out
+    assert shown == GUIDES.read(topic) if topic in GUIDES.names else shown.count("\n") >= 1
+
+
+def test_the_settings_are_those_that_a_recipe_has(capsys: pytest.CaptureFixture[str]) -> None:
+    assert __main__.main(["help", "settings"]) == 0
+    shown = capsys.readouterr().out
+    assert "\ntraining.accumulation: a whole number" in shown
+    assert "    Parts that a batch is worked off in" in shown
+    assert "\ndata (format: coco)\n" in shown and "\ndecay (shape: exponential)\n" in shown
+    for name in ("evaluation.best_metric: AP, AP50 or AP75; default AP", "seed: a whole number; default 0"):
+        assert f"\n{name}\n" in shown
+    flat = load_config("quickstart").model_dump(mode="json")
+    assert set(flat) == {name for name in names() if "." not in name}
+
+
+@pytest.mark.parametrize(
+    ("topic", "hint"),
+    [
+        ("trainin", "did you mean training?"),
+        ("swep", "did you mean sweeps?"),
+        ("epochs", "training.epochs"),
+        ("nothing_like", "verbs and guides are"),
+    ],
+)
+def test_an_unknown_topic_is_one_sentence(topic: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert __main__.main(["help", topic]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"{topic}: must be a verb, a guide or a setting")
+    assert hint in said and said.count("\n") == 1

@@ -4,7 +4,7 @@ What it offers to Python comes with its first use, so that ``import raydistill a
 
 >>> import raydistill as rd
 >>> sorted(name for name in dir(rd) if name.islower() and not name.startswith("_"))
-['distill', 'load', 'report', 'score', 'sweep']
+['detect', 'distill', 'draw', 'load', 'report', 'score', 'sweep']
 """
 
 import importlib
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from raydistill import report
-    from raydistill.api import BestPoint, Run, SweepRun, distill, load, score, sweep
+    from raydistill.api import BestPoint, Run, SweepRun, detect, distill, draw, load, score, sweep
     from raydistill.data.own import Dataset
     from raydistill.detectors.base import Detector
     from raydistill.errors import UserError
@@ -33,14 +33,17 @@ __all__ = [
     "SweepRun",
     "UserError",
     "__version__",
+    "detect",
     "distill",
+    "draw",
     "load",
     "report",
     "score",
     "sweep",
 ]
 
-_MODULE_OF = dict.fromkeys(("BestPoint", "Run", "SweepRun", "distill", "load", "score", "sweep"), "raydistill.api")
+_OF_API = ("BestPoint", "Run", "SweepRun", "detect", "distill", "draw", "load", "score", "sweep")
+_MODULE_OF = dict.fromkeys(_OF_API, "raydistill.api")
 _MODULE_OF |= {
     "Dataset": "raydistill.data.own",
     "Detector": "raydistill.detectors.base",

@@ -20,15 +20,19 @@ from raydistill.storage.mirror import places_named
 from raydistill.storage.output import Output
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from raydistill.config import Config
     from raydistill.config.training import Backend, Evaluation
     from raydistill.detectors.base import Detector
+    from raydistill.detectors.predictions import Prediction, Predictions
+    from raydistill.inference.predict import Told
     from raydistill.runs.comparison import Row
     from raydistill.runs.events import Listener
     from raydistill.sweeps.file import LoadedSweep
     from raydistill.sweeps.table import SweepEvent, SweepListener
 
-__all__ = ["BestPoint", "Run", "StrPath", "SweepRun", "distill", "load", "score", "sweep"]
+__all__ = ["BestPoint", "Run", "StrPath", "SweepRun", "detect", "distill", "draw", "load", "score", "sweep"]
 
 StrPath = str | os.PathLike[str]
 
@@ -239,6 +243,61 @@ def load(path: StrPath) -> Detector:
 
     with places_named():
         return load_student(os.fspath(path))
+
+
+def detect(
+    weights: StrPath | Detector,
+    images: Any,
+    *,
+    output: StrPath = "predictions",
+    threshold: float | None = None,
+    batch_size: int = 1,
+    pictures: bool = True,
+    on_image: Told | None = None,
+) -> Predictions:
+    """Detect objects in images and write pictures with boxes and COCO's files; ``load(...).predict`` writes nothing.
+
+    Args:
+        weights: a detector, or what ``load`` takes.
+        images: as ``Detector.predict`` takes them; those that cannot be read are left out, see ``left_out`` of what
+            comes back.
+        output: the folder that the files go to.
+        threshold: score from which on a detection counts; by default the one that the weights say.
+        batch_size: images at once.
+        pictures: write ``pictures/``, a copy of each image with boxes.
+        on_image: hears of each image as it is done, of how many so far, and of how many.
+
+    Returns:
+        What was found in each image. ``annotations.json`` holds the same as a COCO data set with scores, which
+        labelling tools open, ``detections.json`` as COCO's results.
+
+    Raises:
+        UserError: when there are no weights or images, or something cannot be written.
+    """
+    from raydistill.detectors.base import Detector as AnyDetector
+    from raydistill.inference.predict import predict_to
+    from raydistill.runs.worker import local_device
+
+    with places_named():
+        detector = weights if isinstance(weights, AnyDetector) else load(weights).to(local_device())
+        return predict_to(
+            Output.to_read(os.fspath(output)),
+            detector,
+            images,
+            threshold=threshold,
+            batch_size=batch_size,
+            pictures=pictures,
+            told=on_image,
+        )
+
+
+def draw(image: Any, found: Prediction) -> Image.Image:
+    """Return a picture with the boxes, classes and scores that were found in ``image``, its path or a value."""
+    from raydistill.data.sources import source_images
+    from raydistill.inference.draw import draw_boxes
+
+    (source,) = source_images(image)
+    return draw_boxes(source.read(), found.boxes, found.labels, found.scores, found.classes)
 
 
 def _train(config: Config, local: bool, listener: Listener, stop: Stop) -> None:

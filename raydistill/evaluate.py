@@ -99,12 +99,9 @@ def _score_weights(options: argparse.Namespace) -> tuple[Scores, Detections]:
     """Run the net that the weights file describes on the data."""
     from raydistill.inference.on_data import DataPath, downloads_to, score_weights
     from raydistill.inference.scoring import Rules
-    from raydistill.runs.notices import PrintableFormatter
+    from raydistill.runs.notices import log_to_stderr
 
-    logging.basicConfig(format="%(message)s")
-    for handler in logging.getLogger().handlers:
-        handler.setFormatter(PrintableFormatter("%(message)s"))
-    logging.getLogger("raydistill").setLevel(logging.INFO)
+    log_to_stderr()
     downloads = downloads_to(options.download_folder, options.download_gb, "--download-folder, --download-gb")
     data = DataPath(
         options.data,

@@ -234,11 +234,13 @@ def same_weights(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]
     return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
 
 
-def run_python(*arguments: str, timeout: float = PATIENCE, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run Python in a process of its own, one thread per library, in the repository."""
+def run_python(
+    *arguments: str, timeout: float = PATIENCE, folder: Path = REPOSITORY, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run Python in a process of its own, one thread per library, in the repository or another folder."""
     return subprocess.run(
         [sys.executable, *arguments],
-        cwd=REPOSITORY,
+        cwd=folder,
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
         capture_output=True,
         text=True,

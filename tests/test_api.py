@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import pytest
 import torch
 
 import raydistill as rd
+from raydistill.__main__ import COMMANDS
 from raydistill.config import load_config
 from raydistill.config.loader import split_overrides
 from raydistill.runs.directory import RunDirectory
@@ -62,7 +64,7 @@ def test_what_is_offered_is_listed_and_there() -> None:
 
 
 def test_no_function_bears_the_name_of_a_command() -> None:
-    assert not {name for name in dir(rd) if callable(getattr(rd, name))} & {"train", "tune", "evaluate", "report"}
+    assert not {name for name in dir(rd) if callable(getattr(rd, name))} & set(COMMANDS)
 
 
 # A run ----------------------------------------------------------------------------------------------------------------
@@ -92,6 +94,14 @@ def test_load_finds_the_distilled_student_in_an_output_a_stage_and_a_file(run: r
     baseline = weights_of(Path(run.output) / "baseline" / "best.pt")
     assert same_weights(rd.load(f"{run.output}/baseline").exported().state_dict(), baseline)
     assert not same_weights(baseline, expected)
+
+
+def test_load_finds_the_student_alone_where_nothing_was_distilled(run: rd.Run, tmp_path: Path) -> None:
+    shutil.copytree(f"{run.output}/baseline", tmp_path / "baseline")
+    assert same_weights(rd.load(tmp_path).exported().state_dict(), weights_of(tmp_path / "baseline" / "best.pt"))
+    shutil.copytree(f"{run.output}/teacher", tmp_path / "teacher")
+    with pytest.raises(rd.UserError, match="name one of baseline, teacher"):
+        rd.load(tmp_path)
 
 
 def test_the_report_is_read_and_files_are_written_when_asked_for(run: rd.Run) -> None:

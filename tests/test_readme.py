@@ -18,19 +18,19 @@ from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_fpn, fast
 from torchvision.utils import draw_bounding_boxes
 
 import raydistill.reports
-from raydistill import api, evaluate, report, train, tune
+from raydistill import api, evaluate, predict, report, train, tune
 from raydistill.config.loader import split_overrides
-from raydistill.detectors.restore import restore_detector
 from raydistill.reports import load
 from raydistill.sweeps.file import load_sweep
 from tests.benchmarks import __main__ as benchmarks
-from tests.small import SMALL_RUN
+from tests.small import SMALL_RUN, run_python
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
 SHELL = [line for kind, text in BLOCKS if kind == "sh" for line in text.strip().splitlines()]
 COMMANDS = [line for line in SHELL if line.startswith("python -m raydistill.")]
+PROGRAMS = [line for line in SHELL if line.startswith("python runs/")]
 INSTALLS = [line for line in SHELL if line.startswith("python3 -m venv")]
 
 TINY = [
@@ -80,6 +80,7 @@ def test_that_every_command_of_the_readme_does_what_it_says(world, monkeypatch):
     mains = {
         "train": train.main,
         "evaluate": evaluate.main,
+        "predict": predict.main,
         "tune": tune.main,
         "report": report.main,
     }
@@ -100,14 +101,14 @@ def test_that_every_command_of_the_readme_does_what_it_says(world, monkeypatch):
     assert [*(world / "runs/tune/quickstart/report").glob("*.png")]
     assert len(load("runs/tune/quickstart").trials) == 3
     assert 0 <= json.loads((world / "scores.json").read_text())["AP"] <= 1
-    plain_student, from_python = (text for kind, text in BLOCKS if kind == "python")
-    names: dict[str, torch.nn.Module] = {}
-    exec(plain_student, names)
+    assert len([*(world / "predictions/pictures").iterdir()]) == 2
+    use_student, from_python = (text for kind, text in BLOCKS if kind == "python")
+    names: dict[str, Any] = {}
+    exec(use_student, names)
+    assert len(names["found"]) == 2
     images = [torch.rand(3, 64, 80)]
-    plain = names["student"].eval()(images)[0]
-    ours = restore_detector(world / "runs/finetune/distilled").eval().detect(images)[0]
-    assert len(plain["boxes"]) > 0
-    torch.testing.assert_close(plain, dict(ours))
+    (program,) = PROGRAMS
+    assert run_python(*program.split()[1:], PYTHONPATH="", folder=world).returncode == 0
     found = _run_in_python(from_python, monkeypatch)
     assert 0 <= found["metrics"]["AP"] <= 1
     assert found["detector"].classes == ("gear",)

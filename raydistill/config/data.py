@@ -27,6 +27,21 @@ _Images = Annotated[Whole, Field(ge=1, le=_MOST_IMAGES)]
 _Side = Annotated[Whole, Field(ge=1, le=32_768)]
 _Zoom = Annotated[Number, Field(ge=0.01, le=100)]
 
+
+class Pixels(Section):
+    """How image files become pixels, as data have it; weights say by which they were trained."""
+
+    max_megapixels: _Megapixels = 179
+    pixel_range: _PixelRange | None = None
+    alpha: Alpha = "over_white"
+    """As for COCO data."""
+
+    @staticmethod
+    def of(data: Section) -> Pixels:
+        """Return those of a kind of data; what it has no setting for is as usual."""
+        return Pixels.model_validate(data.model_dump(include=set(Pixels.model_fields)))
+
+
 OnBadImage = Literal["error", "skip"]
 """What an image that is missing or cannot be read is."""
 

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from raydistill.config import CocoData, OwnData, ShapesData, VocData
+from raydistill.config.data import Pixels
 from raydistill.config.sections import Data, Downloads
 from raydistill.data.alike import spelling
 from raydistill.data.checks import Categories, listed, refuse_other_categories, system_errors_in_words
@@ -176,7 +177,7 @@ def _voc_split(data: VocData, root: Place, split: str, classes: Sequence[str] | 
 
 
 def _decoding(data: CocoData | VocData) -> Decoding:
-    return Decoding(int(data.max_megapixels * 1e6), data.pixel_range, data.alpha)
+    return Decoding.of(Pixels.of(data))
 
 
 def warn_if_too_large(splits: Sequence[DetectionDataset], downloads: Downloads) -> None:

@@ -99,6 +99,22 @@ def _identified(file: BinaryIO) -> Image.Image:
 
 
 @functools.cache
+def _suffixes() -> tuple[str, ...]:
+    formats = {*_FORMATS, "HEIF"}
+    known = {suffix for suffix, name in Image.registered_extensions().items() if name in formats}
+    return tuple(sorted(known | {".heic", ".heif", ".avif"}))
+
+
+def has_suffix_of_image(name: str) -> bool:
+    """Return whether a file is called like an image of a format that is opened.
+
+    >>> has_suffix_of_image("a/B.JPEG"), has_suffix_of_image("notes.txt"), has_suffix_of_image("drawing.eps")
+    (True, False, False)
+    """
+    return name.lower().endswith(_suffixes())
+
+
+@functools.cache
 def _formats() -> tuple[str, ...]:
     """Return the formats that this Pillow was built with."""
     Image.init()

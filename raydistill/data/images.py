@@ -12,6 +12,7 @@ import torch
 from PIL import ExifTags, Image
 from torch import Tensor
 
+from raydistill.config.data import Pixels
 from raydistill.data.image_formats import MOST_PIXELS, NoPixelsError, TooManyPixelsError, opened
 from raydistill.data.samples import (
     FULL,
@@ -66,6 +67,11 @@ class Decoding:
     by the type of its numbers."""
     alpha: Literal["over_white", "ignore"] = "over_white"
     """What the opacity of pixels does: images are laid over white, or have the colours that are stored."""
+
+    @staticmethod
+    def of(pixels: Pixels) -> Decoding:
+        """Return what settings describe."""
+        return Decoding(int(pixels.max_megapixels * 1e6), pixels.pixel_range, pixels.alpha)
 
 
 PLAIN = Decoding()
@@ -147,6 +153,13 @@ def _orientation(image: Image.Image) -> int:
         return int(Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1))
     except (SyntaxError, ValueError, TypeError, LookupError, EOFError, OverflowError, struct.error):
         return 1
+
+
+def upright_rgb(image: Image.Image, how: Decoding = PLAIN) -> Image.Image:
+    """Return an image of this process as RGB, its EXIF orientation carried out; errors as of ``to_rgb``."""
+    turn = _TURNS.get(_orientation(image))
+    rgb = to_rgb(image, how)
+    return rgb if turn is None else rgb.transpose(turn)
 
 
 def to_rgb(image: Image.Image, how: Decoding = PLAIN, colours: Samples | None = None) -> Image.Image:

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 import numpy as np
-import torch
-from PIL import Image
 from torch import Tensor
 
 from raydistill.config.data import OwnData
@@ -18,8 +16,9 @@ from raydistill.data.box_kinds import doubt_of
 from raydistill.data.checks import clip_box, raise_problems, warn_dropped
 from raydistill.data.counting import DROPPED, IGNORED
 from raydistill.data.dataset import AnnotatedImage, AnnotatedObject, DetectionDataset, Record, Records
+from raydistill.data.given import pixels_of
 from raydistill.data.image_folder import ImageFolder, read_headers
-from raydistill.data.images import Decoding, to_rgb
+from raydistill.data.images import Decoding
 from raydistill.errors import UserError
 
 
@@ -64,7 +63,7 @@ class Dataset:
         images: list[ImageOfDataset] = []
         for index in range(len(dataset)):
             image, target = dataset[index]
-            height, width = _pixels(image, f"image {index}").shape[1:]
+            height, width = pixels_of(image, f"image {index}").shape[1:]
             found: ImageOfDataset = {"file": str(index), "width": width, "height": height}
             found |= {"boxes": target["boxes"], "labels": target["labels"], "ignored": target.get("iscrowd", ())}
             images.append(found)
@@ -88,7 +87,7 @@ class _Reader:
 
     def __call__(self, record: Record) -> Tensor:
         """Return the image of ``record``: uint8 [3, H, W], RGB."""
-        image = _pixels(self.read(self.images[record.file]), record.file)
+        image = pixels_of(self.read(self.images[record.file]), record.file)
         if image.shape[1:] != (record.height, record.width):
             raise UserError(
                 f"{record.file}: must be of the size that data.dataset states, {record.width} x {record.height}, got "
@@ -192,30 +191,3 @@ def _objects(
                 dropped.append(f"{image['file']} object {place}")
             else:
                 yield AnnotatedObject(label, box, box[2] * box[3], bool(is_ignored))
-
-
-def _pixels(image: Any, where: str) -> Tensor:
-    """Return an image of any of the kinds that a reader may give as uint8 [3, H, W].
-
-    Raises:
-        UserError: where it is none of them.
-    """
-    if isinstance(image, Image.Image):
-        image = np.array(to_rgb(image))
-    if isinstance(image, np.ndarray) and image.ndim == 3:
-        image = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
-    if isinstance(image, Tensor) and image.ndim == 3 and image.shape[0] == 3:
-        if image.is_floating_point() and image.min() >= 0 and image.max() <= 1:
-            image = (image * 255).round().to(torch.uint8)
-        if image.dtype == torch.uint8:
-            pixels: Tensor = image.contiguous()
-            return pixels
-    raise UserError(
-        f"{where}: must be an RGB image (Pillow's, an array [H, W, 3] of uint8, a tensor [3, H, W] of uint8 or of "
-        f"floats in [0, 1]), got {_described(image)}"
-    )
-
-
-def _described(image: Any) -> str:
-    shape, kind = getattr(image, "shape", None), getattr(image, "dtype", None)
-    return type(image).__name__ if shape is None else f"{type(image).__name__} {list(shape)} of {kind}"

@@ -6,10 +6,14 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
+from raydistill.data.images import PLAIN, Decoding
+from raydistill.data.sources import source_images
+from raydistill.detectors.predict import predict_each
+from raydistill.detectors.predictions import Predictions
 from raydistill.detectors.values import AnchorAnswers, Answers, Outcome, Proposals, Regions
 from raydistill.structures import Batch, Features, Target
 
@@ -48,6 +52,10 @@ class Detector(nn.Module, ABC):
     sides: tuple[int, int] | None = None
     """Length in pixels that ``prepare`` gives the shorter side, unless the longer side would exceed the second; None:
     it does otherwise."""
+    threshold: float | None = None
+    """Score from which on ``predict`` gives a detection: that of the best F1 on the validation split; None: unknown."""
+    decoding: Decoding = PLAIN
+    """How ``predict`` makes pixels of images: as in training."""
     body: str
     """Start of the names of those tensors of ``exported`` that a classifier's weights go into."""
 
@@ -66,6 +74,30 @@ class Detector(nn.Module, ABC):
     @abstractmethod
     def detect(self, images: list[Tensor]) -> list[Target]:
         """Return the detections of each image in its own pixels; in eval mode."""
+
+    def predict(
+        self,
+        images: Any,
+        *,
+        threshold: float | None = None,
+        batch_size: int = 1,
+        on_bad_image: Literal["error", "skip"] = "error",
+    ) -> Predictions:
+        """Return what is found in images; they are read one batch after the other, and not kept.
+
+        Args:
+            images: a path, a folder, a pattern, a video; an image of Pillow's, an array [H, W, 3] of uint8 in RGB, a
+                tensor [3, H, W]; a list, a generator or another collection of these.
+            threshold: score from which on a detection is given; by default the net's own, see ``threshold``.
+            batch_size: images at once; those of a batch are padded to one size, which may change the last digits.
+            on_bad_image: ``skip`` leaves images out that cannot be read, and names them in ``left_out``.
+
+        Raises:
+            UserError: where an image is none, or cannot be read.
+        """
+        left_out: list[str] | None = [] if on_bad_image == "skip" else None
+        found = predict_each(self, source_images(images, self.decoding), threshold, batch_size, left_out)
+        return Predictions(tuple(prediction for _, _, prediction in found), tuple(left_out or ()))
 
     @contextlib.contextmanager
     def finding_at_least(self, number: int) -> Iterator[None]:  # noqa: ARG002  (some have no limit)

@@ -30,7 +30,8 @@ from raydistill.errors import UserError
 from raydistill.inference.columns import Detections
 from raydistill.inference.evaluation import evaluate
 from raydistill.inference.scoring import COCO_RULES, Rules, Scores
-from raydistill.runs.directory import RunDirectory, stage_directory
+from raydistill.runs.comparison import STAGES
+from raydistill.runs.directory import RunDirectory, StageName, stage_directory
 from raydistill.runs.worker import Worker, local_device
 from raydistill.storage.output import Output
 
@@ -84,16 +85,29 @@ class Scored:
 
 
 def load_student(place: str) -> Detector:
-    """Return the detector of a weights file, of a run directory, or of the distilled student in a run's output.
+    """Return the detector of a weights file, of a run directory, or of the student in a run's output.
 
     Raises:
         UserError: when there is none, or it does not say how its net is built.
     """
+    return restore_detector(weights_here(student_place(place))).eval()
+
+
+def student_place(place: str) -> str:
+    """Return where the weights are that ``place`` means: of a run's output those of its distilled student.
+
+    Where nothing was distilled, and no teacher is there for it, they are those of the student alone.
+    """
     output = Output.to_read(place)
-    distilled = stage_directory(output, "distilled")
-    if any(output.exists(file) for file in (distilled.best, distilled.last)):
-        place = f"{place}/distilled"
-    return restore_detector(weights_here(place)).eval()
+    there = {stage for stage in STAGES if _has_weights(output, stage)}
+    if "distilled" in there:
+        return f"{place}/distilled"
+    return f"{place}/baseline" if there == {"baseline"} else place
+
+
+def _has_weights(output: Output, stage: StageName) -> bool:
+    run = stage_directory(output, stage)
+    return any(output.exists(file) for file in (run.best, run.last))
 
 
 def weights_here(weights: str) -> Path:

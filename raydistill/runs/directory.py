@@ -51,6 +51,11 @@ class RunDirectory:
         return self.path / BEST
 
     @property
+    def use(self) -> Path:
+        """A program that uses the weights of the best evaluation without this package, where there is one."""
+        return self.path / "use.py"
+
+    @property
     def result(self) -> Path:
         """The stage's row of the comparison; it exists once the stage is finished."""
         return self.path / "result.json"

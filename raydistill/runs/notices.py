@@ -35,6 +35,14 @@ class PrintableFormatter(logging.Formatter):
         return printable(super().format(record), lines=True)
 
 
+def log_to_stderr() -> None:
+    """Show what the package logs on stderr, a line each, for a command without a display."""
+    logging.basicConfig(format="%(message)s")
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(PrintableFormatter("%(message)s"))
+    logging.getLogger("raydistill").setLevel(logging.INFO)
+
+
 class _Handler(logging.Handler):
     def __init__(self, notify: Callable[[Note], None]) -> None:
         super().__init__()

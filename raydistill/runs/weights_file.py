@@ -59,6 +59,8 @@ class Weights:
     classes: tuple[str, ...] | None  # in the order of the labels; None: the file does not say
     detector: dict[str, Any] | None  # the settings that the net was built from
     image: dict[str, Any] | None  # min_size and max_size it was trained at
+    pixels: dict[str, Any] | None = None  # how image files were read, as the settings of data call it
+    threshold: float | None = None  # score of a detection that counts: best F1 on the validation split
 
 
 def save(path: Path, state: dict[str, Any], keep: int = 1, output: Output = LOCAL) -> None:
@@ -113,12 +115,19 @@ def save_weights(
     epoch: int = 0,
     keep: int = 1,
     output: Output = LOCAL,
+    *,
+    pixels: dict[str, Any] | None = None,
+    threshold: float | None = None,
 ) -> None:
     """Write a net for deployment: torchvision's state dict under ``model``, and what it takes to build and read it.
 
-    ``epoch`` is the one that the weights are of, ``keep`` and ``output`` as in ``save``.
+    ``epoch`` is the one that the weights are of, ``keep`` and ``output`` as in ``save``, the others as in ``Weights``.
     """
     state = {"model": model, "classes": list(classes), "detector": detector, "input": image, "epoch": epoch}
+    if pixels is not None:
+        state["pixels"] = pixels
+    if threshold is not None:
+        state["threshold"] = threshold
     save(path, state, keep, output)
 
 
@@ -138,6 +147,8 @@ def load_weights(path: Place | ShippedFile) -> Weights:
         tuple(classes) if isinstance(classes, list | tuple) else None,
         state.get("detector"),
         state.get("input"),
+        state.get("pixels"),
+        state.get("threshold"),
     )
 
 

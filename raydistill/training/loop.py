@@ -18,7 +18,9 @@ from raydistill.data.loading.augmentation import build_augmentation
 from raydistill.data.loading.decoded import for_training
 from raydistill.data.loading.loaders import MicroBatch, TrainingLoader, evaluation_loader
 from raydistill.detectors.base import Detector
-from raydistill.inference.evaluation import EvaluationResult, Rules, evaluate
+from raydistill.detectors.build import plain_program
+from raydistill.inference.evaluation import EvaluationResult, Rules, evaluate, objects_of
+from raydistill.inference.threshold import best_threshold
 from raydistill.methods.schedules import decay_at, learning_rate_factor
 from raydistill.methods.values import StepLosses
 from raydistill.runs import scores, weights_file
@@ -64,6 +66,7 @@ def fit(job: Job, distiller: Distiller, loader: TrainingLoader, worker: Worker, 
     for epoch in range(state.epoch, job.epochs):
         started = time.perf_counter()
         _follow_schedule(state, epoch)
+        state.threshold = None
         if state.step == 0:
             state.diagnosis = _diagnosis(state, epoch)
         metrics = state.diagnosis | train_one_epoch(state, epoch)
@@ -71,6 +74,7 @@ def fit(job: Job, distiller: Distiller, loader: TrainingLoader, worker: Worker, 
             worker.share_buffers(state.student)
             evaluation = evaluate_on_val(job, state.student, worker, _told(state, epoch + 1))
             metrics |= _score_metrics(evaluation)
+            state.threshold = threshold_on_val(job, evaluation, worker)
             _keep_best(state, epoch + 1, evaluation)
         state.end_epoch()
         seconds = time.perf_counter() - started
@@ -213,6 +217,12 @@ def evaluate_on_val(
     return _evaluate(job, job.val, detector, worker, progress)
 
 
+def threshold_on_val(job: Job, evaluation: EvaluationResult, worker: Worker) -> float | None:
+    """Return the score from which on what was found on the validation split counts; the main worker's is written."""
+    best = best_threshold(objects_of(job.val), evaluation.found) if worker.is_main else None
+    return None if best is None else best.score
+
+
 def _evaluate(
     job: Job,
     split: DetectionDataset,
@@ -254,8 +264,10 @@ def _keep_best(state: TrainingState, epoch: int, evaluation: EvaluationResult) -
         state.reporter.event(Note(f"{text}; none of its objects has an area that is scored", warning=True))
     speed = evaluation.images_per_second
     state.best = {"epoch": epoch, "images_per_second": speed, **summary, "rules": scores.RULES}
+    if state.threshold is not None:
+        state.best["threshold"] = state.threshold
     if state.worker.is_main:
-        state.best["weights"] = export_best(state.job, state.student, epoch)
+        state.best["weights"] = export_best(state.job, state.student, epoch, state.threshold)
 
 
 def finish(
@@ -276,5 +288,7 @@ def finish(
     if worker.is_main:
         for earlier in versions(job.run.best)[1:]:
             job.run.output.remove(earlier)
+        if program := plain_program(job.settings, job.config.input, job.run.best.name):
+            job.run.output.write_text(job.run.use, program)
         job.run.output.write_json(job.run.result, result)
     return result

@@ -179,7 +179,7 @@ def _problem_with_best(state: TrainingState) -> str:
         return ""
     epoch = int(state.best["epoch"])
     if epoch == state.epoch and state.step == 0:
-        export_best(state.job, state.student, epoch)
+        export_best(state.job, state.student, epoch, state.best.get("threshold"))
         state.reporter.event(Note(f"{state.job.stage}: {path}: was another one or damaged, and is written again", True))
         return ""
     return (

@@ -33,7 +33,7 @@ from raydistill.storage.output import Output
 from raydistill.storage.parcels import NOTHING, Shipped
 from raydistill.training.distiller import Distiller
 from raydistill.training.job import Job
-from raydistill.training.loop import evaluate_on_val, finish, fit, make_loader
+from raydistill.training.loop import evaluate_on_val, finish, fit, make_loader, threshold_on_val
 from raydistill.training.nets import ReporterFactory, Stages, load_teacher
 from raydistill.training.out_of_memory import memory_explained
 from raydistill.training.preflight import preflight, rehearse
@@ -253,9 +253,12 @@ def _score_only(job: Job, config: Config, detector: Detector, report: LoadReport
     evaluation = evaluate_on_val(job, detector, worker)
     speed = evaluation.images_per_second
     best: Best = {"epoch": 0, "images_per_second": speed, **evaluation.scores.summary, "rules": RULES}
+    threshold = threshold_on_val(job, evaluation, worker)
+    if threshold is not None:
+        best["threshold"] = threshold
     if worker.is_main:
         write_settings(config, job.stage, job.run)
-        best["weights"] = export(job, detector, job.run.best, epoch=0)
+        best["weights"] = export(job, detector, job.run.best, epoch=0, threshold=threshold)
         best |= findings(job, evaluation, report.classes_known)
     finish(job, detector, best, worker)
 

@@ -9,6 +9,7 @@ from typing import Any, NoReturn, TypedDict
 import torch
 from torch import Tensor, nn
 
+from raydistill.config.data import Pixels
 from raydistill.config.detector import described
 from raydistill.data.loading.loaders import TrainingLoader
 from raydistill.detectors.base import Detector
@@ -42,6 +43,7 @@ class TrainingState:
     sums: MetricSums = field(default_factory=MetricSums)  # over these steps
     diagnosis: dict[str, float] = field(default_factory=dict)  # as that epoch began, where it is asked for
     best: Best | None = None
+    threshold: float | None = None  # of the weights, where they were scored after their epoch
     watch: FiniteWatch = field(default_factory=FiniteWatch)
 
     @property
@@ -71,10 +73,11 @@ class RankState(TypedDict):
     sums: SavedSums
 
 
-def export(job: Job, detector: Detector, path: Path, epoch: int, keep: int = 1) -> str:
+def export(job: Job, detector: Detector, path: Path, epoch: int, keep: int = 1, threshold: float | None = None) -> str:
     """Write the plain torchvision weights after ``epoch`` with what it takes to build the net and to read its labels.
 
-    With ``keep`` that many versions stay, see ``files.versions``. What comes back stands for the weights.
+    ``threshold`` is their best one on the validation split, if there is one. With ``keep`` that many versions stay, see
+    ``files.versions``. What comes back stands for the weights.
     """
     model = {key: value.detach().cpu() for key, value in detector.exported().state_dict().items()}
     weights_file.save_weights(
@@ -86,13 +89,15 @@ def export(job: Job, detector: Detector, path: Path, epoch: int, keep: int = 1) 
         epoch,
         keep,
         job.run.output,
+        pixels=Pixels.of(job.config.data).model_dump(mode="json"),
+        threshold=threshold,
     )
     return weights_file.digest(model)
 
 
-def export_best(job: Job, detector: Detector, epoch: int) -> str:
+def export_best(job: Job, detector: Detector, epoch: int, threshold: float | None) -> str:
     """Write the weights that are best so far; those before stay as long as a checkpoint may need them."""
-    return export(job, detector, job.run.best, epoch, job.config.checkpoint.keep + 1)
+    return export(job, detector, job.run.best, epoch, job.config.checkpoint.keep + 1, threshold)
 
 
 def of_all_ranks(state: TrainingState) -> list[RankState]:
@@ -113,7 +118,7 @@ def save(state: TrainingState, ranks: list[RankState] | None = None) -> None:
     if not state.worker.is_main:
         return
     if state.step == 0:  # before the checkpoint: what is written after the last one would never be written again
-        export(state.job, state.student, state.job.run.last, state.epoch)
+        export(state.job, state.student, state.job.run.last, state.epoch, threshold=state.threshold)
     weights_file.save(
         state.job.run.checkpoint,
         {

@@ -71,8 +71,8 @@ def test_every_kind_of_image_is_the_same_pixels(image: Any) -> None:
 @pytest.mark.parametrize(
     ("image", "said"),
     [
-        (PIXELS[:, :, 0], r"ndarray \[48, 64\] of uint8"),
-        (PIXELS.astype(np.float32), r"Tensor \[3, 48, 64\] of torch.float32"),
+        (PIXELS[:, :, :2], r"ndarray \[48, 64, 2\] of uint8"),
+        (PIXELS.astype(np.float32), r"ndarray \[48, 64, 3\] of float32"),
         (None, "NoneType"),
         (PIXELS[:-1], r"a: must be of the size that data.dataset states, 64 x 48, got 64 x 47"),
     ],

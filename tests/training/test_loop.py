@@ -14,7 +14,9 @@ from torch import Tensor
 
 from raydistill.data.loading.loaders import MicroBatch
 from raydistill.errors import UserError
+from raydistill.inference.columns import Found
 from raydistill.inference.evaluation import EvaluationResult, Scores
+from raydistill.inference.threshold import Threshold
 from raydistill.methods.schedules import decay_at
 from raydistill.runs import weights_file
 from raydistill.runs.events import EpochDone, StageStarted, StepDone
@@ -254,7 +256,7 @@ def _scored(monkeypatch: pytest.MonkeyPatch, aps: list[float]) -> list[dict[str,
     def evaluate(detector: Any, *_: Any, **__: Any) -> EvaluationResult:
         seen.append(copy.deepcopy(detector.exported().state_dict()))
         ap = aps[len(seen) - 1]
-        return EvaluationResult(Scores({"AP": ap, "AP50": 1 - ap, "AP75": ap}, {}), [], 1.0)
+        return EvaluationResult(Scores({"AP": ap, "AP50": 1 - ap, "AP75": ap}, {}), Found.joined([]), 1.0)
 
     monkeypatch.setattr(loop, "evaluate", evaluate)
     return seen
@@ -267,6 +269,24 @@ def test_best_holds_the_best_epoch_and_last_the_last(tmp_path: Path, monkeypatch
     assert same_weights(weights_of(stage.run.best), seen[1])
     assert same_weights(weights_of(stage.run.last), seen[3])
     assert (result["epoch"], result["AP"], result["epochs"]) == (2, 0.3, 4)
+
+
+def test_weights_say_their_threshold_and_how_their_images_were_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _scored(monkeypatch, [0.1, 0.3, 0.2])
+    scores = iter([0.25, 0.5, 0.75])
+    monkeypatch.setattr(loop, "best_threshold", lambda truth, found: Threshold(next(scores), 1.0))
+    stage = Stage(small_run(tmp_path, "training.epochs=3", "data.num_train=4"))
+    result = stage.fit()
+    best, last = (weights_file.load_weights(path) for path in (stage.run.best, stage.run.last))
+    assert (best.threshold, last.threshold, result["threshold"]) == (0.5, 0.75, 0.5)
+    assert best.pixels == {"max_megapixels": 179.0, "pixel_range": None, "alpha": "over_white"}
+
+
+def test_the_program_that_uses_the_weights_lies_beside_them(whole: dict[str, Stage]) -> None:
+    stage = whole["distilled"]
+    assert 'with_name("best.pt")' in stage.run.use.read_text()
 
 
 def test_the_best_epoch_is_chosen_by_the_metric_that_was_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

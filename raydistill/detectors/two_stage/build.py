@@ -20,8 +20,8 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from raydistill.config.sections import RESNETS, Detector, Input
 from raydistill.detectors.two_stage.faster_rcnn import FasterRCNNDetector
 
-_POOLED_SIDE = 7  # cells; torchvision's RoI pooling
-_TORCHVISION_CHANNELS = 256
+POOLED_SIDE = 7  # cells; torchvision's RoI pooling
+TORCHVISION_CHANNELS = 256
 
 
 def build_faster_rcnn(settings: Detector, image: Input, classes: tuple[str, ...]) -> FasterRCNNDetector:
@@ -40,10 +40,10 @@ def build_faster_rcnn(settings: Detector, image: Input, classes: tuple[str, ...]
         rpn_batch_size_per_image=settings.rpn_batch_size_per_image,
         box_roi_pool=MultiScaleRoIAlign(
             featmap_names=[str(level) for level in range(len(settings.returned_layers))],
-            output_size=_POOLED_SIDE,
+            output_size=POOLED_SIDE,
             sampling_ratio=2,
         ),
-        box_head=TwoMLPHead(settings.fpn_channels * _POOLED_SIDE**2, settings.box_head_size),
+        box_head=TwoMLPHead(settings.fpn_channels * POOLED_SIDE**2, settings.box_head_size),
         box_predictor=FastRCNNPredictor(settings.box_head_size, len(classes) + 1),
         box_score_thresh=settings.box_score_thresh,
         box_nms_thresh=settings.box_nms_thresh,
@@ -72,7 +72,7 @@ def _backbone(settings: Detector) -> BackboneWithFPN:
             trainable_layers=settings.trainable_layers,
             returned_layers=list(settings.returned_layers),
         )
-    if settings.fpn_channels != _TORCHVISION_CHANNELS:
+    if settings.fpn_channels != TORCHVISION_CHANNELS:
         in_channels = [block[0].in_channels for block in backbone.fpn.inner_blocks]
         backbone.fpn = FeaturePyramidNetwork(in_channels, settings.fpn_channels, LastLevelMaxPool())
         backbone.out_channels = settings.fpn_channels

@@ -19,6 +19,7 @@ COMMANDS = {
     "report": "tables, pictures and a page of runs and sweeps",
 }
 VERBS = COMMANDS | {
+    "completion": 'a script with which bash or zsh completes this: eval "$(raydistill completion bash)"',
     "list": "recipes, sweeps, methods and detectors",
     "help": "this text; a verb's, a guide, or what a setting does: raydistill help TOPIC",
 }
@@ -31,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(verb, rest)
     if verb == "list":
         return _list(rest)
+    if verb == "completion":
+        return _completion(rest)
     if verb in ("help", "-h", "--help"):
         return _help(rest)
     if verb == "--version":
@@ -42,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def usage() -> str:
     """Return what can be done."""
-    verbs = "\n".join(f"  {verb:<10}{text}" for verb, text in VERBS.items())
+    verbs = "\n".join(f"  {verb:<12}{text}" for verb, text in VERBS.items())
     topics = "\n".join(f"  {topic:<12}{text}" for topic, text in _topics().items())
     return (
         f"usage: raydistill VERB ...\n\n{verbs}\n\nraydistill VERB --help says more; --version says which this is\n\n"
@@ -73,6 +76,19 @@ def _list(arguments: Sequence[str]) -> int:
     description = "List the recipes, sweeps, methods and detectors that come with raydistill, each with what it is for."
     argparse.ArgumentParser(prog="raydistill list", description=description).parse_args(arguments)
     sys.stdout.write(bundled_as_text())
+    return 0
+
+
+def _completion(arguments: Sequence[str]) -> int:
+    from raydistill.config.completion import SHELLS, completion_script
+
+    parser = argparse.ArgumentParser(prog="raydistill completion", description="Print a script for a shell to read.")
+    parser.add_argument("shell", choices=SHELLS)
+    shell = parser.parse_args(arguments).shell
+    parsers = {command: importlib.import_module(f"raydistill.{command}").command_line() for command in COMMANDS}
+    parsers |= {verb: argparse.ArgumentParser() for verb in VERBS if verb not in COMMANDS}
+    parsers["help"].add_argument("topic", choices=[*VERBS, *_topics()])
+    sys.stdout.write(completion_script(parsers, shell))
     return 0
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    parser = _parser()
+    parser = command_line()
     options = parser.parse_intermixed_args(arguments)
     with_weights = options.weights is not None and options.data is not None
     with_files = options.annotations is not None and options.detections is not None
@@ -141,7 +141,8 @@ def _write_json(file: Output, value: dict[str, Any] | Detections) -> None:
     file.write_text(file.folder, json.dumps(value))
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m raydistill.evaluate",
         description="Score weights on a data set and write the detections in COCO's format, or score such detections.",

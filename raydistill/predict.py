@@ -22,7 +22,7 @@ LEFT_OUT = 1
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    options = _parser().parse_intermixed_args(arguments)
+    options = command_line().parse_intermixed_args(arguments)
     return run_command(lambda: _predict(options))
 
 
@@ -58,7 +58,8 @@ def _tell(found: Prediction, number: int, total: int | None) -> None:
     sys.stdout.flush()
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m raydistill.predict",
         description="Detect objects in images: pictures with boxes, a COCO data set with scores (annotations.json) and "

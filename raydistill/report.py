@@ -16,7 +16,7 @@ __all__ = ["load", "main"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    parser = _parser()
+    parser = command_line()
     options = parser.parse_args(arguments)
     if len(options.directories) > 1 and options.output is None:
         parser.error("--output: must be given with several directories: none of them is the place for what joins them")
@@ -32,7 +32,8 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m raydistill.report",
         description="Write tables (csv, parquet), pictures and one page about runs or sweeps, finished or not; of a "

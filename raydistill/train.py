@@ -19,7 +19,7 @@ INTERRUPTED = "interrupted; the same command goes on after the last finished epo
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    options = _parser().parse_intermixed_args(arguments)
+    options = command_line().parse_intermixed_args(arguments)
     return run_command(lambda: _main(options), STOPPED, INTERRUPTED)
 
 
@@ -54,7 +54,8 @@ def _train_under_seeds(options: argparse.Namespace, of_a_run: Sequence[str]) -> 
     return run_sweep({"base": options.recipe}, options.overrides, output, options.local)
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m raydistill.train",
         description="Train a teacher, a student alone and a distilled student, and compare them. Repeating the command "

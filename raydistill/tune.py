@@ -22,7 +22,7 @@ INTERRUPTED = "interrupted; the same command goes on: ended trials are kept, the
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    options = _parser().parse_intermixed_args(arguments)
+    options = command_line().parse_intermixed_args(arguments)
     return run_command(lambda: _tune(options), STOPPED, INTERRUPTED)
 
 
@@ -70,7 +70,8 @@ def plan_as_text(loaded: LoadedSweep, confirm: int = 0) -> str:
     return "\n".join([*lines, ""])
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m raydistill.tune",
         description="Search decay schedules and loss weights: one teacher, two controls, a student per point and seed. "

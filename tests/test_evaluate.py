@@ -13,7 +13,7 @@ import torch
 from raydistill.config.training import Backend, Evaluation
 from raydistill.data.formats.coco_results import read_detections, read_ground_truth
 from raydistill.data.loading.loaders import evaluation_loader
-from raydistill.evaluate import _parser, as_text, main
+from raydistill.evaluate import as_text, command_line, main
 from raydistill.inference import scoring
 from raydistill.inference.evaluation import found_on
 from raydistill.inference.scoring import Scores, score
@@ -162,7 +162,7 @@ def test_a_backend_that_is_not_installed_is_a_line_with_what_to_install(
 
 
 def test_the_backends_to_choose_from_are_those_of_the_settings() -> None:
-    (action,) = [action for action in _parser()._actions if action.dest == "backend"]
+    (action,) = [action for action in command_line()._actions if action.dest == "backend"]
     assert action.choices == list(get_args(Backend))
     assert action.default == Evaluation().backend
 
@@ -190,7 +190,7 @@ def test_arguments_that_say_neither_or_both_are_refused(
 
 
 def test_help_needs_no_torch() -> None:
-    code = "import sys; from raydistill.evaluate import _parser; _parser().format_help(); print('torch' in sys.modules)"
+    code = "import sys, raydistill.evaluate as e; e.command_line().format_help(); print('torch' in sys.modules)"
     assert run_python("-c", code).stdout == "False\n"
 
 

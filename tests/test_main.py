@@ -45,8 +45,7 @@ def test_an_unknown_verb_is_one_sentence_that_names_the_one_that_was_meant(
 ) -> None:
     assert __main__.main(["tran"]) == 2
     assert capsys.readouterr().err == (
-        "tran: must be a verb of raydistill; did you mean 'train'? "
-        "the verbs are train, tune, evaluate, predict, report, list, help\n"
+        f"tran: must be a verb of raydistill; did you mean 'train'? the verbs are {', '.join(__main__.VERBS)}\n"
     )
 
 

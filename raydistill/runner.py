@@ -31,16 +31,16 @@ def run(config: Config, local: bool, listener: Listener, stop: Stop) -> None:
     with Output.at(config.output).opened() as output:
         refuse_other_settings(config, output)
         check_backend(config.evaluation.backend)
-        tracking = tracked(config, listener)
-        if local or not unfinished(config, output):  # Ray takes half a minute to start: not for nothing
-            from raydistill.training.local import run_locally
+        with tracked(config, output, listener) as tracking:
+            if local or not unfinished(config, output):  # Ray takes half a minute to start: not for nothing
+                from raydistill.training.local import run_locally
 
-            run_locally(config, output, tracking, stop)
-        else:
-            with _interrupted_by_exit():
-                from raydistill.on_ray.run import run_on_ray
+                run_locally(config, output, tracking, stop)
+            else:
+                with _interrupted_by_exit():
+                    from raydistill.on_ray.run import run_on_ray
 
-                run_on_ray(config, output, tracking, stop)
+                    run_on_ray(config, output, tracking, stop)
         output.pull()  # what workers on other machines have written
 
 
@@ -66,21 +66,26 @@ def run_sweep(loaded: LoadedSweep, local: bool, listener: SweepListener, stop: S
         refuse_what_needs_ray(loaded)
     with Output.at(loaded.config.output).opened() as output:
         plan = Plan(loaded, output)
-        tracking = tracked_sweep(loaded.config, listener)
         listener(Note(plan.headline))
-        if not plan.unfinished and plan.directory.teacher.finished:
-            _compare_data_of_finished(plan, tracking)
-        if local:
-            from raydistill.sweeps.local import run_sweep_locally
-
-            run_sweep_locally(plan, tracking, stop)
-        elif plan.unfinished or not plan.directory.teacher.finished:  # Ray takes a while to start: not for nothing
-            with _interrupted_by_exit():
-                from raydistill.on_ray.sweep import run_sweep_on_ray
-
-                run_sweep_on_ray(plan, tracking, stop)
+        with tracked_sweep(plan, listener) as tracking:
+            _run_plan(plan, local, tracking, stop)
         output.pull()  # the teacher's records, where another machine has written them
     return any(record.ended for record in plan.records if record.role == "searched")
+
+
+def _run_plan(plan: Plan, local: bool, listener: SweepListener, stop: Stop) -> None:
+    """Run what is missing of a sweep whose directory is open."""
+    if not plan.unfinished and plan.directory.teacher.finished:
+        _compare_data_of_finished(plan, listener)
+    if local:
+        from raydistill.sweeps.local import run_sweep_locally
+
+        run_sweep_locally(plan, listener, stop)
+    elif plan.unfinished or not plan.directory.teacher.finished:  # Ray takes a while to start: not for nothing
+        with _interrupted_by_exit():
+            from raydistill.on_ray.sweep import run_sweep_on_ray
+
+            run_sweep_on_ray(plan, listener, stop)
 
 
 def _compare_data_of_finished(plan: Plan, listener: SweepListener) -> None:

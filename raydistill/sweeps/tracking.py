@@ -2,23 +2,47 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from raydistill.config import Config
 from raydistill.runs.events import Event, TrialEvent
-from raydistill.runs.trackers import Trackers
-from raydistill.sweeps.directory import TrialRecord
+from raydistill.runs.loggers import End
+from raydistill.runs.trackers import Ended, Trackers, closing
+from raydistill.sweeps.directory import Status, TrialRecord
+from raydistill.sweeps.plan import Plan
 from raydistill.sweeps.table import SweepListener
 
+_ENDS: dict[Status, End] = {
+    "finished": "finished",
+    "stopped": "stopped",
+    "failed": "failed",
+    "unfinished": "interrupted",
+}
 
-def tracked_sweep(config: Config, listener: SweepListener) -> SweepListener:
-    """Return ``listener`` with the loggers that the sweep's base asks for listening too.
+
+@contextlib.contextmanager
+def tracked_sweep(plan: Plan, listener: SweepListener) -> Iterator[SweepListener]:
+    """Give ``listener`` with the loggers that the sweep's base asks for listening too, and close these.
 
     Raises:
         UserError: when one of them is not installed.
     """
-    trackers = Trackers(config)
-    return _TrackedSweep(listener, trackers) if trackers else listener
+    sweep = plan.directory
+    trackers = Trackers(plan.loaded.config, sweep.output, lambda name: sweep.trial(name).path)
+    if not trackers:
+        yield listener
+        return
+
+    def ended() -> Iterator[Ended]:
+        if sweep.teacher.finished:
+            yield "teacher", sweep.teacher, "finished"
+        for record in plan.records:
+            if record.ended:
+                yield record.name, sweep.trial(record.name).run, _ENDS[record.status]
+
+    with closing(trackers, listener, ended):
+        yield _TrackedSweep(listener, trackers)
 
 
 @dataclass(frozen=True)
@@ -41,11 +65,9 @@ class _TrackedSweep:
 
     def ends(self, record: TrialRecord, score: float) -> None:
         """Hand on that a trial is over."""
-        self.trackers.ends(record.name)
+        self.trackers.ends(record.name, _ENDS[record.status])
         self.listener.ends(record, score)
 
     def close(self) -> None:
-        """Close what is open."""
-        for problem in self.trackers.close():
-            self.listener(problem)
+        """Hand on that nothing more will be shown."""
         self.listener.close()

@@ -45,7 +45,7 @@ class Logging(Section):
     the answers of both nets are on the regions compared (``train/quality/...``); a step or two of time per epoch."""
     mlflow: Mlflow | None = None
     """A run per stage or trial; ``{}`` takes the defaults. Its steps are epochs. After an interruption it goes on under
-    its id, and it is closed with how the training ended: the tag ``raydistill.status`` says ``finished``, ``stopped`` by a
-    scheduler (both FINISHED), ``failed`` (FAILED) or ``interrupted`` (KILLED)."""
+    its id, and it is closed with how the training ended: the tag ``raydistill.status`` says ``finished``, ``stopped``
+    by a scheduler (both FINISHED), ``failed`` (FAILED) or ``interrupted`` (KILLED)."""
     wandb: Wandb | None = None
     """As for MLflow; the exit codes are 0, 1 and 255."""

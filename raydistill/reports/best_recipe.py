@@ -1,4 +1,4 @@
-"""``best.yaml``: the best point of a sweep as a recipe that ``raydistill.train`` runs as it is."""
+"""``best.yaml``: the point of a sweep with the best score as a recipe that ``raydistill.train`` runs as it is."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pydantic import ValidationError
 from raydistill.config import Config, dump
 from raydistill.config.tree import join, nested
 from raydistill.reports.build import Report
+from raydistill.reports.headline import headline
 from raydistill.reports.reading import Source, Trial
 from raydistill.reports.schedules import in_words, known_schedule
-from raydistill.reports.screen import described, measure, one_line, point_name
+from raydistill.reports.wording import described, one_line, point_name
 from raydistill.storage.mirror import place_of
 from raydistill.sweeps.directory import SweepDirectory
 
@@ -53,6 +54,20 @@ def best_trial(report: Report) -> tuple[Source, Trial] | None:
     return None
 
 
+def recipe_note(report: Report) -> str:
+    """Return which point the recipe is of, and what may be said of it."""
+    best = report.best
+    assert best is not None
+    name, score = point_name(report, best.row), report.metric
+    if not best.differs:
+        return f"{name}, the first of {best.points}: none has a better {score} than another"
+    if not best.complete:
+        return f"{name}, whose {score} so far is the {best.word} of all; no point has finished on every seed"
+    among = f"the {best.word} of {best.points} points" if best.points > 1 else "the only point"
+    doubt = "" if best.is_better else "; it is not shown to be better than the student alone"
+    return f"{name}, {among}{doubt}"
+
+
 def _teacher(source: Source, in_trial: dict[str, Any]) -> dict[str, Any]:
     section = dict(source.base.get("teacher") or in_trial)
     run = SweepDirectory(source.path, source.output).teacher
@@ -64,13 +79,10 @@ def _teacher(source: Source, in_trial: dict[str, Any]) -> dict[str, Any]:
 
 def _origin(report: Report, source: Source, trial: Trial) -> str:
     assert report.best is not None
-    row = report.best.row
-    score = f"{report.metric} {measure(report, row['mean'], row['std'])} (n={row['n']})"
-    among = "finished on every seed" if report.best.complete else "have a score; none has finished on every seed"
-    place = place_of(source.path.resolve())
     lines = [
-        f"{point_name(report, row)} of {place}: mean {score}, the best of the points that {among}",
-        f"Searched:{described(report, row) or ' nothing'}",
+        f"{recipe_note(report)}, in {place_of(source.path.resolve())}",
+        f"Searched:{described(report, report.best.row) or ' nothing'}",
+        *headline(report),
     ]
     lines += [words] if (words := in_words(trial)) else []
     return "".join(f"# {one_line(line)}\n" for line in lines)

@@ -12,11 +12,13 @@ import pandas as pd
 
 from raydistill.config.precision import TEACHER_PRECISION
 from raydistill.errors import UserError
+from raydistill.reports import again
 from raydistill.reports.effects import effect_table
+from raydistill.reports.luck import Best, best_point, with_needed_gains
 from raydistill.reports.reading import Kind, Source, read
 from raydistill.reports.schedules import schedule_table, takeover_table
 from raydistill.reports.settings import differing, searched, space_of
-from raydistill.reports.summary import Best, Mode, best_point, summarize
+from raydistill.reports.summary import Mode, group_keys, summarize
 from raydistill.reports.trials import epoch_table, name_of, scores_of, trial_table
 from raydistill.storage.mirror import named, place_of
 from raydistill.storage.output import Output
@@ -42,6 +44,7 @@ class Report:
     takeovers: pd.DataFrame
     sources: tuple[Source, ...]
     best: Best | None  # of a sweep
+    confirmation: pd.Series[Any] | None  # row of the summary: the best point again, under seeds nothing was chosen on
     teachers: dict[str, float]  # trial name of each finished teacher -> its score
     log_settings: frozenset[str]  # searched on a logarithmic scale
     notes: tuple[str, ...]  # what is missing or could not be read
@@ -73,7 +76,12 @@ def build(directories: Sequence[Path | Output]) -> Report:
         name for source in sources for name, spec in space_of(source).items() if "loguniform" in (spec or ())
     )
     trials = trial_table(sources, settings, metric)
-    summary = summarize(trials, settings, metric, mode)
+    seeds = {source.name: _seeds(source) for source in sources}
+    stale = again.no_longer_fresh(trials, seeds)
+    fresh = trials[~stale]
+    summary = summarize(fresh, settings, metric, mode, {name: len(own) for name, own in seeds.items()})
+    summary = with_needed_gains(fresh, summary, group_keys(fresh, settings))
+    best = best_point(fresh, summary, metric, mode)
     several = len(sources) > 1
     teachers = {
         name_of(source, source.teacher, several): scores_of(source.teacher, ["AP", metric])[metric]
@@ -93,10 +101,14 @@ def build(directories: Sequence[Path | Output]) -> Report:
         schedules=schedule_table(sources),
         takeovers=takeover_table(sources),
         sources=tuple(sources),
-        best=best_point(summary, max(_seeds(source) for source in sources)),
+        best=best,
+        confirmation=again.confirmation(summary, best),
         teachers=teachers,
         log_settings=log,
-        notes=tuple(named(note) for source in sources for note in (*source.notes, *_missing(source))),
+        notes=(
+            *(named(note) for source in sources for note in (*source.notes, *_missing(source))),
+            *again.notes(trials, summary, best, stale),
+        ),
     )
 
 
@@ -132,9 +144,9 @@ def _mode(sweep: dict[str, Any]) -> Mode:
     return "min" if sweep.get("mode") == "min" else "max"
 
 
-def _seeds(source: Source) -> int:
+def _seeds(source: Source) -> list[int]:
     seeds = source.sweep.get("seeds")
-    return len(seeds) if isinstance(seeds, list) else 1
+    return seeds if isinstance(seeds, list) else [0]
 
 
 def _under_earlier_rules(source: Source) -> list[str]:

@@ -1,5 +1,6 @@
 "use strict";
-// Sorts a table by the column whose header is pressed; cells without a value stay last either way.
+// Sorts a table by the column whose header is pressed; points that are not complete, then cells without a value, stay
+// last either way.
 function valueOf(row, column) {
   const cell = row.cells[column];
   return cell.dataset.value === undefined ? cell.textContent.trim() : Number(cell.dataset.value);
@@ -17,7 +18,9 @@ function sortBy(header) {
   const descending = header.getAttribute("aria-sort") === "ascending"
     || (header.getAttribute("aria-sort") === null && header.classList.contains("number"));
   const rows = Array.from(table.tBodies[0].rows, (row) => [valueOf(row, column), row]);
-  rows.sort(([first], [second]) => {
+  const incomplete = (row) => row.classList.contains("incomplete");
+  rows.sort(([first, one], [second, other]) => {
+    if (incomplete(one) !== incomplete(other)) return incomplete(one) - incomplete(other);
     if (isMissing(first) || isMissing(second)) return isMissing(first) - isMissing(second);
     return descending ? compare(second, first) : compare(first, second);
   });

@@ -18,8 +18,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from raydistill.errors import printable
 from raydistill.reports import page_tables
+from raydistill.reports.best_recipe import recipe_note
 from raydistill.reports.build import Report
-from raydistill.reports.screen import LABELS, counts, failed_trials, few, gains_over, headline, is_score, measure
+from raydistill.reports.headline import headline
+from raydistill.reports.luck import FEWEST_PAIRS, is_clear
+from raydistill.reports.screen import counts, failed_trials, few
+from raydistill.reports.wording import LABELS, gains_over, is_score, measure
 
 if TYPE_CHECKING:
     from raydistill.reports.pictures import Picture
@@ -48,7 +52,7 @@ def page(report: Report, pictures: Mapping[str, Picture], has_recipe: bool) -> s
             title=f"{what}{several} {report.title}",
             counts=counts(report).removeprefix(f"{report.title}: "),
             headline=headline(report),
-            cards=[] if row is None else list(_cards(report, row)),
+            cards=[*_cards_of_confirmation(report), *([] if row is None else _cards(report, row))],
             lists={"Failed trials": few(failures), "Missing": few(report.notes)},
             legend=_legend(report),
             points=page_tables.points(report),
@@ -61,7 +65,7 @@ def page(report: Report, pictures: Mapping[str, Picture], has_recipe: bool) -> s
             },
             trials=page_tables.trials(report),
             files=[*report.tables],
-            has_recipe=has_recipe,
+            recipe=recipe_note(report) if has_recipe else "",
         )
     )
 
@@ -83,9 +87,9 @@ def templates() -> Environment:
 
 
 def _main_row(report: Report) -> pd.Series[Any] | None:
-    """Return the row that the page is about: the best point, or the distilled student."""
+    """Return the row that the page is about: the best point if any differs, or the distilled student."""
     if report.best is not None:
-        return report.best.row
+        return report.best.row if report.best.differs else None
     if report.kind == "sweep":
         return None
     rows = report.summary[(report.summary["stage"] == "distilled") & (report.summary["n"] > 0)]
@@ -94,21 +98,32 @@ def _main_row(report: Report) -> pd.Series[Any] | None:
 
 def _cards(report: Report, row: pd.Series[Any]) -> Iterator[Card]:
     title = f"{report.metric}, mean of {row['n']}" if row["n"] > 1 else report.metric
-    yield _card(report, title, row["mean"], row["std"], "")
+    number, _, spread = measure(report, row["mean"], row["std"]).partition(" ± ")
+    yield Card(title, number, spread, "")
     for other in gains_over(report):
-        gain = f"gain_over_{other}"
-        yield _card(report, f"over {LABELS[other]}", row[gain], row[f"{gain}_std"], "+")
+        yield _card(report, row, other, "")
 
 
-def _card(report: Report, title: str, mean: float, std: float, sign: str) -> Card:
-    number, _, spread = measure(report, mean, std, sign).partition(" ± ")
-    colour = ""
-    if sign and number != "-" and report.mode == "max":
-        colour = "good" if mean > 0 else "bad"
-    return Card(title, number, spread, colour)
+def _cards_of_confirmation(report: Report) -> Iterator[Card]:
+    if report.confirmation is not None:
+        yield _card(report, report.confirmation, "baseline", ", fresh seeds")
+
+
+def _card(report: Report, row: pd.Series[Any], other: str, where: str) -> Card:
+    """Return a gain; its colour says that it is more than chance."""
+    gain = f"gain_over_{other}"
+    number, _, spread = measure(report, row[gain], row[f"{gain}_std"], "+").partition(" ± ")
+    pairs = "" if other == "teacher" else f", {row[f'{gain}_pairs']} pair{'' if row[f'{gain}_pairs'] == 1 else 's'}"
+    colour = ("good" if row[gain] > 0 else "bad") if is_clear(row, gain) and report.mode == "max" else ""
+    return Card(f"over {LABELS[other]}{where}{pairs}", number, spread, colour)
 
 
 def _legend(report: Report) -> str:
     scale = "Scores in points of 100, at the best epoch; " if is_score(report.metric) else ""
     pairs = "of the same seed" if report.kind == "sweep" else "of the same run"
-    return f"{scale}gains are differences to the control {pairs}; ± is the standard deviation over n trials."
+    return (
+        f"{scale}gains are differences to the control {pairs}; ± is the standard deviation over n trials. A gain has a "
+        f"colour where it is more than chance: on {FEWEST_PAIRS} pairs or more its 95% interval excludes 0, and so "
+        "does the wider one in which all points are compared at once: where nothing has an effect, a colour appears in "
+        "one report of twenty at most. Points with a trial that is missing, failed or was stopped come last."
+    )

@@ -10,14 +10,15 @@ from typing import Any, Literal, NamedTuple
 import pandas as pd
 
 from raydistill.reports.build import Report
-from raydistill.reports.effects import is_numeric
-from raydistill.reports.screen import LABELS, gains_over, has_test, is_score, one_line, point_name, state
+from raydistill.reports.importance import is_numeric
+from raydistill.reports.luck import is_clear
 from raydistill.reports.settings import as_text
 from raydistill.reports.summary import GAIN_BY_CLASS
 from raydistill.reports.trials import SCORES, SIZES, TEST
+from raydistill.reports.wording import LABELS, extreme, gains_over, has_test, is_score, marked_name, one_line, state
 
 Style = Literal["text", "score", "gain", "number", "share"]
-RowKind = Literal["control", "best", ""]
+RowKind = Literal["control", "best", "incomplete", ""]
 _LONG = 40  # letters; a longer text is broken into lines
 MOST_ROWS = 500
 """Of points and of trials, the controls apart: a browser sorts thousands of rows for seconds, and nobody reads them."""
@@ -45,6 +46,7 @@ class Column:
     style: Style
     values: Sequence[Any]
     spreads: Sequence[float] | None = None  # shown as ± behind the value
+    clear: Sequence[bool] | None = None  # whether the value is more than chance, and has a colour
 
     def cell(self, row: int) -> Cell:
         """Return one of the cells."""
@@ -56,7 +58,7 @@ class Column:
             return Cell("-", "NaN")
         number = float(value)
         spread = self.spreads[row] if self.spreads is not None else math.nan
-        is_coloured = self.style == "gain" and abs(number) >= 0.0005
+        is_coloured = self.clear is not None and self.clear[row]
         return Cell(
             _number(number, self.style),
             f"{number:.9g}",
@@ -86,12 +88,12 @@ def points(report: Report) -> Table:
     table, metric = _best_rows(report, report.summary, "mean"), _style(report)
     rows = [row for _, row in table.iterrows()]
     columns = [
-        Column("point" if report.kind == "sweep" else "stage", "text", [point_name(report, row) for row in rows])
+        Column("point" if report.kind == "sweep" else "stage", "text", [marked_name(report, row) for row in rows])
     ]
     columns.append(Column(report.metric, metric, list(table["mean"]), list(table["std"])))
     columns.append(Column("n", "number", list(table["n"])))
     for other in gains_over(report):
-        columns.append(_gain(report, table, f"gain_over_{other}", f"vs {LABELS[other]}"))
+        columns += _gain(report, table, f"gain_over_{other}", f"vs {LABELS[other]}")
         if other == "baseline":
             columns += [
                 Column(f"95% {end}", _gain_style(report), list(table[f"gain_over_baseline_{end}"]))
@@ -101,11 +103,10 @@ def points(report: Report) -> Table:
     if has_test(report):
         on_test = list(table[f"{TEST}mean"]), list(table[f"{TEST}std"])
         columns.append(Column(f"test {report.metric}", metric, *on_test))
-        columns += [
-            _gain(report, table, f"{TEST}gain_over_{other}", f"test vs {LABELS[other]}") for other in gains_over(report)
-        ]
+        for other in gains_over(report):
+            columns += _gain(report, table, f"{TEST}gain_over_{other}", f"test vs {LABELS[other]}")
     columns += _settings(report, table)
-    columns.append(Column("best", metric, list(table["best"])))
+    columns.append(Column(f"{extreme(report)} trial", metric, list(table["best"])))
     columns += [
         Column(f"{size.replace('_', ' ')} vs {LABELS['baseline']}", "gain", list(table[f"gain_{size}"]))
         for size in SIZES
@@ -154,8 +155,9 @@ def effects(report: Report) -> Table:
         Column("value", "text", list(table["value"])),
         Column("trials", "number", list(table["n"])),
         Column(f"mean {report.metric}", metric, list(table["mean"]), list(table["std"])),
-        Column("best", metric, list(table["best"])),
+        Column(f"{extreme(report)} trial", metric, list(table["best"])),
         Column("mean gain", _gain_style(report), list(table["gain_over_baseline"])),
+        Column("pairs", "number", list(table["pairs"])),
     ]
     if table["stopped"].any():
         columns.append(Column("stopped, %", "share", list(table["stopped"])))
@@ -213,8 +215,13 @@ def _style(report: Report) -> Style:
     return "score" if is_score(report.metric) else "number"
 
 
-def _gain(report: Report, table: pd.DataFrame, name: str, title: str) -> Column:
-    return Column(title, _gain_style(report), list(table[name]), list(table[f"{name}_std"]))
+def _gain(report: Report, table: pd.DataFrame, name: str, title: str) -> list[Column]:
+    """Return a gain's columns: the gain, in colour where it is more than chance, and on how many pairs it rests."""
+    clear = [is_clear(row, name) and report.mode == "max" for _, row in table.iterrows()]
+    gain = Column(title, _gain_style(report), list(table[name]), list(table[f"{name}_std"]), clear)
+    if name.endswith("teacher"):
+        return [gain]
+    return [gain, Column("pairs", "number", list(table[f"{name}_pairs"]))]
 
 
 def _gain_style(report: Report) -> Style:
@@ -222,14 +229,15 @@ def _gain_style(report: Report) -> Style:
 
 
 def _kinds(report: Report, table: pd.DataFrame) -> list[RowKind]:
-    """Return which rows are controls, and which belong to the best point."""
+    """Return which rows are controls, which belong to a point that is better, and which are not complete."""
     controls = table[report.part].isin(_CONTROLS)
     best = pd.Series(False, index=table.index)
-    if report.best is not None:
+    if report.best is not None and report.best.is_better:
         best = table["point"] == report.best.row["point"]
         if "sweep" in table:
             best &= table["sweep"] == report.best.row["sweep"]
+    complete = table.get("complete", pd.Series(True, index=table.index))
     return [
-        "control" if is_control else "best" if is_best else ""
-        for is_control, is_best in zip(controls, best, strict=True)
+        "control" if is_control else "incomplete" if not is_complete else "best" if is_best else ""
+        for is_control, is_complete, is_best in zip(controls, complete, best, strict=True)
     ]

@@ -20,9 +20,9 @@ from raydistill.methods.schedules import decay_at
 from raydistill.reports.build import Report
 from raydistill.reports.drawing import COLORS, grid, name, plain
 from raydistill.reports.effects import of_interest, scored
-from raydistill.reports.screen import LABELS, is_score
 from raydistill.reports.settings import as_text
 from raydistill.reports.trials import name_of
+from raydistill.reports.wording import LABELS, is_score
 
 _MOST_PANELS = 24
 _MOST_TICKS = 6

@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from raydistill.reports.build import Report
 from raydistill.reports.drawing import COLORS, grid, name
 from raydistill.reports.effects import of_interest
-from raydistill.reports.screen import LABELS, is_score
+from raydistill.reports.wording import LABELS, is_score
 
 _PANELS_PER_ROW = 4
 _MOST_LINES = 1000
@@ -26,7 +26,7 @@ _ORDER = ("searched", "teacher", "baseline", "constant", "distilled", "best")
 
 
 def scores(report: Report) -> Figure | None:
-    """Draw the metric over the epochs; controls and the best point stand out, the teacher is a dashed line."""
+    """Draw the metric over the epochs; controls and the point with the best score stand out, the teacher is dashed."""
     values = report.epochs[report.epochs["metric"].isin([f"val/{report.metric}", report.metric])]
     if values.empty:
         return None
@@ -43,7 +43,7 @@ def scores(report: Report) -> Figure | None:
         ]
         if lines:
             _lines(axes, lines, group)
-            label = "best point" if group == "best" else LABELS[group]
+            label = f"{report.best.word} point" if group == "best" and report.best else LABELS[group]
             number = f"{len(lines)}" if len(drawn) == len(trials) else f"{len(lines)} of {len(trials)}"
             handles.append(Line2D([], [], color=COLORS[group], linewidth=1.8, label=f"{label} ({number})"))
     if report.kind == "sweep":
@@ -100,8 +100,8 @@ def compared_trials(report: Report) -> dict[str, tuple[str, str]]:
     shown: dict[str, tuple[str, str]] = {}
     if len(candidates):
         first = candidates.iloc[0]
-        group = "best" if report.kind == "sweep" else "distilled"
-        shown[first["trial"]] = (f"{first['trial']} ({'best' if group == 'best' else LABELS[group]})", group)
+        group, what = ("best", report.best.word) if report.best is not None else ("distilled", LABELS["distilled"])
+        shown[first["trial"]] = (f"{first['trial']} ({what})", group)
         keys = [key for key in ("sweep", "run", "seed") if key in trials]
         trials = trials[(trials[keys] == first[keys]).all(axis=1)]
     other = "constant" if report.kind == "sweep" else "baseline"
@@ -114,7 +114,7 @@ def _groups(report: Report) -> dict[str, list[str]]:
     """Return the names of the trials that are drawn alike."""
     trials = report.trials[report.trials[report.part].isin(_ORDER)]  # not what was run again
     group = trials[report.part].copy()
-    if report.best is not None:
+    if report.best is not None and report.best.differs:
         best = (trials["role"] == "searched") & (trials["point"] == report.best.row["point"])
         if "sweep" in trials:
             best &= trials["sweep"] == report.best.row["sweep"]

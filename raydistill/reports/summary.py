@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from raydistill.reports.trials import CLASS, OWN_KIND, SIZES, TEST, against, pairing
+from raydistill.reports.trials import AGAIN, CLASS, OWN_KIND, SIZES, TEST, against, pairing
 
 Mode = Literal["max", "min"]
 GAIN_BY_CLASS = "gain/class/"
 """Prefix of the columns that hold the gain in one class's AP over the baseline."""
 
 
-@dataclass(frozen=True)
-class Best:
-    """The point of a sweep that ``best.yaml`` takes."""
-
-    row: pd.Series[Any]  # of the summary
-    complete: bool  # chosen among points whose trials all finished; else among all that have a score
-
-
-def summarize(trials: pd.DataFrame, settings: Sequence[str], metric: str, mode: Mode) -> pd.DataFrame:
-    """Return a row per point of a sweep, or per stage and differing settings of runs, best first.
+def summarize(
+    trials: pd.DataFrame, settings: Sequence[str], metric: str, mode: Mode, seeds: Mapping[Any, int]
+) -> pd.DataFrame:
+    """Return a row per point of a sweep, or per stage and differing settings of runs, best first, the complete before.
 
     Columns: ``role, point`` or ``stage``, the settings, ``n`` (trials with a score), ``mean, std`` (of a sample; NaN
-    for one trial) and ``best`` of ``metric``; ``gain_over_X`` with ``_std`` (of the paired differences), ``_low`` and
-    ``_high`` (the 95% interval of their mean by Student's t; NaN for one pair); where a test split was scored
-    ``test_mean, test_std`` and ``test_gain_over_X`` likewise; ``gain_AP_small`` ... and ``gain/class/<name>`` over the
-    baseline, ``trials``, ``epochs`` (of all together), and the shares ``finished, stopped, failed``.
+    for one trial) and ``best`` of ``metric``; ``gain_over_X`` with ``_std`` (of the paired differences), ``_pairs``
+    (how many there are), ``_low`` and ``_high`` (the 95% interval of their mean by Student's t; NaN for one pair);
+    where a test split was scored ``test_mean, test_std`` and ``test_gain_over_X`` likewise; ``gain_AP_small`` ... and
+    ``gain/class/<name>`` over the baseline, ``trials``, ``epochs`` (of all together), the shares ``finished, stopped,
+    failed``, how many seeds have no trial yet (``missing``) and whether every one has finished (``complete``).
+
+    Args:
+        trials: a row each, with their gains.
+        settings: columns that hold what was searched, or differs.
+        metric: what is averaged.
+        mode: whether the highest or the lowest is the best.
+        seeds: how many every point of a sweep is to have, by the sweep's name.
     """
     keys = group_keys(trials, settings)
     failed = trials["status"] == "failed"  # its score so far is no result
@@ -54,13 +55,20 @@ def summarize(trials: pd.DataFrame, settings: Sequence[str], metric: str, mode: 
         table[name] = means[name]
         if "gain_over_" in name:
             table[f"{name}_std"] = stds[name]
+            table[f"{name}_pairs"] = pairs[name]
             half = half_interval(stds[name], pairs[name])
             table[f"{name}_low"], table[f"{name}_high"] = means[name] - half, means[name] + half
     table["trials"] = by_key.size()
     table["epochs"] = by_key["epochs"].sum()
     for status in ("finished", "stopped", "failed"):
         table[status] = (trials["status"] == status).groupby([trials[key] for key in keys], dropna=False).mean()
-    return table.reset_index().sort_values("mean", ascending=mode == "min", kind="stable", ignore_index=True)
+    table = table.reset_index()
+    wanted = table["sweep"].map(seeds) if "sweep" in table else 1 if "stage" in table else max(seeds.values())
+    table["missing"] = (wanted - table["trials"]).clip(lower=0)
+    if "role" in table:
+        table.loc[table["role"].isin(AGAIN), "missing"] = 0
+    table["complete"] = (table["finished"] == 1) & (table["missing"] == 0) & (table["n"] == table["trials"])
+    return table.sort_values(["complete", "mean"], ascending=[False, mode == "min"], kind="stable", ignore_index=True)
 
 
 def half_interval(stds: pd.Series[float], counts: pd.Series[int]) -> pd.Series[float]:
@@ -76,17 +84,6 @@ def group_keys(trials: pd.DataFrame, settings: Sequence[str]) -> list[str]:
     if "stage" in trials:
         return ["stage", *settings]
     return [name for name in ("sweep", "role", "point") if name in trials]
-
-
-def best_point(summary: pd.DataFrame, seeds: int) -> Best | None:
-    """Return the searched point with the best mean, by preference among those whose ``seeds`` trials all finished."""
-    if "role" not in summary:
-        return None
-    candidates = summary[(summary["role"] == "searched") & (summary["n"] > 0)]
-    complete = candidates[(candidates["finished"] == 1) & (candidates["n"] >= seeds)]
-    if candidates.empty:
-        return None
-    return Best((candidates if complete.empty else complete).iloc[0], not complete.empty)
 
 
 def _measured(trials: pd.DataFrame, metric: str) -> pd.DataFrame:

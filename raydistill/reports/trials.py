@@ -19,6 +19,8 @@ TEST = "test_"
 """Prefix of the columns that hold scores on the test split, and of the gains in them."""
 OWN_KIND = {"baseline": ("baseline", "confirmed_baseline"), "constant": ("constant",), "teacher": ("teacher",)}
 """What trials are compared with, and the roles or stages that hold it."""
+AGAIN = ("confirmed_baseline", "confirmed")
+"""Roles of what was trained again under fresh seeds."""
 CLASS = "class/"
 """Prefix of the columns that hold one class's AP."""
 

@@ -12,7 +12,7 @@ import pytest
 
 from raydistill.reports import load, page_tables
 from raydistill.reports.build import Report
-from raydistill.reports.effects import importances
+from raydistill.reports.importance import importances
 from raydistill.reports.screen import as_text
 from raydistill.sweeps.directory import SweepDirectory
 from tests.reports import made_up
@@ -165,7 +165,7 @@ def test_scores_on_the_test_split_have_columns_of_their_own(report: Report, tmp_
 def test_the_screen_and_the_page_name_the_test_split(report: Report, tmp_path: Path) -> None:
     tested = load(_with_test_scores(made_up.sweep(tmp_path / "s")))
     assert "test" not in as_text(report)
-    sentence = "on the test split 38.0 ± 2.8, +8.0 ± 1.4 over the student alone (95% interval -4.7 to +20.7)"
+    sentence = "on the test split 38.0 ± 2.8, +8.0 ± 1.4 over the student alone (95% interval -4.7 to +20.7, 2 pairs)"
     assert sentence in as_text(tested)
     assert "test vs student alone" in [column.title for column in page_tables.points(tested).columns]
     assert not any("test" in column.title for column in page_tables.points(report).columns)
@@ -185,7 +185,7 @@ def test_one_seed_has_no_spread(report: Report) -> None:
     assert math.isnan(row["std"])
 
 
-def test_points_are_sorted_best_first_with_the_controls_among_them(report: Report) -> None:
+def test_points_are_sorted_best_first_with_the_controls_among_them_and_incomplete_ones_last(report: Report) -> None:
     assert list(report.summary["point"]) == [0, -2, -1, 2, 1]
     assert list(report.summary["role"]) == ["searched", "constant", "baseline", "searched", "searched"]
 
@@ -195,8 +195,8 @@ def test_the_lowest_is_best_when_the_sweep_says_so(tmp_path: Path) -> None:
     settings = (tmp_path / "s" / "sweep.yaml").read_text()
     (tmp_path / "s" / "sweep.yaml").write_text(settings.replace("mode: max", "mode: min"))
     report = load(tmp_path / "s")
-    assert list(report.summary["point"]) == [1, 2, -1, -2, 0]
-    assert report.summary["best"][0] == 0.20
+    assert list(report.summary["point"]) == [-1, -2, 0, 1, 2]  # the last two have trials that did not finish
+    assert report.summary["best"][3] == 0.20
 
 
 def test_another_metric_is_what_is_ranked_and_gained(tmp_path: Path) -> None:
@@ -246,8 +246,8 @@ def test_importance_finds_the_setting_that_decides_and_survives_conditional_ones
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     shares = load(_wide_sweep(tmp_path / "s")).effects.drop_duplicates("setting").set_index("setting")["importance"]
-    assert shares.sum() == pytest.approx(1)
-    assert shares.idxmax() == "methods.tar.feature.weight"
+    assert 0.5 < shares["methods.tar.feature.weight"] < 1
+    assert shares.drop("methods.tar.feature.weight").isna().all()  # no more than permuted scores give them
     assert capfd.readouterr() == ("", "")
 
 

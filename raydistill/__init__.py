@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from raydistill import report
-    from raydistill.api import BestPoint, Run, SweepRun, detect, distill, draw, load, score, sweep
+    from raydistill.api import BestPoint, Confirmed, Run, SweepRun, detect, distill, draw, load, score, sweep
     from raydistill.data.own import Dataset
     from raydistill.detectors.base import Detector
     from raydistill.errors import UserError
@@ -26,6 +26,7 @@ VERSION = f"raydistill {__version__}"
 __all__ = [
     "VERSION",
     "BestPoint",
+    "Confirmed",
     "Dataset",
     "Detector",
     "Method",
@@ -42,7 +43,7 @@ __all__ = [
     "sweep",
 ]
 
-_OF_API = ("BestPoint", "Run", "SweepRun", "detect", "distill", "draw", "load", "score", "sweep")
+_OF_API = ("BestPoint", "Confirmed", "Run", "SweepRun", "detect", "distill", "draw", "load", "score", "sweep")
 _MODULE_OF = dict.fromkeys(_OF_API, "raydistill.api")
 _MODULE_OF |= {
     "Dataset": "raydistill.data.own",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from raydistill.config.loader import Overrides, Recipe, called, load_config
 from raydistill.errors import UserError
-from raydistill.results import BestPoint, Run, SweepRun
+from raydistill.results import BestPoint, Confirmed, Run, SweepRun, nothing_to_confirm
 from raydistill.runs.stopping import Stop, stoppable
 from raydistill.storage.mirror import places_named
 from raydistill.storage.output import Output
@@ -32,7 +32,19 @@ if TYPE_CHECKING:
     from raydistill.sweeps.file import LoadedSweep
     from raydistill.sweeps.table import SweepEvent, SweepListener
 
-__all__ = ["BestPoint", "Run", "StrPath", "SweepRun", "detect", "distill", "draw", "load", "score", "sweep"]
+__all__ = [
+    "BestPoint",
+    "Confirmed",
+    "Run",
+    "StrPath",
+    "SweepRun",
+    "detect",
+    "distill",
+    "draw",
+    "load",
+    "score",
+    "sweep",
+]
 
 StrPath = str | os.PathLike[str]
 
@@ -129,12 +141,14 @@ def sweep(
         with stoppable(ends_process=False) as stop:
             listener(loaded)(announced(_sweep_called(file), loaded.config))
             sweep = run(loaded)
-            if confirm and sweep.best is not None and not sweep.nothing_to_confirm:
-                run(confirmed(loaded, sweep.best.number, sweep.best.settings, confirm))
-                return SweepRun(sweep.output, sweep.has_result)
-            if confirm:
-                listener(loaded)(Note(f"confirm: {sweep.nothing_to_confirm}", warning=True))
-        return sweep
+            if not confirm:
+                return sweep
+            why, best = nothing_to_confirm(sweep.report), sweep.best
+            if why or best is None:
+                listener(loaded)(Note(f"confirm: {why or 'its recipe cannot be read'}", warning=True))
+            else:
+                run(confirmed(loaded, best.number, best.settings, confirm))
+        return SweepRun(sweep.output, sweep.has_result)
 
 
 def score(

@@ -73,7 +73,7 @@ class Run:
 
 @dataclass(frozen=True)
 class BestPoint:
-    """The point of a sweep that did best."""
+    """The point of a sweep with the best score; whether it is better than others, the last fields say."""
 
     number: int
     """The point's, in the tables."""
@@ -85,6 +85,30 @@ class BestPoint:
     """The run directory of its student; ``load`` takes it."""
     recipe: dict[str, Any]
     """A complete recipe; ``distill`` takes it."""
+    points: int
+    """Of how many it has the best score."""
+    gain: float
+    """The mean over the student alone of the same seed; NaN without one."""
+    gain_by_chance: float
+    """What the best of so many points is expected to gain where nothing has an effect; NaN where nothing tells it."""
+    is_better: bool
+    """Whether its gain is more than chance: on three pairs at least, with all points compared at once."""
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """What the best point gained under fresh seeds, on which nothing was chosen."""
+
+    number: int
+    """The point's, in the tables."""
+    gain: float
+    """The mean over the student alone of the same seed."""
+    interval: tuple[float, float]
+    """In which that lies at 95%; NaN with one pair."""
+    pairs: int
+    """Of a trial and the student alone."""
+    holds: bool
+    """Whether there are three pairs at least, and the interval lies above 0."""
 
 
 @dataclass(frozen=True)
@@ -103,14 +127,13 @@ class SweepRun:
 
     @property
     def best(self) -> BestPoint | None:
-        """The best point, chosen among those whose trials all finished if there are any; None without a score."""
+        """The point with the best score, of those whose trials all finished if there are any; None without a score."""
         return _best_point(self.report)
 
     @property
-    def nothing_to_confirm(self) -> str:
-        """Why no point can be run again under fresh seeds; empty where one can."""
-        best = self.report.best
-        return "" if best is not None and best.complete else "no point has finished on every seed, so none is run again"
+    def confirmed(self) -> Confirmed | None:
+        """What came out when that point was run again under fresh seeds (``confirm``); None when it was not."""
+        return _confirmed(self.report)
 
     @functools.cached_property
     def report(self) -> Report:
@@ -120,6 +143,16 @@ class SweepRun:
     def write_report(self, pictures: bool = True) -> Report:
         """Write the report as files, ``report/report.html`` and ``best.yaml`` among them, and return it."""
         return _write_report(self.output, pictures)
+
+
+def nothing_to_confirm(report: Report) -> str:
+    """Say why no point of a sweep can be run again under fresh seeds; empty where one can."""
+    best = report.best
+    if any((source.sweep.get("scheduler") or {}).get("name") == "pbt" for source in report.sources):
+        return "the trials changed their settings while they trained, so none is run again"
+    if best is None or not best.complete:
+        return "no point has finished on every seed, so none is run again"
+    return "" if best.differs else "no point is better than another, so none is run again"
 
 
 def _load_report(output: str) -> Report:
@@ -147,5 +180,25 @@ def _best_point(report: Report) -> BestPoint | None:
     source, trial = found
     student = SweepDirectory(source.path).trial(trial.record.name).run.path
     settings = yaml_text.read_mapping(recipe, "best.yaml")
-    number, score = trial.record.point, float(report.best.row["mean"])
-    return BestPoint(number, trial.record.settings, score, place_of(student), settings)
+    best = report.best
+    return BestPoint(
+        number=trial.record.point,
+        settings=trial.record.settings,
+        score=float(best.row["mean"]),
+        path=place_of(student),
+        recipe=settings,
+        points=best.points,
+        gain=float(best.row["gain_over_baseline"]),
+        gain_by_chance=best.by_chance,
+        is_better=best.is_better,
+    )
+
+
+def _confirmed(report: Report) -> Confirmed | None:
+    from raydistill.reports.headline import holds
+
+    row, gain = report.confirmation, "gain_over_baseline"
+    if row is None or not row[f"{gain}_pairs"]:
+        return None
+    interval = float(row[f"{gain}_low"]), float(row[f"{gain}_high"])
+    return Confirmed(int(row["point"]), float(row[gain]), interval, int(row[f"{gain}_pairs"]), holds(report, row))

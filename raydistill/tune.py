@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 STOPPED = "interrupted; the same command goes on where its trials stopped: ended ones are kept"
 INTERRUPTED = "interrupted; the same command goes on: ended trials are kept, the others go on after their last epoch"
+
+_SEEDS_OFFERED = 5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,18 +38,33 @@ def _tune(options: argparse.Namespace) -> int:
         check_confirmation(loaded, options.confirm)
         sys.stdout.write(printable(plan_as_text(loaded, options.confirm), lines=True))
         return 0
-    return run_sweep(options.sweep, options.overrides, options.output, options.local, options.confirm)
+    words = [options.sweep, *options.overrides, *(["--local"] if options.local else [])]
+    words += ["--output", options.output] if options.output else []
+    return run_sweep(options.sweep, options.overrides, options.output, options.local, options.confirm, words)
 
 
 def run_sweep(
-    file: str | Mapping[str, Any], overrides: Sequence[str], output: str | None, local: bool, confirm: int = 0
+    file: str | Mapping[str, Any],
+    overrides: Sequence[str],
+    output: str | None,
+    local: bool,
+    confirm: int = 0,
+    words: Sequence[str] = (),
 ) -> int:
-    """Run what is missing of a sweep and print its report; return 1 when no searched trial has a result."""
+    """Run what is missing of a sweep and print its report; return 1 when no searched trial has a result.
+
+    Where the command's ``words`` are given, the command that runs the best point again is offered.
+    """
     from raydistill.reports.screen import as_text
+    from raydistill.results import nothing_to_confirm
 
     with stoppable():
         sweep = api.sweep(file, overrides, output=output, local=local, confirm=confirm)
-        sys.stdout.write(f"\n{printable(as_text(sweep.write_report()), lines=True)}\n")
+        report = sweep.write_report()
+        sys.stdout.write(f"\n{printable(as_text(report), lines=True)}\n")
+        if words and report.confirmation is None and not nothing_to_confirm(report):
+            command = shlex.join(["python", "-m", "raydistill.tune", *words, "--confirm", str(_SEEDS_OFFERED)])
+            sys.stdout.write(f"Under {_SEEDS_OFFERED} seeds that nothing was chosen on: {printable(command)}\n")
         return 0 if sweep.has_result else 1
 
 

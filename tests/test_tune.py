@@ -283,9 +283,29 @@ def test_the_winner_is_run_again_once_under_fresh_seeds_and_every_other_file_sta
     assert main([file, "--local", "--confirm", "2"]) == 0
     assert _files(tmp_path) == after
     assert [line for line in capsys.readouterr().err.splitlines() if line.startswith("[")] == []
+    assert "Under 5 seeds" not in captured.out
+    assert "Run again on 2 fresh seeds that nothing was chosen on: point 1 (decay.shape=cosine): " in captured.out
     trials = _table(tmp_path).set_index("trial")
     gains = [trials["AP"][name] - trials["AP"][control] for name, control in zip(names[2:], names[:2], strict=True)]
     assert trials["gain_over_baseline"][names[2:]].tolist() == pytest.approx(gains)
+
+
+def test_at_the_end_of_a_sweep_the_command_for_fresh_seeds_is_offered(
+    undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(_sweep(undisturbed).path, _sweep(tmp_path).path, ignore=shutil.ignore_patterns("report"))
+    file = small_sweep(tmp_path / "a b", space=TWO_SHAPES, output=str(_sweep(tmp_path).path))
+    _make_differ(tmp_path, "p0001-seed0", 0.5)
+    assert main([file, "max_concurrent=2", "--local"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    command = f"python -m raydistill.tune '{file}' max_concurrent=2 --local --confirm 5"
+    assert last == f"Under 5 seeds that nothing was chosen on: {command}"
+    for trial in ("p0000-seed0", "p0001-seed0"):
+        _make_differ(tmp_path, trial, 0.0)
+    assert main([file, "--local", "--confirm", "2"]) == 0
+    captured = capsys.readouterr()
+    assert "Every AP is 0" in captured.out and "Under 5 seeds" not in captured.out
+    assert "confirm: no point is better than another, so none is run again" in captured.err
 
 
 def _make_differ(folder: Path, trial: str, score: float) -> None:

@@ -13,6 +13,7 @@ from raydistill.reports import again
 from raydistill.reports.build import Report
 from raydistill.reports.effects import effect_table
 from raydistill.reports.luck import best_point, with_needed_gains
+from raydistill.reports.schedules import schedule_table, takeover_table
 from raydistill.reports.summary import Mode, summarize
 from raydistill.reports.trials import SCORES, against
 
@@ -61,6 +62,8 @@ def report_of(trials: pd.DataFrame, settings: Sequence[str] = (), mode: Mode = "
         epochs=pd.DataFrame(),
         summary=summary,
         effects=table,
+        schedules=schedule_table([]),
+        takeovers=takeover_table([]),
         sources=(),
         best=best,
         confirmation=again.confirmation(summary, best),

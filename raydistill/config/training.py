@@ -69,6 +69,11 @@ class Training(Section):
     """One stage of training; teacher, baseline and distilled student share it."""
 
     epochs: Millions = 12
+    horizon: Millions | None = None
+    """Epochs that learning rate and decay are laid out for; after those both stay what they ended at. Unset:
+    ``epochs``. A teacher's own ``epochs`` are its horizon too. A finished run can get more epochs while it stays."""
+    patience: Count | None = None
+    """A stage ends where so many epochs have brought no better ``evaluation.best_metric``; unset: after ``epochs``."""
     batch_size: Millions = 16
     """Images per optimizer step, over all workers and accumulated parts."""
     accumulation: Millions = 1

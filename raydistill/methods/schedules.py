@@ -36,8 +36,11 @@ def decay_at(decay: Decay, progress: float) -> float:
 
 
 def learning_rate_factor(schedule: Schedule, step: int, total_steps: int) -> float:
-    """Return the factor on the learning rate of optimizer step ``step`` of ``total_steps``, warm-up included."""
-    progress = step / total_steps
+    """Return the factor on the learning rate of optimizer step ``step``, warm-up included.
+
+    After ``total_steps`` it stays what it ended at.
+    """
+    progress = min(1.0, step / total_steps)
     if schedule.shape == "step":
         factor = _steps(schedule.milestones, schedule.factor, progress)
     else:

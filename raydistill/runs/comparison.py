@@ -41,6 +41,13 @@ class Row:
     epoch: int
     """Of the weights scored."""
     epochs: int
+    planned_epochs: int
+    """More than ``epochs`` where the stage ended early, as none of the last ones was better."""
+
+    @property
+    def ended_early(self) -> bool:
+        """Whether it was not trained for all of its epochs."""
+        return self.planned_epochs > self.epochs
 
     @property
     def columns(self) -> dict[str, str | float]:
@@ -57,6 +64,7 @@ class Row:
             **on_test,
             "epoch": self.epoch,
             "epochs": self.epochs,
+            **({"planned_epochs": self.planned_epochs} if self.ended_early else {}),
         }
 
 
@@ -78,6 +86,7 @@ def comparison(output: Path) -> list[Row]:
                 on_test=_on_test(stage, results) if tested else None,
                 epoch=int(result.get("epoch", 0)),
                 epochs=int(result["epochs"]),
+                planned_epochs=int(result.get("planned_epochs", result["epochs"])),
             )
         )
     return rows
@@ -87,7 +96,8 @@ def as_csv(rows: Sequence[Row]) -> str:
     """Return the comparison as CSV, with a headline; NaN is an empty field."""
     text = io.StringIO()
     table = [row.columns for row in rows]
-    writer = csv.DictWriter(text, list(table[0]) if table else [], lineterminator="\n")
+    names = dict.fromkeys(name for row in table for name in row)
+    writer = csv.DictWriter(text, list(names), lineterminator="\n")
     writer.writeheader()
     writer.writerows({name: "" if _is_nan(value) else value for name, value in row.items()} for row in table)
     return text.getvalue()
@@ -95,7 +105,11 @@ def as_csv(rows: Sequence[Row]) -> str:
 
 def as_text(rows: Sequence[Row]) -> str:
     """Return the comparison for people, a line each below a headline: points of 100, parameters in millions."""
-    table = [{name: _shown(name, value) for name, value in row.columns.items() if name != "epochs"} for row in rows]
+    hidden = ("epochs", "planned_epochs")
+    table = [{name: _shown(name, value) for name, value in row.columns.items() if name not in hidden} for row in rows]
+    if any(row.ended_early for row in rows):
+        for shown, row in zip(table, rows, strict=True):
+            shown["ended after"] = f"{row.epochs} of {row.planned_epochs}" if row.ended_early else str(row.epochs)
     lines = [[_headline(name) for name in table[0]], *([*row.values()] for row in table)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(" ".join(map(str.rjust, line, widths)) for line in lines)

@@ -103,7 +103,13 @@ def epochs_of(config: Config, stage: StageName) -> int:
 
 def unfinished(config: Config, output: Output) -> list[StageName]:
     """Return the planned stages that are still to be run in ``output``, in order."""
-    return [stage for stage in planned(config) if not stage_directory(output, stage).finished]
+    return [stage for stage in planned(config) if not is_finished(config, stage_directory(output, stage), stage)]
+
+
+def is_finished(config: Config, run: RunDirectory, stage: StageName) -> bool:
+    """Return whether a stage was trained for all its epochs, or for fewer since none of the last ones was better."""
+    result = result_if_sound(run.result)
+    return result is not None and (result["epochs"] >= epochs_of(config, stage) or "planned_epochs" in result)
 
 
 def stage_directory(output: Output, stage: StageName) -> RunDirectory:

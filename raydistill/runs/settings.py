@@ -16,6 +16,7 @@ from raydistill.config.renamed import current_tree
 from raydistill.config.sections import OF_DISTILLATION, WITHOUT_INFLUENCE, defaults
 from raydistill.errors import UserError, one_error
 from raydistill.runs.directory import DATA_RECORD, RunDirectory, StageName, planned, stage_directory
+from raydistill.runs.growth import with_growth, with_lengths
 from raydistill.storage.output import Output
 
 _DECIDED = "decided.yaml"
@@ -57,17 +58,18 @@ def refuse_other_settings(config: Config, output: Output) -> None:
 
 def setting_differences(then: Mapping[str, Any], config: Config, stage: StageName) -> dict[str, str]:
     """Return the settings by dotted name in which a stage that was begun with ``then`` differs now, each told."""
-    before = _flat(defaults(then.get("methods", _FIRST))) | _flat(then)
-    now = _with_influence(config, stage)
+    before = with_lengths(_flat(defaults(then.get("methods", _FIRST))) | _flat(then), stage)
+    now = with_lengths(_with_influence(config, stage), stage)
     if before.get(TEACHER_PRECISION) not in get_args(Precision) and TEACHER_PRECISION in now:
         before[TEACHER_PRECISION] = now[TEACHER_PRECISION]  # nobody wrote down what it meant
     of_methods = [name for name in before if name.startswith("methods.")]
     distils = any(name.startswith("methods.") for name in now)
-    return {
+    differences = {
         key: f"{key}={_shown(before.get(key))} then, {_shown(now.get(key))} now"
         for key in sorted({*now, *(of_methods if distils else ())})
         if before.get(key) != now.get(key)
     }
+    return with_growth(differences, before, now, stage)
 
 
 def precision_as_begun(config: Config, output: Output) -> Precision | None:

@@ -24,3 +24,9 @@ class Job:
     test: DetectionDataset | None = None
     identity: Identity | None = None
     """Whose its checkpoints are; None: nobody asks."""
+
+    @property
+    def horizon(self) -> int:
+        """How many epochs learning rate and decay are laid out for."""
+        own = self.stage == "teacher" and self.config.teacher.epochs is not None
+        return (None if own else self.config.training.horizon) or self.epochs

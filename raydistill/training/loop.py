@@ -63,8 +63,8 @@ def fit(job: Job, distiller: Distiller, loader: TrainingLoader, worker: Worker, 
     """
     state = start(job, distiller, loader, worker, reporter)
     reporter.event(StageStarted(job.stage, job.epochs, loader.steps_per_epoch, state.epoch, state.step))
-    for epoch in range(state.epoch, job.epochs):
-        started = time.perf_counter()
+    while not _is_done(state):
+        epoch, started = state.epoch, time.perf_counter()
         _follow_schedule(state, epoch)
         state.threshold = None
         if state.step == 0:
@@ -82,8 +82,30 @@ def fit(job: Job, distiller: Distiller, loader: TrainingLoader, worker: Worker, 
             {"epoch": epoch + 1, "step": state.epoch * loader.steps_per_epoch, "seconds": seconds, **metrics}
         )
         save(state)
-        reporter.event(EpochDone(job.stage, epoch + 1, job.epochs, metrics, seconds))
-    return finish(state.job, state.student, state.best or {}, worker, distiller.precision)
+        epochs = epoch + 1 if _is_done(state) else job.epochs
+        reporter.event(EpochDone(job.stage, epoch + 1, epochs, metrics, seconds))
+    if state.epoch < job.epochs:
+        reporter.event(Note(_ended_early(state)))
+    return finish(state.job, state.student, state.best or {}, worker, state.epoch, distiller.precision)
+
+
+def _is_done(state: TrainingState) -> bool:
+    """Return whether the last epoch is trained, or none of the last ones brought a better score; the same on all."""
+    training, every = state.job.config.training, state.job.config.evaluation.every
+    if state.epoch >= state.job.epochs:
+        return True
+    if training.patience is None or state.best is None or state.step or state.epoch % every:
+        return False
+    return state.worker.broadcast(state.epoch - int(state.best["epoch"]) >= training.patience)
+
+
+def _ended_early(state: TrainingState) -> str:
+    job, best = state.job, state.best or {}
+    metric, patience = job.config.evaluation.best_metric, job.config.training.patience
+    return (
+        f"{job.stage}: ends after epoch {state.epoch} of {job.epochs}, as {metric} was best after epoch "
+        f"{best.get('epoch')} (training.patience={patience})"
+    )
 
 
 def _follow_schedule(state: TrainingState, epoch: int) -> None:
@@ -96,7 +118,7 @@ def _follow_schedule(state: TrainingState, epoch: int) -> None:
 def _diagnosis(state: TrainingState, epoch: int) -> dict[str, float]:
     """Return what the terms do to the student as ``epoch`` begins, under ``train/``, where it is asked for."""
     job = state.job
-    decay = decay_at(job.config.decay, epoch / job.epochs)
+    decay = _decay(state, epoch * state.loader.steps_per_epoch)
     if not (job.config.logging.diagnosis and state.distiller.distills and decay):
         return {}
     own = first_batch_diagnosis(job, state.distiller, state.loader, state.worker, decay, gradients=True)
@@ -189,13 +211,13 @@ def _remedy(state: TrainingState, batch: MicroBatch, decay: float) -> Callable[[
 
 def _set_learning_rate(state: TrainingState, global_step: int) -> None:
     training = state.job.config.training
-    factor = learning_rate_factor(training.schedule, global_step, state.total_steps)
+    factor = learning_rate_factor(training.schedule, global_step, state.horizon_steps)
     for group in state.optimizer.param_groups:
         group["lr"] = training.optimizer.learning_rate * factor * group.get("factor", 1.0)
 
 
 def _decay(state: TrainingState, global_step: int) -> float:
-    return decay_at(state.job.config.decay, global_step / state.total_steps)
+    return decay_at(state.job.config.decay, min(1.0, global_step / state.horizon_steps))
 
 
 def _told(state: TrainingState, epoch: int) -> Callable[[int, int], None]:
@@ -271,15 +293,17 @@ def _keep_best(state: TrainingState, epoch: int, evaluation: EvaluationResult) -
 
 
 def finish(
-    job: Job, detector: Detector, best: Best, worker: Worker, teacher_precision: Precision | None = None
+    job: Job, detector: Detector, best: Best, worker: Worker, epochs: int, teacher_precision: Precision | None = None
 ) -> dict[str, Any]:
     """Write and return the stage's row of the comparison; a distilled student's says in what its teacher answered.
 
-    Where there is a test split, ``detector`` is left with the weights that were scored on it: the best ones.
+    ``epochs`` were trained; where those are fewer than the job's, the row says that too. Where there is a test split,
+    ``detector`` is left with the weights that were scored on it: the best ones.
     """
     result = {
         "stage": job.stage,
-        "epochs": job.epochs,
+        "epochs": epochs,
+        **({"planned_epochs": job.epochs} if epochs < job.epochs else {}),
         "parameters": sum(parameter.numel() for parameter in detector.exported().parameters()),
         **best,
         **_test_scores(job, detector, worker),

@@ -66,7 +66,8 @@ def finish_again(
         best = {"images_per_second": speed, **evaluation.scores.summary, "rules": RULES}
     weights = weights_file.digest(detector.exported().state_dict())
     reporter.event(Note(f"{job.stage}: its result is made anew, {how}"))
-    finish(job, detector, {"epoch": epoch, **best, "weights": weights}, worker, teacher_precision)
+    trained = max([int(line["epoch"]) for line in job.run.lines()], default=job.epochs)
+    finish(job, detector, {"epoch": epoch, **best, "weights": weights}, worker, trained, teacher_precision)
 
 
 def _scores_of(job: Job, epoch: int) -> Best:

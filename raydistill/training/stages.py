@@ -20,9 +20,18 @@ from raydistill.detectors.teacher import DTYPES, decide_precision
 from raydistill.detectors.weights import inherit_weights
 from raydistill.errors import UserError, counted
 from raydistill.runs.comparison import as_csv, comparison
-from raydistill.runs.directory import DATA_RECORD, RunDirectory, StageName, planned, stage_directory, unfinished
+from raydistill.runs.directory import (
+    DATA_RECORD,
+    RunDirectory,
+    StageName,
+    is_finished,
+    planned,
+    stage_directory,
+    unfinished,
+)
 from raydistill.runs.events import Note
 from raydistill.runs.notices import log_to_notes
+from raydistill.runs.records import result_if_sound
 from raydistill.runs.reporter import Reporter
 from raydistill.runs.scores import RULES, points
 from raydistill.runs.settings import is_begun, keep_precision, precision_as_begun, refuse_other_settings, write_settings
@@ -191,7 +200,7 @@ def run_student(
     if stage == "distilled" and precision_of(config) is None:
         raise UserError(f"{TEACHER_PRECISION}: must be decided for the whole sweep, got auto; repeat its command")
     run = stage_directory(output, stage)
-    if worker.broadcast(run.finished):
+    if worker.broadcast(is_finished(config, run, stage)):
         return
     with log_to_notes(reporter_for(run).event, worker):
         stages = Stages(config, output, worker, reporter_for, data, shipped, teacher, data_id, frozenset(free))
@@ -220,6 +229,7 @@ def _run_stage(stages: Stages, stage: StageName) -> None:
     if worker.broadcast(is_without_result(job.run)):
         finish_again(job, detector, worker, reporter, None if teacher is None else precision)
         return
+    _open_again(job, worker)
     distiller = Distiller(detector, teacher, config, precision)
     loader = make_loader(job, worker)
     if teacher is not None:
@@ -231,6 +241,27 @@ def _run_stage(stages: Stages, stage: StageName) -> None:
         write_settings(config, stage, job.run)
     worker.wait()  # nobody looks for a checkpoint that another has begun to write
     fit(job, distiller, loader, worker, reporter)
+
+
+def _open_again(job: Job, worker: Worker) -> None:
+    """Let a stage go on that was finished with fewer epochs; every worker calls it.
+
+    Raises:
+        UserError: where there is nothing to go on from.
+    """
+
+    def problem() -> str:
+        result = result_if_sound(job.run.result)
+        if result is not None and not job.run.checkpoints() and not job.run.output.exists(job.run.checkpoint):
+            return (
+                f"{job.run.path}: must hold its checkpoint to be trained for more than {result['epochs']} epochs, got "
+                "none; remove the directory to train it anew"
+            )
+        job.run.output.remove(job.run.result)
+        return ""
+
+    if found := worker.broadcast(problem() if worker.is_main else ""):
+        raise UserError(found)
 
 
 def _rehearse(stages: Stages) -> None:
@@ -260,7 +291,7 @@ def _score_only(job: Job, config: Config, detector: Detector, report: LoadReport
         write_settings(config, job.stage, job.run)
         best["weights"] = export(job, detector, job.run.best, epoch=0, threshold=threshold)
         best |= findings(job, evaluation, report.classes_known)
-    finish(job, detector, best, worker)
+    finish(job, detector, best, worker, epochs=0)
 
 
 def _compare_known_scores(stages: Stages, reporter: Reporter) -> None:

@@ -52,6 +52,11 @@ class TrainingState:
         return self.job.epochs * self.loader.steps_per_epoch
 
     @property
+    def horizon_steps(self) -> int:
+        """Optimizer steps that learning rate and decay are laid out for."""
+        return self.job.horizon * self.loader.steps_per_epoch
+
+    @property
     def student(self) -> Detector:
         """The net that is trained here: the student, or the teacher in its own stage."""
         return self.distiller.student

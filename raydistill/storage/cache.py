@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from raydistill.errors import UserError
+from raydistill.storage.flocks import lock_file
 
 _KEPT = 0.9  # of the limit when room is made, so that it need not be made for every file
 _SAME_USE = 60.0  # seconds in which a second use is not noted
@@ -90,7 +91,7 @@ class ObjectCache:
     def _make_room(self, size: int) -> None:
         """Count ``size`` bytes more, and remove what has not been used for longest where that is too much."""
         with (self.path / "bytes_used").open("a+", encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
+            lock_file(file)  # where there are no locks the count is about right
             file.seek(0)
             text = file.read()
             used = int(text) if text.isdecimal() else _remove_oldest(self.path, self.max_bytes)
@@ -144,7 +145,7 @@ def _alone_with(lock: Path) -> Iterator[None]:
     """Keep every other thread and process that asks for ``lock`` waiting."""
     while True:
         handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        locked = lock_file(handle)  # else an object may be fetched twice, whole each time
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(handle), lock.stat()):
                 break
@@ -153,7 +154,8 @@ def _alone_with(lock: Path) -> Iterator[None]:
         yield
     finally:
         lock.unlink(missing_ok=True)
-        fcntl.flock(handle, fcntl.LOCK_UN)  # a process forked meanwhile has it open too
+        if locked:
+            fcntl.flock(handle, fcntl.LOCK_UN)  # a process forked meanwhile has it open too
         os.close(handle)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -11,8 +10,10 @@ from pathlib import Path
 from typing import IO
 
 from raydistill.errors import UserError
+from raydistill.storage.flocks import lock_file
 from raydistill.storage.lease import lease
 from raydistill.storage.owner import Owner, this_process
+from raydistill.storage.owner_file import owned
 from raydistill.storage.regular import RECORD_BYTES, UnfitFileError, check_regular
 from raydistill.storage.store import Store
 
@@ -31,7 +32,7 @@ def locked(output: Path, store: Store | None, lost: Callable[[str], None]) -> It
     Args:
         output: a folder of this machine.
         store: the place on an object store that it stands for, which is kept too.
-        lost: is told, in a thread, when another command took that over.
+        lost: is told, in a thread, when another command took that over; a file that is locked cannot be.
 
     Raises:
         UserError: when another command holds it, or nothing can be written there.
@@ -42,10 +43,10 @@ def locked(output: Path, store: Store | None, lost: Callable[[str], None]) -> It
     except OSError as error:
         raise UserError(f"{output}: must be a directory to write to, got: {error}; choose another --output") from error
     with file:
-        _acquire(file, output)
+        alone = contextlib.nullcontext() if _acquire(file, output) else owned(output, lost)
         _held.add(file)
         try:
-            with contextlib.nullcontext() if store is None else lease(store, lost):
+            with alone, contextlib.nullcontext() if store is None else lease(store, lost):
                 yield
         finally:
             _held.discard(file)
@@ -66,12 +67,18 @@ def open_lock(path: Path) -> IO[bytes]:
     return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o644), "r+b", buffering=0)
 
 
-def _acquire(file: IO[bytes], output: Path) -> None:
-    """Lock the file and write who did, as soon as a command that is no more lets go of it."""
+def _acquire(file: IO[bytes], output: Path) -> bool:
+    """Lock the file and write who did, as soon as a command that is no more lets go of it.
+
+    Returns:
+        False where its storage locks no files.
+    """
     deadline = time.monotonic() + END_SECONDS
     while True:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not lock_file(file, wait=False):
+                return False
+            break
         except BlockingIOError as error:
             file.seek(0)
             owner = Owner.read(file.read())
@@ -82,13 +89,8 @@ def _acquire(file: IO[bytes], output: Path) -> None:
                     f"{output}: another command is at work there{who}; wait for it or choose another --output"
                 ) from error
             time.sleep(_LOOK_SECONDS)
-        except OSError as error:
-            raise UserError(
-                f"{output}: must be on storage that locks files, got: {error.strerror}; choose another --output"
-            ) from error
-        else:
-            break
     with contextlib.suppress(OSError):  # a full disk: then nobody reads who is at work
         file.truncate(0)
         file.seek(0)
         file.write(this_process().written())
+    return True

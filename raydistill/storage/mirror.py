@@ -12,7 +12,6 @@ its own, where nothing that is just being written can be replaced by what the st
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import os
 import re
@@ -25,6 +24,7 @@ from pathlib import Path
 from raydistill.errors import UserError
 from raydistill.storage.addresses import refuse_secrets, without_secrets
 from raydistill.storage.cache import cache_folder
+from raydistill.storage.flocks import lock_file
 from raydistill.storage.lock import open_lock
 from raydistill.storage.store import Entry, Store, is_remote, store
 
@@ -214,5 +214,5 @@ def _alone(path: Path) -> Iterator[None]:
     """Let one process of this machine at a time bring ``path`` up to date."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open_lock(path.with_name(f".{path.name}.pull")) as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        lock_file(file)  # where there are no locks files may be fetched twice, whole each time
         yield

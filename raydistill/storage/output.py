@@ -6,6 +6,9 @@ All that is written, removed or read there goes through it, and so reaches the o
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +17,8 @@ from typing import IO, Any
 from raydistill.storage import atomic, files, mirror
 from raydistill.storage.lock import locked
 from raydistill.storage.mirror import Mirror
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -62,9 +67,12 @@ class Output:
             yield self
 
     def close(self, why: str) -> None:
-        """Let nothing be written any more: it has become somebody else's."""
+        """Let nothing be written any more, or end work in a folder of this machine: it has become somebody else's."""
         if self.mirror is not None:
             self.mirror.closed[self.folder] = why
+        else:
+            _log.error("%s", why)
+            os.kill(os.getpid(), signal.SIGINT)
 
     # Reading: paths lie below the folder -----------------------------------------------------------------------------
     def pull(self, path: Path | None = None, everything: bool = False) -> None:

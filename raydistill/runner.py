@@ -55,6 +55,8 @@ def run_sweep(loaded: LoadedSweep, local: bool, listener: SweepListener, stop: S
     from raydistill.runs.events import Note
     from raydistill.runs.trackers import require
     from raydistill.storage.output import Output
+    from raydistill.sweeps.announcement import does_not_repeat
+    from raydistill.sweeps.limits import limited
     from raydistill.sweeps.plan import Plan
     from raydistill.sweeps.tracking import tracked_sweep
 
@@ -66,9 +68,9 @@ def run_sweep(loaded: LoadedSweep, local: bool, listener: SweepListener, stop: S
         refuse_what_needs_ray(loaded)
     with Output.at(loaded.config.output).opened() as output:
         plan = Plan(loaded, output)
-        listener(Note(plan.headline))
-        with tracked_sweep(plan, listener) as tracking:
-            _run_plan(plan, local, tracking, stop)
+        listener(Note("\n".join(filter(None, [plan.headline, does_not_repeat(plan.loaded, local)]))))
+        with tracked_sweep(plan, listener) as tracking, limited(plan, tracking, stop) as limits:
+            _run_plan(plan, local, limits, stop)
         output.pull()  # the teacher's records, where another machine has written them
     return any(record.ended for record in plan.records if record.role == "searched")
 
@@ -77,6 +79,9 @@ def _run_plan(plan: Plan, local: bool, listener: SweepListener, stop: Stop) -> N
     """Run what is missing of a sweep whose directory is open."""
     if not plan.unfinished and plan.directory.teacher.finished:
         _compare_data_of_finished(plan, listener)
+    plan.trim_weights()
+    if plan.over:
+        return
     if local:
         from raydistill.sweeps.local import run_sweep_locally
 

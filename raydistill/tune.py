@@ -30,17 +30,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _tune(options: argparse.Namespace) -> int:
+    from raydistill.sweeps.claim import as_it_goes_on
     from raydistill.sweeps.confirm import check_confirmation
     from raydistill.sweeps.file import load_sweep
 
+    overrides = [*options.overrides, *(["failed=only"] if options.retry_failed else [])]
     if options.print_plan:
-        loaded = load_sweep(options.sweep, options.overrides, options.output)
+        loaded = as_it_goes_on(load_sweep(options.sweep, overrides, options.output))
         check_confirmation(loaded, options.confirm)
-        sys.stdout.write(printable(plan_as_text(loaded, options.confirm), lines=True))
+        sys.stdout.write(printable(plan_as_text(loaded, options.confirm, options.local), lines=True))
         return 0
     words = [options.sweep, *options.overrides, *(["--local"] if options.local else [])]
     words += ["--output", options.output] if options.output else []
-    return run_sweep(options.sweep, options.overrides, options.output, options.local, options.confirm, words)
+    return run_sweep(options.sweep, overrides, options.output, options.local, options.confirm, words)
 
 
 def run_sweep(
@@ -68,17 +70,25 @@ def run_sweep(
         return 0 if sweep.has_result else 1
 
 
-def plan_as_text(loaded: LoadedSweep, confirm: int = 0) -> str:
-    """Return what a sweep would run, a line per point; ``confirm`` is the number of fresh seeds at its end."""
+def plan_as_text(loaded: LoadedSweep, confirm: int = 0, local: bool = False) -> str:
+    """Return what a sweep would run, a line per point.
+
+    Args:
+        loaded: the sweep.
+        confirm: the number of fresh seeds at its end.
+        local: whether its trials run one by one.
+    """
+    from raydistill.sweeps.announcement import does_not_repeat, said_beforehand
     from raydistill.sweeps.file import controls, point_text
     from raydistill.sweeps.file.confirmation import fresh_seeds, seeds_text
 
     lines = [f"{name:<10} {point_text(point)}" for name, point in controls(loaded).items()]
     if loaded.points is None:
-        lines.append(f"{loaded.sweep.num_trials} points that Optuna will choose")
+        lines += [f"given      {point_text(point)}" for point in loaded.given]
+        lines.append(f"{loaded.num_points - len(loaded.given)} points that Optuna will choose")
     else:
         lines += [f"p{number:04d}      {point_text(point)}" for number, point in enumerate(loaded.points)]
-    lines += loaded.dropped
+    lines += [*said_beforehand(loaded), *filter(None, [does_not_repeat(loaded, local)])]
     seeds = ", ".join(str(seed) for seed in loaded.sweep.seeds)
     lines.append(f"each under seed {seeds}")
     if confirm:
@@ -110,6 +120,12 @@ def command_line() -> argparse.ArgumentParser:
         default=0,
         help="at the end run the point with the best score and the student alone again, under K seeds that nothing was "
         "chosen on; more can follow",
+    )
+    parser.add_argument(
+        "--retry-failed",
+        action="store_true",
+        help="run only the trials that failed before (failed=only); failed=leave leaves them, otherwise they are tried "
+        "again with the others",
     )
     parser.add_argument("--print-plan", action="store_true", help="check the sweep, print its points and stop")
     parser.add_argument("--version", action="version", version=VERSION)

@@ -71,8 +71,15 @@ class RunDirectory:
 
     def remove_checkpoints(self) -> None:
         """Remove them, for a run that will not go on; the weights stay."""
-        for file in self.checkpoints():
-            self.output.remove(file)
+        self.output.remove_versions(self.checkpoint)
+
+    def weights(self) -> list[Path]:
+        """Return the files of weights that are there, of the best evaluation and of the last epoch."""
+        return [*versions(self.best), *versions(self.last)]
+
+    def remove_weights(self) -> None:
+        """Remove them; what was measured stays."""
+        self.output.remove_versions(self.best, self.last)
 
     def remove_leftovers(self) -> None:
         """Remove what writers left that were killed at work; only for who alone works here."""

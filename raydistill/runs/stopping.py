@@ -34,6 +34,8 @@ class Stop:
     def __init__(self, thread: int | None = None, ends_process: bool = True) -> None:
         self._asked, self._ending, self._saved = threading.Event(), False, False
         self._thread, self.ends_process = thread, ends_process
+        self.signalled = False
+        """Whether a signal asked, from outside."""
         self._problem = ""
         self._timers: list[threading.Timer] = []
 
@@ -45,6 +47,11 @@ class Stop:
     def ask(self) -> None:
         """Ask for the end, at the next step."""
         self._asked.set()
+
+    def withdraw(self) -> None:
+        """Take the wish back, once what it was about has ended and something else follows."""
+        self._asked.clear()
+        self._ending = self._saved = False
 
     @property
     def ending(self) -> bool:
@@ -150,6 +157,7 @@ def _heeding_signals(stop: Stop, ends_process: bool) -> Iterator[None]:
     def handle(number: int, _: FrameType | None) -> None:
         if os.getpid() != owner:
             return
+        stop.signalled = stop.signalled or not stop.ending  # ``end`` signals too
         if stop.wanted:
             raise stop.interruption()
         stop.ask()

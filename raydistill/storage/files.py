@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -46,9 +47,22 @@ def versions(path: Path) -> list[Path]:
     ``checkpoint.1.pt`` is the version before ``checkpoint.pt``.
     """
     beside = path.parent.glob(f"{path.stem}.*{path.suffix}")
-    numbered = {file.name.removeprefix(f"{path.stem}.").removesuffix(path.suffix): file for file in beside}
-    older = [numbered[number] for number in sorted(filter(str.isdecimal, numbered), key=int)]
+    there = versions_among(path.name, [file.name for file in beside])
+    older = [path.with_name(name) for name in there if name != path.name]
     return [path, *older] if path.is_file() else older
+
+
+def versions_among(name: str, names: Iterable[str]) -> list[str]:
+    """Return which of ``names`` are a file's and its earlier versions', newest first.
+
+    >>> versions_among("best.pt", ["best.old.pt", "best.10.pt", "last.pt", "best.2.pt", "best.pt"])
+    ['best.pt', 'best.2.pt', 'best.10.pt']
+    """
+    stem, _, suffix = name.rpartition(".")
+    numbered = {other.removeprefix(f"{stem}.").removesuffix(f".{suffix}"): other for other in names if other != name}
+    mine = {number: other for number, other in numbered.items() if other == f"{stem}.{number}.{suffix}"}
+    older = [mine[number] for number in sorted(filter(str.isdecimal, mine), key=int)]
+    return [name, *older] if name in names else older
 
 
 def make_way(path: Path, keep: int, remote: Remote | None = None) -> None:

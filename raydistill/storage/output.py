@@ -124,6 +124,18 @@ class Output:
         """Remove a file; one that is not there is no error."""
         files.remove(path, self.mirror)
 
+    def remove_versions(self, *paths: Path) -> None:
+        """Remove files of one folder with the versions that were kept of them, also those that only the store has."""
+        there = {path for one in paths for path in files.versions(one)}
+        if self.mirror is not None:
+            folder = paths[0].parent
+            names = [*self.mirror.store_of(folder).entries()]
+            only_there = [folder / name for one in paths for name in files.versions_among(one.name, names)]
+            for path in only_there:
+                self.mirror.delete(path)
+        for path in there:
+            path.unlink(missing_ok=True)
+
     def rename(self, path: Path, to: Path) -> None:
         """Give a file another name."""
         files.rename(path, to, self.mirror)

@@ -6,20 +6,19 @@ import dataclasses
 import math
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
-from statistics import fmean
 
 from raydistill.config import dump, load_config
 from raydistill.config.loader import read_text
 from raydistill.config.precision import TEACHER_PRECISION, Precision, precision_of, precision_text, with_precision
-from raydistill.errors import UserError, one_error
+from raydistill.errors import UserError
 from raydistill.runs.comparison import comparison
-from raydistill.runs.directory import DATA_RECORD
 from raydistill.runs.events import Note
 from raydistill.runs.scores import exists
-from raydistill.runs.settings import is_begun, stored_precision
+from raydistill.runs.settings import stored_precision
 from raydistill.storage.mirror import place_of
 from raydistill.storage.output import Output
+from raydistill.sweeps.announcement import said_beforehand
+from raydistill.sweeps.claim import claim
 from raydistill.sweeps.confirm import headline, trials_of
 from raydistill.sweeps.directory import Role, Status, SweepDirectory, TrialRecord
 from raydistill.sweeps.file import (
@@ -27,24 +26,16 @@ from raydistill.sweeps.file import (
     LoadedSweep,
     Point,
     controls,
-    differences,
     dump_sweep,
-    precision_then,
     trial_config,
     with_teachers_precision,
 )
+from raydistill.sweeps.keep import BestWeights, disk_needed
+from raydistill.sweeps.scores import Score, mean_of, score_of
 from raydistill.sweeps.suggestions import Suggestions
 
 _OPEN = "teacher_precision: auto"  # so in the recipes of an earlier version, whose trials decided by themselves
 _POINT_OF: dict[Role, int] = {"baseline": -1, "constant": -2}
-
-
-@dataclass(frozen=True)
-class Score:
-    """A trial's result so far."""
-
-    value: float  # the sweep's metric at the best epoch; NaN before the first evaluation
-    epoch: int  # evaluated last
 
 
 class Plan:
@@ -56,25 +47,33 @@ class Plan:
         Raises:
             UserError: when the directory holds a sweep with other settings.
         """
-        self.loaded = loaded
         self._output = output
         self.directory = SweepDirectory(output.folder, output)
-        self._claim()
+        self.loaded = claim(self.directory, loaded)
+        self.over = ""
+        """Why no other trial is begun though some are left; empty while they are."""
+        self.best: tuple[int, float] | None = None
+        """The point with the best score under all seeds, and that; looked for where ``target`` is set."""
+        self._best_weights = BestWeights(self.directory, self.loaded.sweep.keep, self.loaded.sweep.mode)
+        self._failed: set[str] = set()  # before, and not tried again yet
         self._records = {record.name: record for record in self._recorded()}
         self._of_point: dict[int, set[str]] = {}  # names of a point's trials, to find them among many
         for record in self._records.values():
             if record.role != "confirmed":  # a search learns nothing from those
                 self._of_point.setdefault(record.point, set()).add(record.name)
-        self._suggestions = Suggestions(loaded) if loaded.points is None else None
-        self._waiting: dict[int, set[int]] = {}  # seeds of a suggested point that have not ended
+        self._suggestions = Suggestions(self.loaded) if self.loaded.points is None else None
+        self._exhausted = False  # the search finds no other point
+        self._waiting: dict[int, set[int]] = {}  # seeds of a point that have not ended
         self._queue: deque[TrialRecord] = deque()
-        for role, settings in controls(loaded).items():
+        for role, settings in controls(self.loaded).items():
             self._line_up(role, _POINT_OF[role], settings)
-        for number, point in enumerate(loaded.points or self._suggested_before()):
+        for number, point in enumerate(self.loaded.points or self._suggested_before()):
             self._line_up("searched", number, point)
         self._next_number = len(self._waiting)
-        if loaded.confirmation is not None:
-            self._line_up_again(loaded.confirmation)
+        if self.loaded.confirmation is not None:
+            self._line_up_again(self.loaded.confirmation)
+        elif not self._queue:
+            self._suggest()  # whether there is another point decides whether anything is left
 
     @property
     def precision(self) -> Precision | None:
@@ -112,22 +111,25 @@ class Plan:
         sentences = [f"{self.total} trials in {self.loaded.config.output}"]
         if kept:
             sentences.append(f"{kept} of them ended before and are kept")
-        lines = ["; ".join(sentences), *self.loaded.dropped]
-        sweep = self.loaded.sweep
-        if sweep.mode == "min":
-            lines.append(
-                f"mode: min takes the lowest {sweep.metric} for the best, which is the worst; leave it out for max"
-            )
+        if self._failed:
+            what = {"retry": "are tried again", "only": "alone are tried again", "leave": "are left as they are"}
+            sentences.append(f"{len(self._failed)} failed before and {what[self.loaded.sweep.failed]}")
+        lines = ["; ".join(sentences), *said_beforehand(self.loaded)]
+        if needed := self.disk_needed:
+            lines.append(needed)
         if self.precision is not None and TEACHER_PRECISION not in self.loaded.sweep.space:
             lines.append(precision_text(self.precision, self.loaded.config))
         return "\n".join(lines)
 
     @property
+    def disk_needed(self) -> str:
+        """What the weights of the whole sweep take; empty until a trial has ended, and where it is little."""
+        return disk_needed(self.directory, self.loaded, [record for record in self.records if record.ended])
+
+    @property
     def unfinished(self) -> bool:
         """Whether any trial is left."""
-        if any(not self._records[record.name].ended for record in self._queue):
-            return True
-        return self._suggestions is not None and self._next_number < (self.loaded.sweep.num_trials or 0)
+        return any(not self._records[record.name].ended for record in self._queue) or self._may_suggest
 
     @property
     def controls_left(self) -> bool:
@@ -142,7 +144,7 @@ class Plan:
     def next(self) -> TrialRecord | None:
         """Return the trial to run next, its directory made ready; None when there is no other."""
         while True:
-            if not self._queue and not self._suggest():
+            if self.over or (not self._queue and not self._suggest()):
                 return None
             record = self._queue.popleft()
             if self._records[record.name].ended:  # it was stopped before it could be
@@ -161,15 +163,11 @@ class Plan:
 
     def score(self, name: str) -> Score:
         """Return how far a trial has come."""
-        best_metric = self.loaded.config.evaluation.best_metric
-        lines = [line for line in self.directory.trial(name).run.lines() if f"val/{best_metric}" in line]
-        if not lines:
-            return Score(math.nan, 0)
-        best = max(lines, key=lambda line: line[f"val/{best_metric}"])  # the first of equals, as best.pt
-        if not exists(best[f"val/{best_metric}"]):
-            best = lines[-1]
-        value = best[f"val/{self.loaded.sweep.metric}"]
-        return Score(value if value >= 0 else math.nan, int(lines[-1]["epoch"]))
+        return score_of(self.directory.trial(name).run, self.loaded)
+
+    def trim_weights(self) -> None:
+        """Remove the weights that the sweep does not keep, of what had ended before."""
+        self._best_weights.trim()
 
     def end(self, name: str, seconds: float, lost: str = "") -> TrialRecord:
         """Record what became of a trial that runs no longer.
@@ -203,47 +201,19 @@ class Plan:
         if not record.ended:
             self.directory.trial(name).write(dataclasses.replace(record, seconds=record.seconds + seconds))
 
-    def _claim(self) -> None:
-        """Write what the sweep is, or compare with what it was."""
-        file = self.directory.settings
-        if file.is_file():
-            before = read_text(file, str(file))
-            begun = self._with_precision_then(before)
-            changed = differences(before, begun)
-            if changed and self.directory.begun:
-                raise one_error(
-                    changed,
-                    f"{self.directory.path}: holds another sweep; choose another --output, or remove the directory",
-                )
-            self.loaded = self.loaded if changed else begun
-        if not self.directory.begun and not is_begun(self.directory.teacher):
-            self._output.remove(self.directory.path / DATA_RECORD)  # of an attempt that never began
-        self._output.write_text(file, dump_sweep(self.loaded))
-
-    def _with_precision_then(self, before: str) -> LoadedSweep:
-        """Return the sweep with what its teacher answered in, where that is left open now.
-
-        An earlier version left it to every trial: what all that were begun have in common is the sweep's.
-
-        Raises:
-            UserError: where they have another one in common than is set now.
-        """
-        then = precision_then(before)
-        if then is None:
-            found = {stored_precision(trial.run) for trial in self.directory.trials()} - {None}
-            then = found.pop() if len(found) == 1 else None
-            if then is not None and self.precision not in (None, then):
-                raise UserError(
-                    f"{self.directory.path}: {TEACHER_PRECISION}: must stay {then}, as its trials were begun, got "
-                    f"{self.precision}; give {TEACHER_PRECISION}={then}, or choose another --output"
-                )
-        if then is None or self.precision is not None:
-            return self.loaded
-        return with_teachers_precision(self.loaded, then)
-
     def _recorded(self) -> Iterator[TrialRecord]:
+        """Yield what is recorded; what has failed is unfinished, unless it is to be left."""
         for record in self.directory.records():
-            yield dataclasses.replace(record, status="unfinished", reason="") if record.status == "failed" else record
+            if record.status == "failed":
+                self._failed.add(record.name)
+            again = record.status == "failed" and self.loaded.sweep.failed != "leave"
+            yield dataclasses.replace(record, status="unfinished", reason="") if again else record
+
+    def _is_asked_for(self, record: TrialRecord) -> bool:
+        """Return whether a trial that has not ended is to be run: ``failed`` may say otherwise."""
+        if self.loaded.sweep.failed == "retry":
+            return True
+        return (record.name in self._failed) == (self.loaded.sweep.failed == "only")
 
     def _suggested_before(self) -> list[Point]:
         points = {record.point: record.settings for record in self._records.values() if record.role == "searched"}
@@ -254,14 +224,22 @@ class Plan:
 
     def _suggest(self) -> bool:
         """Line up the trials of a new point; False when there is none."""
-        if self._suggestions is None or self._next_number >= (self.loaded.sweep.num_trials or 0):
+        if self._suggestions is None or not self._may_suggest:
             return False
         point = self._suggestions.ask(self._next_number)
         if point is None:
+            self._exhausted = True
             return False
         self._line_up("searched", self._next_number, point)
         self._next_number += 1
         return True
+
+    @property
+    def _may_suggest(self) -> bool:
+        """Whether the search may have another point."""
+        if self._suggestions is None or self._exhausted or self.loaded.sweep.failed == "only":
+            return False
+        return self._next_number < self.loaded.num_points
 
     def _line_up(self, role: Role, number: int, settings: Point) -> None:
         """Queue a point under every seed, as far as it has not ended."""
@@ -271,10 +249,10 @@ class Plan:
             name = f"p{number:04d}-seed{seed}" if role == "searched" else f"{role}-seed{seed}"
             record = self._records.setdefault(name, TrialRecord(name, role, number, seed, settings))
             self._of_point.setdefault(number, set()).add(name)
-            if not record.ended:
-                self._queue.append(record)
-            else:
+            if record.ended or record.status == "failed":
                 self._tell(record)
+            elif self._is_asked_for(record):
+                self._queue.append(record)
 
     def _line_up_again(self, confirmation: Confirmation) -> None:
         """Queue what is to be confirmed instead of all else: the sweep has had its turn."""
@@ -300,20 +278,34 @@ class Plan:
         if record.ended:  # three fifths of its disk space, for nothing: it will not go on
             trial.run.remove_checkpoints()
         self._tell(record)
+        self._best_weights.trim()
 
     def _tell(self, record: TrialRecord) -> None:
-        """Let the search learn from a point once all its seeds have ended."""
+        """Let those learn from a point who want to know, once all its seeds have ended."""
         if record.role != "searched":
             return
         waiting = self._waiting[record.point]
         waiting.discard(record.seed)
-        if waiting or self._suggestions is None:
+        wanted = self._suggestions is not None or self._best_weights.wanted or self.loaded.sweep.target is not None
+        if waiting or not wanted:
             return
         same_point = [self._records[name] for name in sorted(self._of_point[record.point])]
-        scores = [score for score in (self.score(other.name) for other in same_point) if not math.isnan(score.value)]
-        if len(scores) < len(same_point) or any(other.status == "failed" for other in same_point):
+        scores = [self.score(other.name) for other in same_point]
+        mean, failed = mean_of(scores), any(other.status == "failed" for other in same_point)
+        if not failed:
+            self._best_weights.add(record.point, mean, [other.name for other in same_point])
+            self._compare(record.point, mean)
+        if self._suggestions is None:
+            return
+        if failed or math.isnan(mean):
             self._suggestions.tell_failed(record.point)
         else:
             pairs = zip(scores, same_point, strict=True)
             stopped = [score.epoch for score, other in pairs if other.status == "stopped"]
-            self._suggestions.tell(record.point, fmean(score.value for score in scores), min(stopped, default=0))
+            self._suggestions.tell(record.point, mean, min(stopped, default=0))
+
+    def _compare(self, point: int, mean: float) -> None:
+        """Remember the best point."""
+        sign = 1 if self.loaded.sweep.mode == "max" else -1
+        if not math.isnan(mean) and (self.best is None or sign * mean > sign * self.best[1]):
+            self.best = point, mean

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,10 +28,19 @@ class Suggestions:
         self._study = optuna.create_study(direction="maximize" if loaded.sweep.mode == "max" else "minimize")
         self._in_every_trial = optuna.search_space.IntersectionSearchSpace(include_pruned=True)
         self._trials: dict[int, optuna.trial.Trial] = {}
+        self._given = deque(loaded.given)
         self._known = {signature(loaded, point) for point in controls(loaded).values()}
 
     def ask(self, number: int) -> Point | None:
-        """Return a point that was not suggested before and is no control; None where none is found."""
+        """Return a point that was not suggested before and is no control; None where none is found.
+
+        The points that the sweep file gives come first. Where there are few points in all, one that is left is found.
+        """
+        while self._given:
+            point = self._given.popleft()
+            if self._is_new(point):
+                self.repeat(number, point)
+                return point
         for attempt in range(_TRIES):
             self._study.sampler = self._sampler(number, attempt)
             trial = self._study.ask()
@@ -39,6 +49,10 @@ class Suggestions:
                 self._remember(number, point, trial)
                 return point
             self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        for point in self._loaded.all_points or ():
+            if self._is_new(point):
+                self.repeat(number, point)
+                return point
         return None
 
     def repeat(self, number: int, point: Point) -> None:

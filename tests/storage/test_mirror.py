@@ -14,6 +14,7 @@ from obstore.exceptions import GenericError, PermissionDeniedError
 from obstore.store import GCSStore
 
 from raydistill.errors import UserError
+from raydistill.runs.directory import RunDirectory
 from raydistill.runs.weights_file import load, save
 from raydistill.storage import files, mirror, retry
 from raydistill.storage.cache import cache_folder
@@ -129,6 +130,21 @@ def test_the_versions_that_are_kept_are_on_the_store_too(here: Output, there: Ou
     there.pull(everything=True)
     assert [load(file)["epoch"] for file in files.versions(there.folder / "checkpoint.pt")] == [3, 2, 1]
     assert len(store(uri).entries()) == 3
+
+
+def test_weights_that_this_machine_has_let_go_are_removed_from_the_store(here: Output, uri: str) -> None:
+    run = RunDirectory(here.folder / "distilled", here)
+    mine = {"best_copy.pt", "best.pt.bak", "metrics.jsonl"}
+    for epoch in range(2):
+        save(run.checkpoint, {"epoch": epoch}, 2, here)
+    for name in ("best.pt", "last.pt", *sorted(mine)):
+        here.write_text(run.path / name, "kept")
+    here.drop_weights(run.path)
+    assert not run.checkpoints()
+    run.remove_checkpoints()
+    assert store(uri).below("distilled").entries().keys() == mine | {"best.pt", "last.pt"}
+    run.remove_weights()
+    assert store(uri).below("distilled").entries().keys() == mine
 
 
 def test_a_store_that_fails_for_a_while_is_waited_for(

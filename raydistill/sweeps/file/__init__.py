@@ -1,8 +1,9 @@
 """Sweep files: read, checked as a whole and turned into points and settings of trials; without Ray or torch."""
 
-from raydistill.sweeps.file.changes import differences, precision_then
+from raydistill.sweeps.file.changes import differences, grown, precision_then
 from raydistill.sweeps.file.confirmation import Confirmation
-from raydistill.sweeps.file.loader import dump_sweep, load_sweep
+from raydistill.sweeps.file.growth import Extent
+from raydistill.sweeps.file.loader import load_sweep
 from raydistill.sweeps.file.sections import (
     AblationSearch,
     AshaScheduler,
@@ -25,6 +26,7 @@ from raydistill.sweeps.file.trials import (
     trial_config,
     with_teachers_precision,
 )
+from raydistill.sweeps.file.written import dump_sweep
 
 __all__ = [
     "AblationSearch",
@@ -33,6 +35,7 @@ __all__ = [
     "Confirmation",
     "Control",
     "Dimension",
+    "Extent",
     "GridSearch",
     "LoadedSweep",
     "MedianScheduler",
@@ -48,6 +51,7 @@ __all__ = [
     "differences",
     "draw",
     "dump_sweep",
+    "grown",
     "is_control",
     "load_sweep",
     "point_text",

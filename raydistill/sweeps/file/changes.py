@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, get_args
 
 from raydistill.config import yaml_text
 from raydistill.config.precision import TEACHER_PRECISION, Precision
-from raydistill.config.renamed import current_tree
 from raydistill.config.sections import WITHOUT_INFLUENCE, defaults
-from raydistill.errors import UserError
-from raydistill.sweeps.file.loader import dump_sweep
-from raydistill.sweeps.file.reading import current_space
+from raydistill.errors import one_error
+from raydistill.sweeps.file.growth import refused_growth
+from raydistill.sweeps.file.points import Points
 from raydistill.sweeps.file.trials import LoadedSweep
+from raydistill.sweeps.file.written import dump_sweep, extent_in, read_dumped
 
 _UNSET = object()
-_SEEDS = "sweep.seeds"
+_EXTENT = ("num_trials", "seeds", "points", "space")
+"""What can grow."""
 _PRECISION = f"config.{TEACHER_PRECISION}"
 # How the trials are run and where things lie; the base's file and the changes to it show in the settings they lead to.
 _WITHOUT_INFLUENCE = (
     *("sweep.output", "sweep.max_concurrent", "sweep.resources.cpus_per_worker", "sweep.resources.gpus_per_worker"),
+    *("sweep.time_budget", "sweep.target", "sweep.keep", "sweep.failed"),
     *("sweep.base", "sweep.settings", "config.output", "config.scaling", "config.logging"),
     "config.checkpoint",
     *(f"config.{name}" for name in WITHOUT_INFLUENCE),
@@ -27,30 +30,50 @@ _WITHOUT_INFLUENCE = (
 
 
 def differences(before: str, loaded: LoadedSweep) -> list[str]:
-    """Return what changed since ``dump_sweep`` gave ``before``, as ``key: X then, Y now``.
+    """Return what changed since ``dump_sweep`` gave ``before`` and is no growth, as ``key: X then, Y now``.
 
-    Seeds that were added are no change where nothing was learnt from the trials on the way: those of before are kept.
-    Nor is a precision of the teacher that was left open then.
+    Nor is a precision of the teacher that was left open then a change.
 
     Raises:
         UserError: when ``before`` is not what ``dump_sweep`` writes.
     """
-    then, now = (_flat(_sections(text)) for text in (before, dump_sweep(loaded)))
+    earlier, today = read_dumped(before), read_dumped(dump_sweep(loaded))
+    then, now = (_flat(_without_extent(tree)) for tree in (earlier, today))
     then = {key: value for key, value in _flat({"config": defaults()}).items() if key in now} | then
     if then[_PRECISION] == "auto":
         then[_PRECISION] = now[_PRECISION]
-    learns = loaded.sweep.search.method == "optuna" or loaded.sweep.scheduler.name != "none"
-    if not learns and _only_more(then, now, _SEEDS):
-        then[_SEEDS] = now[_SEEDS]
     changed = [
         f"{key.partition('.')[2]}: {_text(then.get(key, _UNSET))} then, {_text(now.get(key, _UNSET))} now"
         for key in dict.fromkeys([*then, *now])
         if then.get(key, _UNSET) != now.get(key, _UNSET)
     ]
-    orders = [[key for key in flat if key.startswith("sweep.space.")] for flat in (then, now)]
-    if orders[0] != orders[1] and set(orders[0]) == set(orders[1]):
-        changed.append("space: its settings stood in another order then, and so did the points")
-    return changed
+    covered, covers = (extent_in(tree["sweep"]) for tree in (earlier, today))
+    return [*changed, *refused_growth(covered, covers, loaded.sweep)]
+
+
+def grown(before: str, loaded: LoadedSweep, num_points: int) -> LoadedSweep:
+    """Return a sweep that knows what it covered before, so that its points have the numbers of then.
+
+    Args:
+        before: what ``dump_sweep`` gave then; nothing in it differs but what has grown.
+        loaded: the sweep as it is now.
+        num_points: how many points it had, where its search finds them on the way.
+
+    Raises:
+        UserError: when ``before`` is not what ``dump_sweep`` writes.
+    """
+    earlier = read_dumped(before)
+    extents = [extent_in(covers) for covers in earlier["grown"]]
+    then, now = (extent_in(tree["sweep"]) for tree in (earlier, read_dumped(dump_sweep(loaded))))
+    if then != now:
+        extents.append(replace(then, num_points=num_points))
+    if not extents:
+        return loaded
+    found = Points(loaded.sweep, loaded.config, loaded.raw, [], tuple(extents))
+    numbered = found.on(loaded)
+    if found.problems:
+        raise one_error(found.problems, "the sweep begun before: its points cannot be found again")
+    return numbered
 
 
 def precision_then(before: str) -> Precision | None:
@@ -59,24 +82,13 @@ def precision_then(before: str) -> Precision | None:
     Raises:
         UserError: when ``before`` is not what ``dump_sweep`` writes.
     """
-    found = _flat(_sections(before)).get(_PRECISION)
+    found = _flat(read_dumped(before)).get(_PRECISION)
     return found if found in get_args(Precision) else None
 
 
-def _only_more(then: Mapping[str, Any], now: Mapping[str, Any], key: str) -> bool:
-    """Return whether the list ``key`` holds what it held, and more."""
-    before, after = then.get(key), now.get(key)
-    return isinstance(before, list) and isinstance(after, list) and set(before) <= set(after)
-
-
-def _sections(text: str) -> dict[str, Any]:
-    raw = yaml_text.read_mapping(text, "the sweep begun before")
-    if not all(isinstance(raw.get(part), Mapping) for part in ("sweep", "config")):
-        raise UserError("the sweep begun before: must hold sweep and config")
-    sweep = dict(raw["sweep"])
-    if isinstance(sweep.get("space"), Mapping):
-        sweep["space"] = current_space(sweep["space"])
-    return {"sweep": sweep, "config": current_tree(raw["config"])}
+def _without_extent(tree: Mapping[str, Any]) -> dict[str, Any]:
+    sweep = {key: value for key, value in tree["sweep"].items() if key not in _EXTENT}
+    return {"sweep": sweep, "config": tree["config"]}
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -85,7 +97,7 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         name = f"{prefix}{key}"
         if name in _WITHOUT_INFLUENCE:
             continue
-        if isinstance(value, Mapping) and value and prefix != "sweep.space.":
+        if isinstance(value, Mapping) and value:
             flat |= _flat(value, f"{name}.")
         else:
             flat[name] = value

@@ -1,4 +1,4 @@
-"""A sweep file -> a ``LoadedSweep``, or one error that names everything wrong; and back to text."""
+"""A sweep file -> a ``LoadedSweep``, or one error that names everything wrong."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from raydistill.config.renamed import current_name, current_names, note_renamed
 from raydistill.config.sections import Config
 from raydistill.config.tree import leaves, nest, nested
 from raydistill.errors import UserError, one_error
+from raydistill.sweeps.file.given import GivenPoints
 from raydistill.sweeps.file.points import Points
 from raydistill.sweeps.file.reading import KINDS, current_space, read_space
 from raydistill.sweeps.file.rules import rules
@@ -68,11 +69,6 @@ def load_sweep(
     return loaded
 
 
-def dump_sweep(loaded: LoadedSweep) -> str:
-    """Return YAML with the keys ``sweep``, which ``load_sweep`` takes, and ``config``, the base's complete settings."""
-    return yaml_text.write({"sweep": _as_written(loaded.sweep), "config": loaded.config.model_dump(mode="json")})
-
-
 def _read(sweep: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[dict[str, Any], Path]:
     """Return what a sweep holds, and its file; one without a file counts as lying here, called like its base."""
     if isinstance(sweep, Mapping):
@@ -84,7 +80,7 @@ def _read(sweep: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[dict[str, 
     if not is_file(path):
         raise BUNDLED_SWEEPS.not_found(sweep)
     raw = yaml_text.read_mapping(read_text(path, sweep), sweep)
-    if isinstance(raw.get("sweep"), dict) and raw.keys() <= {"sweep", "config"}:
+    if isinstance(raw.get("sweep"), dict) and raw.keys() <= {"sweep", "config", "grown"}:
         raw = raw["sweep"]
     return _in_current_names(raw), path
 
@@ -186,7 +182,11 @@ def _load(raw: dict[str, Any], path: Path, problems: list[str]) -> LoadedSweep |
         settings, config_raw = _with_paths_of(config, settings), _with_paths_of(config, config_raw)
     seeds = _seeds(raw.get("seeds", 1), config.seed if config else 0, problems)
     space = read_space(raw.get("space"), problems)
+    complete = not isinstance(raw.get("search"), Mapping) or raw["search"].get("method") != "ablation"
+    reader = GivenPoints(space, config_raw, path.parent, complete, problems)
+    points = reader.read(raw.get("points")) if config is not None else ()
     given = {**raw, "settings": settings, "base": base, "output": output, "seeds": seeds, "space": space}
+    given["points"] = points
     of_the_sweep: list[str] = []
     sweep = SWEEP.validate(given, of_the_sweep)
     problems += [_pointed_to_its_place(problem) for problem in of_the_sweep]
@@ -196,9 +196,9 @@ def _load(raw: dict[str, Any], path: Path, problems: list[str]) -> LoadedSweep |
     if config is None or (raw.get("space") and not space):
         return None
     found = Points(sweep, config, config_raw, of_the_base)
-    points = found.find()
+    loaded = found.on(LoadedSweep(sweep, config, None, (), config_raw))
     problems += found.problems
-    return LoadedSweep(sweep, config, points, tuple(found.dropped), config_raw)
+    return loaded
 
 
 def _pointed_to_its_place(problem: str) -> str:
@@ -284,9 +284,3 @@ def _seeds(written: Any, first: int, problems: list[str]) -> Any:
         problems.append(f"seeds: must be 1 to {_MOST_SEEDS} of them, got {written}; or a list")
         return [first]
     return list(range(first, first + written))
-
-
-def _as_written(sweep: Sweep) -> dict[str, Any]:
-    """Return a sweep in the file's form."""
-    written = sweep.model_dump(mode="json", exclude={"space"})
-    return written | {"space": {name: dimension.as_written() for name, dimension in sweep.space.items()}}

@@ -6,18 +6,20 @@ import itertools
 import math
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
 
 from raydistill.config.loader import CONFIG, validate
 from raydistill.config.sections import Config
+from raydistill.sweeps.file.growth import Extent
 from raydistill.sweeps.file.rules import refused
-from raydistill.sweeps.file.sections import RandomSearch, Sweep
+from raydistill.sweeps.file.sections import OptunaSearch, RandomSearch, Sweep
 from raydistill.sweeps.file.space import (
     Dimension,
     Point,
+    Space,
     combinations,
     draw,
     one_at_a_time,
@@ -25,7 +27,7 @@ from raydistill.sweeps.file.space import (
     point_text,
     value_key,
 )
-from raydistill.sweeps.file.trials import controls_of, signature_of, trial_settings
+from raydistill.sweeps.file.trials import LoadedSweep, controls_of, signature_of, trial_settings
 
 _MOST_POINTS = 10_000
 _MOST_COMBINATIONS = 2_000
@@ -44,11 +46,16 @@ class Points:
     config: Config  # of the base; with defaults where the base is wrong
     raw: dict[str, Any]
     known: list[str]  # what is wrong with the base itself, not to be said of every point again
+    grown: Sequence[Extent] = ()  # what the sweep covered before: those points come first, in their order
     problems: list[str] = field(default_factory=list)
-    dropped: list[str] = field(default_factory=list)
+    dropped: dict[str, str] = field(default_factory=dict)  # a point's key -> why it was left out
+    counts: list[int] = field(default_factory=list)  # how many points there are after each of ``grown``, and in the end
+    given: tuple[Point, ...] = ()  # to begin with; only where the others are found on the way
+    all_points: tuple[Point, ...] | None = None  # that there are; only there, and where they are few
     _wrong: set[tuple[str, str]] = field(default_factory=set)  # values that are wrong by themselves
     _at: dict[str, list[Point]] = field(default_factory=dict)  # a conflict -> the points that have it
     _seen: dict[str, str] = field(default_factory=dict)  # what a point comes to -> who was there first
+    _kept: dict[str, Point] = field(default_factory=dict)  # by their keys, in their order
 
     def find(self) -> tuple[Point, ...] | None:
         """Return the points, None for a search that finds them on the way; what is wrong is kept in ``problems``."""
@@ -59,16 +66,52 @@ class Points:
             config = validate(trial_settings(self.raw, self.sweep.resources, control), [])
             if config is not None:
                 self._seen.setdefault(signature_of(config), f"the control {name}")
-        points: tuple[Point, ...] | None = None
-        if self.sweep.search.method in ("grid", "ablation"):
-            points = self._listed()
-        elif isinstance(self.sweep.search, RandomSearch):
-            points = self._drawn(self.sweep.search.seed)
+        if isinstance(self.sweep.search, OptunaSearch):
+            self._find_beginnings()
         else:
-            for point in self._corners():
-                self._checked(point)
+            self._find_all()
         self.problems += [_conflict(problem, points_with_it) for problem, points_with_it in self._at.items()]
-        return points
+        return None if isinstance(self.sweep.search, OptunaSearch) else tuple(self._kept.values())
+
+    def on(self, loaded: LoadedSweep) -> LoadedSweep:
+        """Return a sweep with its points; what is wrong is kept in ``problems``."""
+        points = self.find()
+        counted = zip(self.grown, self.counts, strict=False)  # no counts where the search finds points on the way
+        grown = tuple(replace(extent, num_points=count) for extent, count in counted) or tuple(self.grown)
+        return replace(
+            loaded,
+            points=points,
+            dropped=tuple(self.dropped.values()),
+            grown=grown,
+            given=self.given,
+            all_points=self.all_points,
+        )
+
+    def _find_all(self) -> None:
+        """Keep the points of what the sweep covered at first, then those that were added, and so on."""
+        generator = Generator(self.sweep.search.seed) if isinstance(self.sweep.search, RandomSearch) else None
+        for extent in (*self.grown, Extent.of(self.sweep)):
+            for point in extent.points:
+                self._keep(point)
+            if generator is not None:
+                self._draw(extent, generator)
+            else:
+                self._list(extent.space)
+            self.counts.append(len(self._kept))
+
+    def _find_beginnings(self) -> None:
+        """Keep the points to begin with, check the corners, and list all points that there are where these are few."""
+        for point in self.sweep.points:
+            self._keep(point)
+        self.given, dropped = tuple(self._kept.values()), dict(self.dropped)
+        for point in self._corners():
+            self._checked(point)
+        finite = {name: _finite_values(dimension) for name, dimension in self.sweep.space.items()}
+        most = math.prod(len(values) for values in finite.values())
+        if 0 < most <= _MOST_COMBINATIONS and not self._anything_wrong:
+            for point in combinations(self.sweep.space, finite):
+                self._keep(point)
+            self.all_points, self.dropped = tuple(self._kept.values()), dropped
 
     def _check_base(self) -> None:
         """Report what stands in every trial's way: the base on the sweep's resources."""
@@ -115,54 +158,55 @@ class Points:
         for value in space[name].when.get(tag, space[tag].values):
             yield {**parents, tag: value}
 
-    def _listed(self) -> tuple[Point, ...]:
-        """Return every point of a grid or an ablation that gives something of its own."""
-        space = self.sweep.space
+    def _list(self, space: Space) -> None:
+        """Keep every point of a grid or an ablation that gives something of its own."""
         if not all(dimension.discrete for dimension in space.values()):
-            return ()
+            return
         values = {name: dimension.values for name, dimension in space.items()}
         listed = combinations(space, values) if self.sweep.search.method == "grid" else one_at_a_time(space)
         points = list(itertools.islice(listed, _MOST_POINTS + 1))
         if len(points) > _MOST_POINTS:
             self.problems.append(f"space: must have at most {_MOST_POINTS} combinations; use search random or optuna")
-            return ()
-        kept = []
+            return
         for point in points:
-            config = self._checked(point)
-            if config is None:
-                continue
-            first = self._first_with(config, point)
-            if first and space:  # else the base is what was asked for
-                self.dropped.append(f"{point_text(point)}: left out, as it gives the same as {first}")
-            else:
-                kept.append(point)
-        if not kept and not self._anything_wrong:
+            self._keep(point)
+        if not self._kept and not self._anything_wrong:
             self.problems.append("space: no point is left: every one gives the same as a control")
-        return tuple(kept)
 
-    def _drawn(self, seed: int) -> tuple[Point, ...]:
-        wanted = self.sweep.num_trials or 0
-        generator = Generator(seed)
-        kept: list[Point] = []
+    def _draw(self, extent: Extent, generator: Generator) -> None:
+        """Draw until the sweep has as many points as it should; a sweep that has grown goes on where it was."""
+        wanted = extent.num_trials or 0
         in_vain = 0
-        while len(kept) < wanted and in_vain < (_DRAWS_WHEN_WRONG if self._anything_wrong else _DRAWS_IN_VAIN):
-            point = draw(self.sweep.space, generator)
+        while len(self._kept) < wanted and in_vain < (_DRAWS_WHEN_WRONG if self._anything_wrong else _DRAWS_IN_VAIN):
+            point = draw(extent.space, generator)
             config = self._checked(point)
             if config is None or self._first_with(config, point):
                 in_vain += 1
             else:
                 in_vain = 0
-                kept.append(point)
-        if len(kept) < wanted and not self._anything_wrong:
+                self._kept[value_key(point)] = point
+        if len(self._kept) < wanted and not self._anything_wrong:
             self.problems.append(
-                f"num_trials: must be at most {len(kept)}, as the space has no more different points, got {wanted}"
+                f"num_trials: must be at most {len(self._kept)}, as the space has no more different points, got "
+                f"{wanted}"
             )
-        return tuple(kept)
+
+    def _keep(self, point: Point) -> None:
+        """Keep a point, unless another one that is there or a control gives the same."""
+        key = value_key(point)
+        config = None if key in self._kept or key in self.dropped else self._checked(point)
+        if config is None:
+            return
+        first = self._first_with(config, point)
+        if first and self.sweep.space:  # else the base is what was asked for
+            self.dropped[key] = f"{point_text(point)}: left out, as it gives the same as {first}"
+        else:
+            self._kept[key] = point
 
     def _corners(self) -> Iterator[Point]:
         """Yield all combinations of listed values, the ranges at both ends; a sample where these are too many."""
         space = self.sweep.space
-        for end in (0, -1):
+        for end in (0, -1) if any(not dimension.discrete for dimension in space.values()) else (0,):
             values = {name: d.values if d.discrete else (d.values[end],) for name, d in space.items()}
             if math.prod(len(choices) for choices in values.values()) <= _MOST_COMBINATIONS:
                 yield from combinations(space, values)
@@ -215,6 +259,14 @@ class Generator:
     def integer(self, name: str, low: int, high: int) -> int:  # noqa: ARG002
         """Return a whole number from ``low`` to ``high``."""
         return self._random.randint(low, high)
+
+
+def _finite_values(dimension: Dimension) -> Sequence[Any]:
+    """Return all values of a dimension; none where they are too many."""
+    if dimension.discrete:
+        return dimension.values
+    low, high = dimension.values
+    return range(low, high + 1) if dimension.kind == "int" and high - low < _INTEGERS_TRIED else ()
 
 
 def _to_try(dimension: Dimension) -> Iterable[Any]:

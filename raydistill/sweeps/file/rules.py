@@ -85,6 +85,8 @@ def _of_the_search(sweep: Sweep) -> Iterator[str]:
         yield f"space: must hold at least one setting with search {method}, got none"
     elif sweep.num_trials is None:
         yield f"num_trials: must be given with search {method}"
+    elif sweep.num_trials < len(sweep.points):
+        yield f"num_trials: must be at least {len(sweep.points)}, the number of points given, got {sweep.num_trials}"
 
 
 def _of_the_resources(resources: Resources) -> Iterator[str]:

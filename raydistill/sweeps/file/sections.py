@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
 from raydistill.config.base import Fraction, Millions, Number, Processes, Section, Seed, Text, Whole
 from raydistill.config.tree import Tree
-from raydistill.sweeps.file.space import Space
+from raydistill.sweeps.file.space import Point, Space
+
+_IN_HOURS = {"d": 24.0, "h": 1.0, "m": 1 / 60, "min": 1 / 60, "s": 1 / 3600}
+_DURATION = re.compile(r"((\d+(?:\.\d+)?)\s*(d|h|min|m|s)\s*)+")
+_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(d|h|min|m|s)")
+
+
+def _hours(value: Any) -> Any:
+    """Return a text such as ``1h30m`` in hours; numbers stay.
+
+    >>> _hours("1h30m"), _hours("90 min"), _hours(8)
+    (1.5, 1.5, 8)
+    """
+    if not isinstance(value, str):
+        return value
+    if not _DURATION.fullmatch(value.strip()):
+        raise PydanticCustomError("duration", "Input should be hours, or a text such as 8h, 1h30m or 45m")
+    return sum(float(number) * _IN_HOURS[unit] for number, unit in _PART.findall(value))
+
+
+Hours = Annotated[Number, BeforeValidator(_hours)]
 
 
 class GridSearch(Section):
@@ -103,9 +125,19 @@ class Sweep(Section):
     mode: Literal["max", "min"] = "max"
     search: Search = GridSearch(method="grid")
     num_trials: Annotated[Whole, Field(ge=1, le=10_000)] | None = None
-    """Points of a random or an Optuna search; a grid has as many as it has."""
+    """Points of a random or an Optuna search, those under ``points`` included; a grid has as many as it has."""
+    points: tuple[Point, ...] = ()
+    """Settings that are known to be good, or recipes with them: they are the first points, whatever the search."""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     """Every point is trained once under each."""
+    time_budget: Annotated[Hours, Field(gt=0, le=100_000)] | None = None
+    """Hours that the command may work on the sweep, all its calls together; then trials at work leave a checkpoint."""
+    target: Annotated[Number, Field(gt=1, le=100)] | None = None
+    """Points of ``metric`` at which the sweep ends, once the mean of a searched point over all seeds is as good."""
+    keep: Annotated[Whole, Field(ge=1, le=10_000)] | None = None
+    """How many of the best points keep their weights, beside the controls; None: all do. Scores are never removed."""
+    failed: Literal["retry", "only", "leave"] = "retry"
+    """Whether trials that failed before are tried again with the others, ``only`` they are, or they are left."""
     scheduler: Scheduler = NoScheduler(name="none")
     resources: Resources = Resources()
     max_concurrent: Millions | Literal["auto"] = "auto"

@@ -15,6 +15,7 @@ from raydistill.config.sections import OF_DISTILLATION, Config
 from raydistill.config.tree import nested
 from raydistill.errors import one_error
 from raydistill.sweeps.file.confirmation import Confirmation
+from raydistill.sweeps.file.growth import Extent
 from raydistill.sweeps.file.sections import Resources, Sweep
 from raydistill.sweeps.file.space import Point, point_text
 
@@ -41,14 +42,27 @@ class LoadedSweep:
     """What ``config`` was built from: what was left open there may depend on what a point changes."""
     confirmation: Confirmation | None = None
     """What is trained again under fresh seeds, now that the sweep itself has ended; then nothing else is."""
+    grown: tuple[Extent, ...] = ()
+    """What the sweep covered before it grew, the first time first."""
+    given: tuple[Point, ...] = ()
+    """Points to begin with, where the search finds the others on the way."""
+    all_points: tuple[Point, ...] | None = None
+    """Every point there is, for a search that finds them on the way in a space of few."""
 
     @property
     def num_trials(self) -> int:
         """How many trials there are, those of the two controls included."""
         if self.confirmation is not None:
             return 2 * len(self.confirmation.seeds)
-        points = len(self.points) if self.points is not None else self.sweep.num_trials or 0
-        return (points + 2) * len(self.sweep.seeds)
+        return (self.num_points + 2) * len(self.sweep.seeds)
+
+    @property
+    def num_points(self) -> int:
+        """How many points are searched."""
+        if self.points is not None:
+            return len(self.points)
+        asked = self.sweep.num_trials or 0
+        return asked if self.all_points is None else min(asked, len(self.all_points))
 
 
 def with_teachers_precision(loaded: LoadedSweep, precision: Precision) -> LoadedSweep:

@@ -77,7 +77,9 @@ def distill(
       - decay.shape: must be one of 'linear', 'cosine', 'exponential', 'step', 'polynomial', 'constant', got 'round'
       - training.epoch: no such setting; did you mean training.epochs?
     """
+    from raydistill.data.recognise import with_known_data
     from raydistill.runs.announcement import announced
+    from raydistill.runs.events import Note
     from raydistill.runs.progress import Display
     from raydistill.runs.time_left import of_run
 
@@ -87,6 +89,9 @@ def distill(
         with stoppable(ends_process=False) as stop, contextlib.closing(display):
             listener = on_event or display
             listener(announced(called(recipe), config))
+            config, found = with_known_data(config)
+            if found:
+                listener(Note(found))
             _train(config, local, listener, stop)
         return Run(config, tuple(_compared(config)))
 

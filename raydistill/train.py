@@ -10,6 +10,7 @@ from raydistill import VERSION, api
 from raydistill.command import run_command
 from raydistill.config import RECIPES, load_config
 from raydistill.config.described import dump_with_comments
+from raydistill.config.loader import settings_of_folder
 from raydistill.errors import printable
 from raydistill.runs.stopping import stoppable
 
@@ -20,13 +21,19 @@ INTERRUPTED = "interrupted; the same command goes on after the last finished epo
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     options = command_line().parse_intermixed_args(arguments)
+    if options.overrides and "=" not in options.overrides[0]:
+        folder, *rest = options.overrides
+        options.overrides = [*settings_of_folder(options.recipe, folder), *rest]
     return run_command(lambda: _main(options), STOPPED, INTERRUPTED)
 
 
 def _main(options: argparse.Namespace) -> int:
     of_a_run = [override for override in options.overrides if not override.startswith("seeds=")]
     if options.print_config:
-        sys.stdout.write(dump_with_comments(load_config(options.recipe, of_a_run, options.output)))
+        from raydistill.data.recognise import with_known_data
+
+        config, _ = with_known_data(load_config(options.recipe, of_a_run, options.output))
+        sys.stdout.write(dump_with_comments(config))
         return 0
     if of_a_run != options.overrides:
         return _train_under_seeds(options, of_a_run)
@@ -68,8 +75,9 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument(
         "overrides",
         nargs="*",
-        metavar="section.key=value",
-        help="settings to change; seeds=3 trains both students under three seeds, as tune does",
+        metavar="FOLDER | section.key=value",
+        help="a folder of data as a tool has exported it, recognised (data.root); settings to change; seeds=3 trains "
+        "both students under three seeds, as tune does",
     )
     parser.add_argument("--local", action="store_true", help="run in this process, without Ray")
     parser.add_argument("--output", metavar="DIR", help="where the results go (default: runs/RECIPE)")

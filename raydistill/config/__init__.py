@@ -3,11 +3,13 @@
 from raydistill.config.bundled import RECIPES, SWEEPS
 from raydistill.config.loader import dump, load_config, parse_overrides
 from raydistill.config.sections import (
+    AutoData,
     CocoData,
     Config,
     Decay,
     Detector,
     Downloads,
+    FilesData,
     Loader,
     OwnData,
     ShapesData,
@@ -19,11 +21,13 @@ from raydistill.config.sections import (
 __all__ = [
     "RECIPES",
     "SWEEPS",
+    "AutoData",
     "CocoData",
     "Config",
     "Decay",
     "Detector",
     "Downloads",
+    "FilesData",
     "Loader",
     "OwnData",
     "ShapesData",

@@ -1,13 +1,18 @@
-"""Where images come from, and how they reach the nets."""
+"""Where images and their annotations come from.
+
+A format is added in two files: its settings here, with a place in ``Data``, and a module of ``raydistill.data.formats``
+that recognises and reads it, which the settings name.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
 from raydistill.config.base import Fraction, Number, Positive, Section, Seed, Text, Whole
-from raydistill.storage.cache import ObjectCache
 
 _LARGEST_SHAPE = 0.8
 Alpha = Literal["over_white", "ignore"]
@@ -24,8 +29,6 @@ _PixelRange = Annotated[tuple[Number, Number], AfterValidator(_ascending)]
 _Megapixels = Annotated[Positive, Field(le=100_000)]
 _MOST_IMAGES = 10**7  # that are drawn
 _Images = Annotated[Whole, Field(ge=1, le=_MOST_IMAGES)]
-_Side = Annotated[Whole, Field(ge=1, le=32_768)]
-_Zoom = Annotated[Number, Field(ge=0.01, le=100)]
 
 
 class Pixels(Section):
@@ -44,21 +47,45 @@ class Pixels(Section):
 
 OnBadImage = Literal["error", "skip"]
 """What an image that is missing or cannot be read is."""
+Lines = Literal["boxes", "polygons", "oriented", "poses"]
+"""What the lines of YOLO's files hold."""
 
 
-class CocoData(Section):
-    """Images with one COCO JSON per split; paths are relative to ``root``."""
+_SPLITS = ("train", "val", "test")
 
-    format: Literal["coco"]
+
+def _different(names: tuple[str, ...]) -> tuple[str, ...]:
+    if not names or len(set(names)) != len(names):
+        raise ValueError(f"must name at least one class and none twice, got {list(names)}")
+    return names
+
+
+def _regular_expression(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"must be a regular expression, got {pattern!r} ({error})") from None
+    return pattern
+
+
+_Classes = Annotated[tuple[Text, ...], AfterValidator(_different)]
+_Pattern = Annotated[Text, AfterValidator(_regular_expression)]
+_Share = Annotated[Number, Field(gt=0, lt=1)]
+_Paths = Text | Annotated[tuple[Text, ...], Field(min_length=1)]
+
+
+class FilesData(Section):
+    """What all data that lie in files have in common."""
+
+    implementation: ClassVar[str]
+    """``module:name`` of what recognises and reads the format, a ``raydistill.data.formats.base.Format``."""
+    places: ClassVar[tuple[str, ...]] = ("{}",)
+    """The settings that say which files of ``root`` belong to a split, without its name; the first is unset where there
+    is no such split."""
+
+    format: str
     root: Text
     """Folder that the paths below are relative to; also on an object store (``s3://``, ``gs://``)."""
-    train_images: str = "train"
-    train_annotations: str = "annotations/train.json"
-    val_images: str = "val"
-    val_annotations: str = "annotations/val.json"
-    test_images: str | None = None
-    """A third split: what was best on the validation split is scored there once, at the end of each stage."""
-    test_annotations: str | None = None
     skip_images_without_objects: bool = False
     """Leave images without objects out of training (they always count in evaluation)."""
     on_bad_image: OnBadImage = "error"
@@ -74,47 +101,142 @@ class CocoData(Section):
     alpha: Alpha = "over_white"
     """What the opacity of pixels does: ``over_white`` lays images over white; ``ignore`` takes the colours as they are
     stored, for a last band that is something else."""
+    val_fraction: _Share | None = None
+    """Where there is no validation split, the share of the training split's images that becomes it; unset: 0.2."""
+    split_seed: Seed = 0
+    """Seed of which images these are; apart from the run's seed, so that runs with other seeds see the same splits."""
+    group_by: _Pattern | None = None
+    """A regular expression that is looked for in the images' names: where it finds the same text (of its first group,
+    if it has one) images stay in one split, such as the frames of a video (``^(.+)_frame``)."""
+
+    def named(self, split: str) -> str | tuple[str, ...] | None:
+        """Return what is named as the train, val or test split; None: there is none."""
+        found: str | tuple[str, ...] | None = getattr(self, self.setting(split), None)
+        return found
+
+    @classmethod
+    def setting(cls, split: str) -> str:
+        """Return the setting that names a split."""
+        return cls.places[0].format(split)
 
     @model_validator(mode="after")
-    def _test_split_is_whole(self) -> Self:
-        if (self.test_images is None) != (self.test_annotations is None):
+    def _fraction_has_effect(self) -> Self:
+        if self.val_fraction is not None and self.named("val") is not None:
+            setting = self.setting("val")
             raise ValueError(
-                f"test_images must be given together with test_annotations, got {self.test_images} and "
-                f"{self.test_annotations}"
+                f"val_fraction has no effect where there is a validation split, {setting}={self.named('val')}; remove "
+                f"it, or set data.{setting}=null"
             )
         return self
 
 
-class VocData(Section):
-    """A PASCAL VOC folder: ``JPEGImages``, ``Annotations`` and ``ImageSets/Main``."""
+class AutoData(FilesData):
+    """A folder, or a file of annotations, as a tool has exported it: what it is, is recognised."""
+
+    format: Literal["auto"]
+    only: Literal["coco", "voc", "yolo", "labelme"] | None = None
+    """The one format that is looked for, where several lie together."""
+    classes: _Classes | None = None
+    """The classes in the order of their labels, where the data do not name them."""
+    difficult: Literal["ignore", "include"] | None = None
+    """As for VOC data, if it is that."""
+    coordinates: Literal["one_based", "zero_based"] | None = None
+    """As for VOC data, if it is that."""
+    lines: Lines | None = None
+    """As for YOLO data, if it is that."""
+
+
+class CocoData(FilesData):
+    """Images with one COCO JSON per split; paths are relative to ``root``."""
+
+    implementation = "raydistill.data.formats.coco_layout:COCO"
+    places = ("{}_annotations", "{}_images")
+
+    format: Literal["coco"]
+    train_images: str = "train"
+    train_annotations: str = "annotations/train.json"
+    val_images: str | None = "val"
+    val_annotations: str | None = "annotations/val.json"
+    """None: a share of the training split is taken (``val_fraction``)."""
+    test_images: str | None = None
+    """A third split: what was best on the validation split is scored there once, at the end of each stage."""
+    test_annotations: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_val(cls, raw: Any) -> Any:
+        """Where there is no file of a split there is no folder of its images."""
+        no_val = isinstance(raw, dict) and "val_annotations" in raw and raw["val_annotations"] is None
+        return {**raw, "val_images": None} if no_val else raw
+
+    @model_validator(mode="after")
+    def _splits_are_whole(self) -> Self:
+        for split in ("val", "test"):
+            images, annotations = getattr(self, f"{split}_images"), getattr(self, f"{split}_annotations")
+            if (images is None) != (annotations is None):
+                raise ValueError(
+                    f"{split}_images must be given together with {split}_annotations, got {images} and {annotations}"
+                )
+        return self
+
+
+class VocData(FilesData):
+    """PASCAL VOC's files: ``JPEGImages``, ``Annotations``, ``ImageSets/Main``, or folders of images with XML files."""
+
+    implementation = "raydistill.data.formats.voc_forms:VOC"
+    places = ("{}_split",)
 
     format: Literal["voc"]
-    root: Text
-    """As for COCO data."""
     train_split: str = "train"
-    val_split: str = "val"
+    """A list in ``ImageSets/Main``, else a folder below ``root`` (``.``: that itself) that holds images and their XML
+    files, side by side or in folders of their own."""
+    val_split: str | None = "val"
+    """None: a share of the training split is taken (``val_fraction``)."""
     test_split: Text | None = None
     """As for COCO data: scored once, at the end of each stage."""
-    classes: tuple[Text, ...] | None = None
+    classes: _Classes | None = None
     """The classes in the order of their labels; unset: those found in the training split, by name."""
     difficult: Literal["ignore", "include"] = "ignore"
     """Objects marked ``difficult``: left out of training and neither hit nor miss in evaluation, or like any other."""
     coordinates: Literal["one_based", "zero_based"] = "one_based"
     """``one_based``: pixel 1 is the first and xmax belongs to the box (VOC's own files); ``zero_based``: corners as
     they stand (what many labelling tools write)."""
-    skip_images_without_objects: bool = False
-    on_bad_image: OnBadImage = "error"
-    """As for COCO data."""
-    max_megapixels: _Megapixels = 179
-    pixel_range: _PixelRange | None = None
-    alpha: Alpha = "over_white"
-    """As for COCO data."""
 
-    @model_validator(mode="after")
-    def _classes_once(self) -> Self:
-        if self.classes is not None and (not self.classes or len(set(self.classes)) != len(self.classes)):
-            raise ValueError(f"classes must name at least one class and none twice, got {list(self.classes)}")
-        return self
+
+class YoloData(FilesData):
+    """YOLO's text files, a line per object; paths are relative to ``root``."""
+
+    implementation = "raydistill.data.formats.yolo:YOLO"
+
+    format: Literal["yolo"]
+    train: _Paths
+    """Folders of images, or lists of their names (``.txt``). The labels of ``images/a.jpg`` lie in ``labels/a.txt``, or
+    beside it."""
+    val: _Paths | None = None
+    """Unset: a share of the training split is taken (``val_fraction``)."""
+    test: _Paths | None = None
+    """As for COCO data."""
+    classes: _Classes
+    """The classes, of number 0, 1, ... in the files."""
+    lines: Lines | None = None
+    """What follows the class in a line: ``boxes`` (4 numbers), ``polygons``, ``oriented`` boxes (4 corners) or
+    ``poses`` (a box and its key points); boxes are made of all. Unset: boxes and polygons are told by their length."""
+
+
+class LabelMeData(FilesData):
+    """LabelMe's JSON files, one beside each image."""
+
+    implementation = "raydistill.data.formats.labelme:LABELME"
+
+    format: Literal["labelme"]
+    train: _Paths
+    """Folders below ``root`` (``.``: that itself)."""
+    val: _Paths | None = None
+    """Unset: a share of the training split is taken (``val_fraction``)."""
+    test: _Paths | None = None
+    """As for COCO data."""
+    classes: _Classes | None = None
+    """As for VOC data."""
 
 
 class ShapesData(Section):
@@ -164,81 +286,26 @@ class OwnData(Section):
     """As for COCO data."""
 
 
-Data = Annotated[CocoData | VocData | ShapesData | OwnData, Field(discriminator="format")]
+Data = Annotated[
+    AutoData | CocoData | VocData | YoloData | LabelMeData | ShapesData | OwnData, Field(discriminator="format")
+]
+
+FILES_KINDS: tuple[type[FilesData], ...] = tuple(
+    kind for kind in get_args(get_args(Data)[0]) if issubclass(kind, FilesData) and kind is not AutoData
+)
+"""The formats that can be recognised."""
 
 
-class Input(Section):
-    """How images reach the nets: both nets see the same pixels."""
+def format_by_keys(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return settings of data to be recognised as those of a format, where they name files as only that one does.
 
-    min_size: _Side = 800
-    """The shorter side is resized to this many pixels ..."""
-    max_size: _Side = 1333
-    """... unless the longer side would exceed this."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.max_size < self.min_size:
-            raise ValueError(f"max_size must be at least min_size, got {self.max_size} < {self.min_size}")
-        return self
-
-
-class Augmentation(Section):
-    """Random changes of the training images, the same for every stage at the same seed."""
-
-    horizontal_flip: Fraction = 0.5
-    """Probability of mirroring left to right."""
-    scale_jitter: tuple[_Zoom, _Zoom] = (1.0, 1.0)
-    """Zoom factor drawn log-uniformly from this range; the frame keeps its size (crop when above 1, pad when below)."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        low, high = self.scale_jitter
-        if low > high:
-            raise ValueError(f"scale_jitter must be [low, high] with low <= high, got [{low}, {high}]")
-        return self
-
-
-class Downloads(Section):
-    """What is fetched from an object store is kept on each machine as it is, for later epochs, runs and trials."""
-
-    folder: Text | None = None
-    """Folder on a disk of each machine, which its processes share; unset: ``$RAYDISTILL_CACHE``, else
-    ``~/.cache/raydistill``."""
-    max_gb: Annotated[Positive, Field(le=10**9)] = 50
-    """Size of the folder, in 10^9 bytes: what has not been used for longest goes first. Best more than the images have;
-    with less they are fetched again and again."""
-
-    @property
-    def cache(self) -> ObjectCache:
-        """What this describes."""
-        return ObjectCache(self.folder, int(self.max_gb * 10**9))
-
-    @model_validator(mode="after")
-    def _on_the_machine(self) -> Self:
-        if self.folder is not None and "://" in self.folder:
-            raise ValueError(f"folder must be a folder of each machine, got {self.folder}")
-        return self
-
-
-class Loader(Section):
-    """How images are fetched."""
-
-    num_workers: Annotated[Whole, Field(ge=0, le=1000)] = 2
-    """Loader processes per training worker; 0: images are decoded in the training process."""
-    prefetch: Annotated[Whole, Field(ge=1, le=1000)] | None = None
-    """Batches that each loader process has ready; unset: 2."""
-    cache: Text | None = None
-    """Folder on a fast disk of the machine that keeps decoded training images for later epochs, runs and trials;
-    unset: images are decoded anew. Those that ``input`` shrinks are kept shrunk, rounded to whole grey levels (off by
-    half a level at most); with ``augmentation.scale_jitter`` all keep their size, and batches stay the same to the bit.
+    >>> format_by_keys({"format": "auto", "root": "data", "val_split": "test"})["format"]
+    'voc'
     """
-    group_by_aspect_ratio: bool = True
-    """Batches hold wide or tall images, not both: less padding."""
-
-    @model_validator(mode="after")
-    def _has_effect(self) -> Self:
-        if self.prefetch is not None and self.num_workers == 0:
-            raise ValueError("prefetch has no effect with num_workers 0; remove it")
-        if self.cache is not None and "://" in self.cache:
-            raise ValueError(f"cache must be a folder of the machine, got {self.cache}; object stores cannot be used")
-        return self
+    if data.get("format") != "auto":
+        return data
+    kinds = [kind for kind in FILES_KINDS if any(place.format(s) in data for place in kind.places for s in _SPLITS)]
+    if len(kinds) != 1:
+        return data
+    (tag,) = get_args(kinds[0].model_fields["format"].annotation)
+    return {**data, "format": tag}

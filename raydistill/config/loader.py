@@ -12,7 +12,7 @@ from raydistill.config.bundled import BUNDLED_RECIPES, RECIPES
 from raydistill.config.course import at_epoch, changeable, raw_with
 from raydistill.config.from_python import SETTING_NAME, plain, read_settings
 from raydistill.config.renamed import current_name, current_tree, note_renamed
-from raydistill.config.sections import NAMED_WEIGHTS, Config, conflicts
+from raydistill.config.sections import NAMED_WEIGHTS, AutoData, Config, conflicts
 from raydistill.config.tree import Tree, nest
 from raydistill.config.words import WORDS_OF_OTHERS
 from raydistill.errors import UserError, one_error
@@ -53,11 +53,13 @@ def load_config(recipe: Recipe, overrides: Overrides = (), output: str | os.Path
     problems: list[str] = []
     if isinstance(overrides, Mapping):
         note_renamed(overrides)
-        raw = CONFIG.merge(raw, current_tree(read_settings(overrides, problems)))
+        changes = [current_tree(read_settings(overrides, problems))]
     else:
         parsed, problems = split_overrides(overrides)
-        for dotted, value in parsed:
-            raw = CONFIG.merge(raw, nest(dotted, value))
+        parsed.sort(key=lambda pair: pair[0] != "data.format")  # what is said of data before it counts too
+        changes = [nest(dotted, value) for dotted, value in parsed]
+    for change in [*_format_of_folder(changes, raw.get("data")), *changes]:
+        raw = CONFIG.merge(raw, change)
     if output is not None:
         raw["output"] = os.fspath(output)
     if raw.get("output") is None and name:
@@ -66,6 +68,35 @@ def load_config(recipe: Recipe, overrides: Overrides = (), output: str | os.Path
     if problems or config is None:
         raise one_error(problems, f"{called(recipe)}: settings that cannot be used")
     return with_absolute_paths(config)
+
+
+def settings_of_folder(recipe: str, folder: str) -> list[str]:
+    """Return the overrides that put a folder of data in the place of a recipe's.
+
+    What lies in it is recognised; only where a file of the user's own says of which format its data are, that counts.
+
+    Raises:
+        UserError: as ``read_recipe``.
+
+    >>> settings_of_folder("quickstart", "pets")
+    ['data.format=auto', 'data.root=pets']
+    """
+    data = read_recipe(recipe)[0].get("data")
+    root = f"data.root={yaml_text.in_one_line(folder)}"
+    of_files = data if isinstance(data, Mapping) and "root" in data else {}
+    if of_files and recipe not in RECIPES:
+        return [root]
+    kept = {
+        key: value for key, value in of_files.items() if key in AutoData.model_fields and key not in ("format", "root")
+    }
+    return ["data.format=auto", *(f"data.{key}={yaml_text.in_one_line(value)}" for key, value in kept.items()), root]
+
+
+def _format_of_folder(changes: Sequence[Mapping[str, Any]], data: Any) -> list[dict[str, Any]]:
+    """Return the change that lets a folder take the place of data that have none, to be recognised."""
+    given = {key for change in changes if isinstance(change.get("data"), Mapping) for key in change["data"]}
+    no_folder = isinstance(data, Mapping) and "root" not in data
+    return [nest("data.format", "auto")] if no_folder and "root" in given and "format" not in given else []
 
 
 def called(recipe: Recipe) -> str:

@@ -13,15 +13,14 @@ from pydantic import model_validator
 
 from raydistill.config.base import Section, Seed, Text
 from raydistill.config.data import (
-    Augmentation,
+    AutoData,
     CocoData,
     Data,
-    Downloads,
-    Input,
-    Loader,
+    FilesData,
     OwnData,
     ShapesData,
     VocData,
+    format_by_keys,
 )
 from raydistill.config.detector import NAMED_WEIGHTS, RESNETS, AnyDetector, AnyStudent, AnyTeacher, Detector, Teacher
 from raydistill.config.distillation import (
@@ -30,6 +29,7 @@ from raydistill.config.distillation import (
     Distillation,
     DistillationSections,
 )
+from raydistill.config.loading import Augmentation, Downloads, Input, Loader
 from raydistill.config.logging import Logging
 from raydistill.config.methods import Methods, settings_of_method
 from raydistill.config.own import Carried
@@ -51,6 +51,7 @@ __all__ = [
     "RESNETS",
     "AnyDetector",
     "Augmentation",
+    "AutoData",
     "Change",
     "Checkpoint",
     "CocoData",
@@ -61,6 +62,7 @@ __all__ = [
     "Distillation",
     "Downloads",
     "Evaluation",
+    "FilesData",
     "Input",
     "Loader",
     "Logging",
@@ -111,6 +113,13 @@ class Config(DistillationSections, _NetsAndData):  # fields are in the order of 
         """Whether any distillation term has a weight, from the start or later."""
         later = {name for change in self.schedule for name, value in change.settings.items() if value > 0}
         return super().distills or not later.isdisjoint(self.weights)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _data_have_a_format(cls, raw: Any) -> Any:
+        """Let settings that name files of one format stand for that format."""
+        data = raw.get("data") if isinstance(raw, Mapping) else None
+        return {**raw, "data": format_by_keys(data)} if isinstance(data, Mapping) else raw
 
     @model_validator(mode="before")
     @classmethod

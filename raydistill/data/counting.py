@@ -11,6 +11,7 @@ from raydistill.errors import UserError, counted
 CROWDS = "as crowds (iscrowd 1)"
 DIFFICULT = "as difficult"
 IGNORED = "as ignored"
+POINTS = "as points or lines"
 DROPPED = "without width or height inside the image"
 """Why an object is left out, in the words of the messages."""
 
@@ -36,11 +37,9 @@ def sources_of(data: Data) -> list[tuple[str, str]]:
     if isinstance(data, OwnData):
         return [("data.dataset", f"{data.dataset} ({key})") for key in keys]
     root = data.root.rstrip("/")
-    if isinstance(data, CocoData):
-        files = (data.train_annotations, data.val_annotations, data.test_annotations)
-        return [(f"data.{key}_annotations", f"{root}/{file}") for key, file in zip(keys, files, strict=True)]
-    lists = (data.train_split, data.val_split, data.test_split)
-    return [(f"data.{key}_split", f"{root} ({name})") for key, name in zip(keys, lists, strict=True)]
+    named = [(data.setting(key), data.named(key) or data.named("train")) for key in keys]
+    on_its_own = isinstance(data, CocoData)
+    return [(f"data.{setting}", f"{root}/{name}" if on_its_own else f"{root} ({name})") for setting, name in named]
 
 
 def left_out_in_words(left_out: Mapping[str, int]) -> str:

@@ -169,6 +169,7 @@ class DetectionDataset:
     file_ids: FileIds = FileIds()
     left_out: Mapping[str, int] = field(default_factory=dict)  # reason -> objects that do not count, see `counting`
     doubts: tuple[str, ...] = ()  # what about the annotations looks wrong though it can be read, in words
+    parents: frozenset[int] = frozenset()  # labels without objects that are no classes but what others are kinds of
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -198,9 +199,22 @@ class DetectionDataset:
     def without_empty(self) -> DetectionDataset:
         """Return the dataset without the images that have no object to train on."""
         kept = np.flatnonzero(self.records.num_objects > 0)
-        if len(kept) == len(self):
-            return self
-        return replace(self, records=Records.build(self.records.annotated(int(index)) for index in kept))
+        return self if len(kept) == len(self) else self.with_images(kept.tolist())
+
+    def with_images(self, places: Iterable[int]) -> DetectionDataset:
+        """Return the dataset with these of its images only; what it says of the others, in its counts, stays."""
+        return replace(self, records=Records.build(self.records.annotated(place) for place in places))
+
+    def without_class(self, label: int) -> DetectionDataset:
+        """Return the dataset without a class that has no object."""
+        labels = self.records.labels
+        return replace(
+            self,
+            classes=tuple(name for place, name in enumerate(self.classes, 1) if place != label),
+            category_ids=tuple(number for place, number in enumerate(self.category_ids, 1) if place != label),
+            records=replace(self.records, labels=labels - (labels > label)),
+            parents=frozenset(parent - (parent > label) for parent in self.parents if parent != label),
+        )
 
     @property
     def ground_truth(self) -> dict[str, Any]:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from raydistill.config.data import AutoData
 from raydistill.config.sections import Downloads
-from raydistill.data.alike import FilesBelow
 from raydistill.data.build import AS_USUAL, warn_if_too_large
 from raydistill.data.checks import listed, system_errors_in_words
 from raydistill.data.counting import log_left_out, warn_nothing
 from raydistill.data.dataset import DetectionDataset
+from raydistill.data.formats.base import SPLITS, format_of, split_named
 from raydistill.data.formats.coco import dataset_from
 from raydistill.data.formats.coco_file import CocoFile, read_coco_file
+from raydistill.data.formats.coco_layout import find_images, in_order, words_of
 from raydistill.data.formats.voc import read_voc
 from raydistill.data.images import PLAIN, Decoding
+from raydistill.data.recognise import recognise_in
+from raydistill.data.splits import read_files
 from raydistill.errors import UserError
 from raydistill.storage.remote_path import Place, place_at
+
+_log = logging.getLogger(__name__)
 
 
 def open_dataset(
@@ -33,8 +40,8 @@ def open_dataset(
     """Open the data that a user names on the command line, for evaluation.
 
     Args:
-        path: a COCO annotations file, a folder with ``annotations/*.json``, or a PASCAL VOC folder; here or on an
-            object store, like ``images``.
+        path: a COCO annotations file, or a folder of any form that ``recognise`` knows; here or on an object store,
+            like ``images``.
         split: which of the folder's splits; None is ``val``.
         images: the folder of a COCO file's images; None looks for the first image near the file.
         classes: of a PASCAL VOC folder, in the order of their labels; None takes those found in the split, by name.
@@ -67,10 +74,15 @@ def _open(
     coordinates: Literal["one_based", "zero_based"],
     how: Decoding,
 ) -> DetectionDataset:
-    if place.is_dir() and any((place / name).is_dir() for name in ("ImageSets", "JPEGImages")):
+    if place.is_dir() and (place / "ImageSets").is_dir():
         if images is not None:
             raise UserError(f"--images: must be left out for a PASCAL VOC folder ({place}), got {images}; remove it")
         return read_voc(place, split or "val", classes, difficult, coordinates, how=how)
+    if place.is_dir() and not _are_of_splits([*(place / "annotations").glob("*.json")]):
+        if images is not None:
+            raise UserError(f"--images: must be left out for a folder ({place}), got {images}; remove it")
+        given = {"difficult": difficult, "coordinates": coordinates}
+        return _recognised_split(place, split or "val", classes, given, how)
     if place.is_dir():
         annotations = _find_annotations(place, split or "val")
     elif split is not None:
@@ -78,21 +90,56 @@ def _open(
     else:
         annotations = place
     file = read_coco_file(annotations)
-    return dataset_from(file, images if images is not None else _find_images(file), how=how)
+    return _without_parents(dataset_from(file, images or _images_of(file), how=how), classes)
+
+
+def _are_of_splits(files: Sequence[Place]) -> bool:
+    """Return whether COCO's files are of splits: several, or one that is called like one."""
+    return len(files) > 1 or any(split_named(file.stem) for file in files)
+
+
+def _recognised_split(
+    place: Place, split: str, classes: Sequence[str] | None, given: Mapping[str, str], how: Decoding
+) -> DetectionDataset:
+    """Read a split of data that are recognised; without a validation split, the share that training would set aside."""
+    decoded = {"max_megapixels": how.most_pixels / 1e6, "pixel_range": how.pixel_range, "alpha": how.alpha}
+    auto = AutoData.model_validate({"format": "auto", "root": str(place), **decoded})
+    try:
+        found = recognise_in(auto, place)
+    except UserError as error:
+        raise UserError(f"{place}: {str(error).removeprefix('data.root: ')}") from error
+    fields = type(found.data).model_fields
+    update: dict[str, object] = {key: value for key, value in given.items() if key in fields}
+    if classes is not None and "classes" in fields and getattr(found.data, "classes", None) is None:
+        update["classes"] = tuple(classes)
+    data, root = found.data.model_copy(update=update), found.place
+    _log.info("%s; stands for %s", found, found.overrides)
+    names = [name for name in SPLITS if data.named(name) is not None or name == "val"]
+    if split not in names:
+        raise UserError(f"--split: must be one of {', '.join(names)} for {place}, got {split}; name another one")
+    if data.named(split) is None or split == "train":
+        splits = read_files(data, root)
+        return splits.val if split == "val" else splits.train
+    read = format_of(data).read
+    train = None if "classes" in fields else read(data, root, "train", None)
+    return _without_parents(read(data, root, SPLITS[SPLITS.index(split)], train), classes)
+
+
+def _without_parents(dataset: DetectionDataset, classes: Sequence[str] | None) -> DetectionDataset:
+    """Return data without the categories that are no classes, unless a net that is to be scored knows them."""
+    for label in sorted(dataset.parents, reverse=True):
+        if classes is not None and dataset.classes[label - 1] not in classes:
+            dataset = dataset.without_class(label)
+    return dataset
 
 
 def _find_annotations(root: Place, split: str) -> Place:
     """Find the annotations of ``split`` below ``root``: ``val.json`` before ``instances_val2017.json``."""
-    files = _sorted(root / "annotations", "*.json")
-    if not files:
-        raise UserError(
-            f"{root}: must be a COCO annotations file, a folder with annotations/*.json or a PASCAL VOC folder "
-            "(ImageSets, JPEGImages, Annotations), got none of these; correct the path"
-        )
+    files = in_order(root / "annotations", "*.json")
     fitting = [
         [file for file in files if file.stem == split],
         [file for file in files if re.fullmatch(rf"instances_{re.escape(split)}\d*", file.stem)],
-        [file for file in files if split in _words(file.stem)],
+        [file for file in files if split in words_of(file.stem)],
     ]
     found = next((group for group in fitting if group), [])
     if len(found) != 1:
@@ -104,38 +151,17 @@ def _find_annotations(root: Place, split: str) -> Place:
     return found[0]
 
 
-def _find_images(file: CocoFile) -> Place:
-    """Find the folder near the file that holds its first and its last image."""
+def _images_of(file: CocoFile) -> Place:
+    """Return the folder near the file that holds its first and its last image."""
     annotations = file.source
     names = [image["file_name"] for image in file.images if isinstance(image.get("file_name"), str)]
     if not names:
         file.raise_problems()
         raise UserError(f"{annotations}: images must list at least one image with its file_name, got none; add them")
-    near = [annotations.parent, annotations.parent.parent]
-    folders = [*near, *(found for base in near for found in _sorted(base, "*/"))]
-    folders += [found for base in near for found in _sorted(base, "images/*/")]
-    # Splits often use the same file names: a folder that is named like the file goes first.
-    words = _words(annotations.stem)
-    folders.sort(key=lambda folder: not (folder.name in annotations.stem.split("_") or words & _words(folder.name)))
-    for folder in folders:
-        if all((folder / name).is_file() for name in (names[0], names[-1])):
-            return folder
-    for folder in folders:  # written by another system, perhaps
-        below = FilesBelow(folder)
-        if all(below.alike(name) for name in (names[0], names[-1])):
-            return folder
-    raise UserError(
-        f"{annotations}: its images must lie near it, got no {names[0]} in {near[1]} or its folders; "
-        "name the folder of the images with --images"
-    )
-
-
-def _sorted(folder: Place, pattern: str) -> list[Place]:
-    """Return what fits ``pattern`` below ``folder``, by name."""
-    found: list[Place] = [*folder.glob(pattern)]
-    return sorted(found, key=str)
-
-
-def _words(name: str) -> set[str]:
-    """Words of a file name without digits, so that val, instances_val2017 and val2017 have one in common."""
-    return set(re.findall(r"[a-z]+", name.lower())) - {"instances", "annotations", "images", "coco"}
+    found = find_images(annotations, names)
+    if found is None:
+        raise UserError(
+            f"{annotations}: its images must lie near it, got no {names[0]} in {annotations.parent.parent} or its "
+            "folders; name the folder of the images with --images"
+        )
+    return found

@@ -12,28 +12,22 @@ import hashlib
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import compress
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from raydistill.data.build import Splits
+from raydistill.data.checksums import checksums_of
 from raydistill.data.dataset import DetectionDataset, Records
 from raydistill.data.image_folder import ImageFolder
-from raydistill.data.images import unreadable
-from raydistill.errors import UserError, counted
-from raydistill.storage.regular import IMAGE_BYTES, open_regular
-from raydistill.storage.remote_path import Place, RemotePath
+from raydistill.errors import counted
+from raydistill.storage.remote_path import RemotePath
 
 _VERSION = 1
 _MOST_NAMES = 2**30  # bytes
-_PIECE = 16 * 1024
-_WHOLE = 4 * _PIECE
-_READERS = 8  # threads
-_CHUNK = 200  # files for a thread at a time
 _OF_IMAGES = "images"
 Digests = NDArray[np.uint32]
 
@@ -161,38 +155,7 @@ def _images(reader: Any, records: Records) -> tuple[str, list[bytes]]:
     if not isinstance(reader, ImageFolder):  # drawn ones follow from the settings, which are compared
         return "unseen", [b""] * len(records)
     files = [reader.folder / records.file(index) for index in range(len(records))]
-    if isinstance(reader.folder, RemotePath):
-        return "etags", [_etag(cast(RemotePath, file)) for file in files]
-    chunks = [files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK)]
-    with ThreadPoolExecutor(_READERS) as pool:
-        return "checksums", [found for chunk in pool.map(_checksums, chunks) for found in chunk]
-
-
-def _etag(file: RemotePath) -> bytes:
-    return f"{file.stat().st_size} {file.listing.etag(file.inner)}".encode()
-
-
-def _checksums(files: Sequence[Place]) -> list[bytes]:
-    return [_checksum(file) for file in files]
-
-
-def _checksum(file: Place) -> bytes:
-    try:
-        with open_regular(file, IMAGE_BYTES) as opened:
-            return _checksum_of(opened, file.stat().st_size)
-    except OSError as error:
-        raise UserError(unreadable(file, error)) from error
-
-
-def _checksum_of(file: BinaryIO, size: int) -> bytes:
-    about = hashlib.blake2b(size.to_bytes(8, "little"), digest_size=16)
-    if size <= _WHOLE:
-        about.update(file.read(_WHOLE))
-    else:
-        for piece in range(4):
-            file.seek(piece * (size - _PIECE) // 3)
-            about.update(file.read(_PIECE))
-    return about.digest()
+    return "etags" if isinstance(reader.folder, RemotePath) else "checksums", checksums_of(files)
 
 
 def _changes(then: SplitFingerprint, now: SplitFingerprint) -> list[str]:

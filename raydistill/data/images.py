@@ -12,6 +12,7 @@ import torch
 from PIL import ExifTags, Image
 from torch import Tensor
 
+from raydistill.config.base import Section
 from raydistill.config.data import Pixels
 from raydistill.data.image_formats import MOST_PIXELS, NoPixelsError, TooManyPixelsError, opened
 from raydistill.data.samples import (
@@ -75,6 +76,11 @@ class Decoding:
 
 
 PLAIN = Decoding()
+
+
+def decoding(data: Section) -> Decoding:
+    """Return how the images of data are read."""
+    return Decoding.of(Pixels.of(data))
 
 
 class UnreadableImageError(UserError):

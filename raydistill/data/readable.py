@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from raydistill.config.sections import CocoData, Downloads, VocData
+from raydistill.config.sections import CocoData, Downloads, FilesData, VocData
 from raydistill.data.alike import FilesBelow, file_meant, files_near, spelling
 from raydistill.data.checks import (
     Categories,
@@ -28,8 +28,10 @@ from raydistill.data.counting import (
 from raydistill.data.formats.coco_file import CocoFile, read_coco_file
 from raydistill.data.formats.coco_repairs import alike_id
 from raydistill.data.formats.json_text import shown
-from raydistill.data.formats.voc_layout import find_split, negatives_in_excess
+from raydistill.data.formats.voc_folders import find_files
+from raydistill.data.formats.voc_layout import negatives_in_excess
 from raydistill.data.formats.voc_xml import parse_annotation
+from raydistill.data.recognise import recognised
 from raydistill.storage.cache import ObjectCache
 from raydistill.storage.remote_path import Place, file_or_folder
 from raydistill.storage.store import is_remote
@@ -37,7 +39,7 @@ from raydistill.storage.store import is_remote
 _LARGEST_READ = 100_000_000  # bytes; a larger file takes longer to be read than an error in it takes to be found later
 
 
-def check_readable(data: CocoData | VocData, downloads: Downloads) -> None:
+def check_readable(data: FilesData, downloads: Downloads) -> None:
     """Make sure that the splits are there: annotations, folders of images, categories; no image is opened.
 
     Of data on an object store only COCO's annotations are looked at: all else would take a list of what lies there.
@@ -46,10 +48,11 @@ def check_readable(data: CocoData | VocData, downloads: Downloads) -> None:
         UserError: naming what is wrong, as ``build_splits`` does.
     """
     with system_errors_in_words():
-        if isinstance(data, CocoData):
-            _check_coco(data, downloads.cache)
-        elif not is_remote(data.root):
-            _check_voc(data, Path(data.root))
+        found = recognised(data, downloads)
+        if isinstance(found, CocoData):
+            _check_coco(found, downloads.cache)
+        elif isinstance(found, VocData) and not is_remote(found.root):
+            _check_voc(found, Path(found.root))
 
 
 def _check_coco(data: CocoData, cache: ObjectCache) -> None:
@@ -114,7 +117,7 @@ def _check_voc(data: VocData, root: Path) -> None:
     splits = (data.train_split, data.val_split, data.test_split)
     for split, name, (setting, _) in zip(splits, SPLIT_NAMES, sources_of(data), strict=True):
         if split is not None:
-            files = find_split(root, split, data.on_bad_image)
+            files = find_files(root, split, data.on_bad_image)
             without = [image.file for image in files.images if image.annotation is None]
             problems = [*files.problems, *negatives_in_excess(files, without)]
             raise_problems(problems, f"{root}: the split '{split}' must be complete and sound")

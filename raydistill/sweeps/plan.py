@@ -114,7 +114,7 @@ class Plan:
         if self._failed:
             what = {"retry": "are tried again", "only": "alone are tried again", "leave": "are left as they are"}
             sentences.append(f"{len(self._failed)} failed before and {what[self.loaded.sweep.failed]}")
-        lines = ["; ".join(sentences), *said_beforehand(self.loaded)]
+        lines = ["; ".join(sentences), *filter(None, [self.loaded.data_found]), *said_beforehand(self.loaded)]
         if needed := self.disk_needed:
             lines.append(needed)
         if self.precision is not None and TEACHER_PRECISION not in self.loaded.sweep.space:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 
-from raydistill.config.sections import NAMED_WEIGHTS, CocoData, Config, Downloads, VocData
+from raydistill.config.sections import NAMED_WEIGHTS, Config, Downloads, FilesData
 from raydistill.data.readable import check_readable
 from raydistill.errors import UserError
 from raydistill.runs.directory import StageName
@@ -17,7 +17,7 @@ from raydistill.storage.remote_path import file_or_folder
 class Inputs:
     """The files that a run or a sweep reads."""
 
-    data: CocoData | VocData | None
+    data: FilesData | None
     """None: they are made, or another look was taken at them."""
     weights: tuple[tuple[str, str], ...]
     """Settings and the files or run directories they name."""
@@ -71,7 +71,7 @@ def inputs_of(config: Config, stages: Collection[StageName], students: Iterable[
     if "baseline" in stages or "distilled" in stages:
         weights += [("student.weights", name) for name in sorted({config.student.weights, *students})]
     return Inputs(
-        data=config.data if isinstance(config.data, CocoData | VocData) else None,
+        data=config.data if isinstance(config.data, FilesData) else None,
         weights=tuple(pair for pair in weights if pair[1] not in NAMED_WEIGHTS),
         downloads=config.downloads,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 
@@ -9,10 +10,12 @@ import torch
 
 from raydistill.config import Config
 from raydistill.config.precision import TEACHER_PRECISION, Precision, precision_of, precision_text, with_precision
+from raydistill.data.box_sizes import doubts_of_sizes
 from raydistill.data.build import Splits, build_splits
 from raydistill.data.checks import check_sides
 from raydistill.data.counting import crowded_in_words
 from raydistill.data.dataset import DetectionDataset
+from raydistill.data.split_checks import doubts_of_splits
 from raydistill.detectors.base import Detector
 from raydistill.detectors.frozen import check_compiler, make_fast
 from raydistill.detectors.state_dicts import LoadReport
@@ -52,6 +55,7 @@ from raydistill.training.state import Best, export
 from raydistill.training.teacher_check import findings
 
 _CLASSES_SHOWN = 6
+_log = logging.getLogger(__name__)
 _LIMIT = "box_detections_per_img"
 
 
@@ -142,6 +146,8 @@ def _datasets(config: Config, output: Output, worker: Worker, begun: bool) -> tu
                 if split is not None:
                     check_sides(split, config.input)
             data_id = claim_data(output, built, begun)
+            for doubt in (*doubts_of_splits(config.data, built), *doubts_of_sizes(config, built)):
+                _log.warning("data: %s", doubt)
         except UserError as error:
             return error
         return built, data_id

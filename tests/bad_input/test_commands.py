@@ -41,7 +41,11 @@ BROKEN: list[tuple[Main, str, str]] = [
         "quickstart training.epochs=true --print-config",
         "training.epochs: must be a valid integer, got True",
     ),
-    (train.main, "finetune data.root=coco --local --output out", r"train\.json: the annotations file must exist"),
+    (
+        train.main,
+        "finetune data.root=coco --local --output out",
+        r"must have a file of the training split, got annotations",
+    ),
     (tune.main, "gone.yaml", "gone.yaml: must be a sweep or a YAML file"),
     (tune.main, "sweep.yaml --print-plan", "methods.tar.feature.weight: must be a valid number, got True"),
     (evaluate.main, "--annotations gone.json --detections found.json", "gone.json: the annotations file must exist"),

@@ -189,7 +189,9 @@ def test_a_voc_split_takes_the_classes_of_a_model(folders: dict[str, Path]) -> N
 
 
 def test_a_folder_with_neither_form_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="must be a COCO annotations file, a folder with"):
+    with pytest.raises(
+        UserError, match="must be a folder with COCO, YOLO, PASCAL VOC or LabelMe data, got an empty one"
+    ):
         open_dataset(str(tmp_path))
 
 

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from raydistill.config import CocoData, ShapesData
+from raydistill.data import checksums
 from raydistill.data import fingerprint as module
 from raydistill.data.build import build_splits
 from raydistill.data.fingerprint import differences, digest, fingerprint, from_text, in_another_order, to_text
@@ -222,11 +223,11 @@ def test_half_of_what_was_written_is_a_value_error_and_another_versions_is_nothi
 def test_of_a_large_file_first_middle_and_last_bytes_count(tmp_path: Path) -> None:
     file, content = tmp_path / "large", bytearray(200_000)
     file.write_bytes(content)
-    before = module._checksum(file)
+    before = checksums._checksum(file)
     for place in (0, 16_383, 61_300, 130_000, 199_999):
         content[place] = 1
         file.write_bytes(content)
-        assert module._checksum(file) != before
+        assert checksums._checksum(file) != before
         content[place] = 0
 
 

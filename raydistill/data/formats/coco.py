@@ -76,6 +76,7 @@ def dataset_from(
     file.warn()
     warn_near_names(file.source, taken)
     names = {category["id"]: category["name"] for category in file.categories}
+    used = {annotation["category_id"] for annotation in file.annotations}
     records = Records.build(annotated.values())
     return DetectionDataset(
         classes=tuple(names[category_id] for category_id in labels),
@@ -85,7 +86,14 @@ def dataset_from(
         file_ids=FileIds(_other_names(numbers), _other_names(category_numbers)),
         left_out={CROWDS: int(records.ignored.sum()), DROPPED: len(file.dropped)},
         doubts=doubts_of(file.annotations, {key: (image.width, image.height) for key, image in annotated.items()}),
+        parents=frozenset(labels[number] for number in _parents(file) - used),
     )
+
+
+def _parents(file: CocoFile) -> set[Id]:
+    """Return the categories of number 0 that others name as what they are kinds of: Roboflow writes such a one."""
+    above = {category.get("supercategory") for category in file.categories if category["id"] != 0}
+    return {category["id"] for category in file.categories if category["id"] == 0 and category["name"] in above}
 
 
 def _take_near_files(below: FilesBelow, named: list[CocoImage], headers: list[Header], how: Decoding) -> list[str]:

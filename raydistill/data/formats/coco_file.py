@@ -58,6 +58,7 @@ class CocoCategory(TypedDict):
 
     id: Id
     name: Annotated[_Text, BeforeValidator(_number_as_text)]
+    supercategory: NotRequired[Any]  # goes by nothing but `coco.dataset_from`
 
 
 class CocoAnnotation(TypedDict):

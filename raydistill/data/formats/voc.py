@@ -15,7 +15,8 @@ from raydistill.data.checks import Box, clip_box, listed, raise_problems, warn_d
 from raydistill.data.counting import DIFFICULT, DROPPED
 from raydistill.data.dataset import AnnotatedImage, AnnotatedObject, DetectionDataset, Records
 from raydistill.data.fetching import read_each
-from raydistill.data.formats.voc_layout import VocSplit, find_split, negatives_in_excess
+from raydistill.data.formats.voc_folders import find_files
+from raydistill.data.formats.voc_layout import VocSplit, negatives_in_excess
 from raydistill.data.formats.voc_xml import VocContent, parse_annotation
 from raydistill.data.image_folder import Header, ImageFolder, read_headers
 from raydistill.data.images import PLAIN, Decoding
@@ -33,11 +34,11 @@ def read_voc(
     on_bad_image: OnBadImage = "error",
     how: Decoding = PLAIN,
 ) -> DetectionDataset:
-    """Read the images that ``ImageSets/Main/<split>.txt`` lists; image ids are the places in that list, from 1 on.
+    """Read the images that ``ImageSets/Main/<split>.txt`` lists, or all of a folder; image ids are their places there.
 
     Args:
-        root: the folder that holds ``JPEGImages``, ``Annotations`` and ``ImageSets/Main``.
-        split: name of the list.
+        root: the folder that holds ``JPEGImages``, ``Annotations`` and ``ImageSets/Main``, or folders of both.
+        split: name of the list, or of a folder below ``root`` (``.``: that itself).
         classes: names in the order of their labels; None takes those found in the split, by name.
         difficult: ``ignore`` leaves objects marked difficult out of training and makes them neither hit nor miss in
             evaluation; ``include`` treats them like any other.
@@ -50,12 +51,12 @@ def read_voc(
     Raises:
         UserError: naming everything that is wrong with the folder, the list, the XML files or the images' headers.
     """
-    files = find_split(root, split, on_bad_image)
+    files = find_files(root, split, on_bad_image)
     problems = files.problems
     parsed, negatives = _read_annotations(files)
     problems += negatives_in_excess(files, negatives)
     parsed, labels = _with_classes(parsed, classes, files.source)
-    folder = root / "JPEGImages"
+    folder = files.folder
     headers = read_headers([folder / image.file for image in files.images], how)
 
     dropped: list[str] = []

@@ -29,7 +29,7 @@ _LEADING = re.compile(r"^(?:.*/)?(?:JPEGImages|Annotations)/")
 class VocImage:
     """One image of a split."""
 
-    file: str  # below JPEGImages, folders included
+    file: str  # below the folder of the images, folders included
     annotation: Place | None  # None: it has none, and so no objects
 
 
@@ -37,7 +37,8 @@ class VocImage:
 class VocSplit:
     """The images of a split, and what is wrong with it."""
 
-    source: Place  # the list
+    source: Place  # the list, or the folder
+    folder: Place  # of the images
     images: list[VocImage] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     taken: list[str] = field(default_factory=list)  # files whose names only look like those listed
@@ -52,7 +53,7 @@ def find_split(root: Place, split: str, on_bad_image: OnBadImage) -> VocSplit:
         UserError: where the folder, the list or its names are not as they must be.
     """
     _check_folders(root)
-    found = VocSplit(list_of(root, split))
+    found = VocSplit(list_of(root, split), root / "JPEGImages")
     files = _Files(FilesBelow(root / "JPEGImages"), FilesBelow(root / "Annotations"))
     meant = functools.cache(files.meant)
     names = []
@@ -83,9 +84,10 @@ def negatives_in_excess(files: VocSplit, negatives: Sequence[str]) -> list[str]:
     if 2 * len(negatives) <= len(files.images):
         return []
     total = len(files.images)
+    remedy = "add or unlist them" if files.source.name.endswith(".txt") else "annotate them or move them away"
     return [
         f"{files.source}: at least half of the images must have their annotation, an XML file that is not empty, got "
-        f"{total - len(negatives)} of {total} with one; without are {_named(negatives)}; add or unlist them"
+        f"{total - len(negatives)} of {total} with one; without are {_named(negatives)}; {remedy}"
     ]
 
 

@@ -172,6 +172,7 @@ def _load(raw: dict[str, Any], path: Path, problems: list[str]) -> LoadedSweep |
     output = absolute(output, "output") if isinstance(output, str) and output else output
     config: Config | None = None
     config_raw: dict[str, Any] = {}
+    data_found = ""
     of_the_base: list[str] = []
     if base_raw is not None:
         config_raw = CONFIG.merge(base_raw, settings) | {"output": output if isinstance(output, str) else "runs"}
@@ -180,6 +181,11 @@ def _load(raw: dict[str, Any], path: Path, problems: list[str]) -> LoadedSweep |
     if config is not None:
         config = with_absolute_paths(config)
         settings, config_raw = _with_paths_of(config, settings), _with_paths_of(config, config_raw)
+        if config.data.format == "auto":
+            from raydistill.data.recognise import with_known_data  # imports numpy
+
+            config, data_found = with_known_data(config)
+            config_raw = {**config_raw, "data": config.data.model_dump(mode="json")}
     seeds = _seeds(raw.get("seeds", 1), config.seed if config else 0, problems)
     space = read_space(raw.get("space"), problems)
     complete = not isinstance(raw.get("search"), Mapping) or raw["search"].get("method") != "ablation"
@@ -196,7 +202,7 @@ def _load(raw: dict[str, Any], path: Path, problems: list[str]) -> LoadedSweep |
     if config is None or (raw.get("space") and not space):
         return None
     found = Points(sweep, config, config_raw, of_the_base)
-    loaded = found.on(LoadedSweep(sweep, config, None, (), config_raw))
+    loaded = found.on(LoadedSweep(sweep, config, None, (), config_raw, data_found=data_found))
     problems += found.problems
     return loaded
 

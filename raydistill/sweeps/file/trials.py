@@ -48,6 +48,8 @@ class LoadedSweep:
     """Points to begin with, where the search finds the others on the way."""
     all_points: tuple[Point, ...] | None = None
     """Every point there is, for a search that finds them on the way in a space of few."""
+    data_found: str = ""
+    """What the data were recognised as, in one line."""
 
     @property
     def num_trials(self) -> int:

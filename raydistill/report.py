@@ -5,13 +5,25 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from raydistill import VERSION
 from raydistill.command import run_command
 from raydistill.errors import printable
 from raydistill.reports import load
 
-__all__ = ["load", "main"]
+__all__ = ["load", "main", "value"]
+
+
+def value(cell: Any) -> Any:
+    """Return the value of a setting that a cell of ``trials``, ``summary`` or ``effects`` (csv or parquet) stands for.
+
+    >>> value("Null"), value("true"), value("1e3"), value('"true"')
+    (None, True, 1000.0, 'true')
+    """
+    from raydistill.config.cells import from_cell
+
+    return from_cell(cell)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

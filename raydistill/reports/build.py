@@ -17,7 +17,7 @@ from raydistill.reports.effects import effect_table
 from raydistill.reports.luck import Best, best_point, with_needed_gains
 from raydistill.reports.reading import Kind, Source, read
 from raydistill.reports.schedules import schedule_table, takeover_table
-from raydistill.reports.settings import differing, searched, space_of
+from raydistill.reports.settings import differing, searched, space_of, with_values
 from raydistill.reports.summary import Mode, group_keys, summarize
 from raydistill.reports.trials import epoch_table, name_of, scores_of, trial_table
 from raydistill.storage.mirror import named, place_of
@@ -81,6 +81,8 @@ def build(directories: Sequence[Path | Output]) -> Report:
     fresh = trials[~stale]
     summary = summarize(fresh, settings, metric, mode, {name: len(own) for name, own in seeds.items()})
     summary = with_needed_gains(fresh, summary, group_keys(fresh, settings))
+    effects = effect_table(trials, summary, settings, metric, mode, log)
+    trials, summary = with_values(trials, settings), with_values(summary, settings)
     best = best_point(fresh, summary, metric, mode)
     several = len(sources) > 1
     teachers = {
@@ -97,7 +99,7 @@ def build(directories: Sequence[Path | Output]) -> Report:
         trials=trials,
         epochs=epoch_table(sources),
         summary=summary,
-        effects=effect_table(trials, summary, settings, metric, mode, log),
+        effects=effects,
         schedules=schedule_table(sources),
         takeovers=takeover_table(sources),
         sources=tuple(sources),

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from raydistill.config.cells import as_cell
 from raydistill.reports.importance import importances, is_numeric
 from raydistill.reports.settings import as_text
 from raydistill.reports.summary import Mode
@@ -75,10 +76,15 @@ def _by_value(trials: pd.DataFrame, name: str) -> Iterator[tuple[dict[str, Any],
     values = active[name]
     if not is_numeric(values):
         for value, group in active.groupby(name):
-            yield {"value": as_text(value), "low": math.nan, "high": math.nan}, group
+            yield {"value": _cell(value), "low": math.nan, "high": math.nan}, group
         return
     bins = values if values.nunique() <= _MOST_VALUES else pd.qcut(values, _BINS, labels=False, duplicates="drop")
     for _, group in active.groupby(bins):
         low, high = float(group[name].min()), float(group[name].max())
         text = as_text(low) if low == high else f"{low:.3g} to {high:.3g}"
         yield {"value": text, "low": low, "high": high}, group
+
+
+def _cell(value: Any) -> str:
+    """Return a value of a column that holds cells, or booleans."""
+    return value if isinstance(value, str) else as_cell(bool(value))

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 
+from raydistill.config.cells import from_cell
 from raydistill.reports.build import Report
 from raydistill.reports.importance import is_numeric
 from raydistill.reports.luck import is_clear
@@ -152,7 +153,7 @@ def effects(report: Report) -> Table:
     table, metric = report.effects, _style(report)
     columns = [
         Column("setting", "text", list(table["setting"])),
-        Column("value", "text", list(table["value"])),
+        Column("value", "text", [as_text(from_cell(value)) for value in table["value"]]),
         Column("trials", "number", list(table["n"])),
         Column(f"mean {report.metric}", metric, list(table["mean"]), list(table["std"])),
         Column(f"{extreme(report)} trial", metric, list(table["best"])),

@@ -16,11 +16,12 @@ from matplotlib.lines import Line2D
 from pydantic import TypeAdapter, ValidationError
 
 from raydistill.config import Decay
+from raydistill.config.cells import as_cell, from_cell
 from raydistill.methods.schedules import decay_at
 from raydistill.reports.build import Report
 from raydistill.reports.drawing import COLORS, grid, name, plain
 from raydistill.reports.effects import of_interest, scored
-from raydistill.reports.settings import as_text
+from raydistill.reports.settings import as_text, has_part
 from raydistill.reports.trials import name_of
 from raydistill.reports.wording import LABELS, is_score
 
@@ -162,19 +163,24 @@ def _text_slice(axes: Axes, report: Report, trials: pd.DataFrame, others: pd.Dat
     factor = 100 if is_score(report.metric) else 1
     labels, setting = list(rows["value"]), rows["setting"].iloc[0]
     for at, label in enumerate(labels):
-        unfinished = factor * others.loc[others[setting].map(as_text) == label, report.metric]
-        own = factor * trials.loc[trials[setting].map(as_text) == label, report.metric]
+        unfinished = factor * others.loc[_is(others[setting], label), report.metric]
+        own = factor * trials.loc[_is(trials[setting], label), report.metric]
         axes.plot(at + _jitter(len(unfinished)), unfinished, **_HOLLOW)
         axes.plot(at + _jitter(len(own)), own, **_DOT)
         axes.errorbar(at, own.mean(), _spread(own), color=COLORS["best"], marker="o", ms=5, capsize=3)
     turned = len(labels) > 3 or any(len(label) > 9 for label in labels)
     axes.set_xticks(
         range(len(labels)),
-        [plain(label) for label in labels],
+        [plain(as_text(from_cell(label))) for label in labels],
         rotation=30 if turned else 0,
         ha="right" if turned else "center",
     )
     axes.set_xlim(-0.5, len(labels) - 0.5)
+
+
+def _is(values: pd.Series[Any], cell: str) -> list[bool]:
+    """Return which values of a setting are those of a cell."""
+    return [has_part(value) and as_cell(value) == cell for value in values]
 
 
 def _mean_and_dots(axes: Axes, scores: pd.Series[float], at: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from raydistill.reports.reading import Source, Trial
-from raydistill.reports.settings import MISSING, tidy
+from raydistill.reports.settings import MISSING, tidy, with_values
 from raydistill.reports.trials import name_of
 from raydistill.sweeps.lineage import Part, schedule_of
 
@@ -73,4 +73,5 @@ def _name(source: Source, trial: Trial, sources: Sequence[Source]) -> str:
 
 def _table(rows: list[dict[str, Any]], first: list[str]) -> pd.DataFrame:
     names = dict.fromkeys(name for row in rows for name in row)
-    return pd.DataFrame({name: tidy([row.get(name, MISSING) for row in rows]) for name in [*first, *names]})
+    table = pd.DataFrame({name: tidy([row.get(name, MISSING) for row in rows]) for name in [*first, *names]})
+    return with_values(table, [*names])

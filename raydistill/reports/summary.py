@@ -44,7 +44,7 @@ def summarize(
     table = pd.DataFrame(index=means.index)
     for name in settings:
         if name not in keys:
-            table[name] = by_key[name].first()
+            table[name] = by_key[name].first()  # they are cells, and none of them is None
     table["n"] = by_key[metric].count()
     table["mean"], table["std"] = means["score"], stds["score"]
     table["best"] = by_key[metric].max() if mode == "max" else by_key[metric].min()

@@ -8,7 +8,7 @@ import pandas as pd
 
 from raydistill.errors import printable
 from raydistill.reports.build import Report
-from raydistill.reports.settings import as_text
+from raydistill.reports.settings import as_text, has_part
 from raydistill.reports.trials import TEST
 
 OTHERS = {"baseline": "the student alone", "constant": "the constant weight", "teacher": "the teacher"}
@@ -47,7 +47,7 @@ def described(report: Report, row: pd.Series[Any]) -> str:
 
 def active_settings(report: Report, row: pd.Series[Any]) -> str:
     """Return ``setting=value, ...`` of the settings that were active."""
-    return ", ".join(f"{name}={as_text(row[name])}" for name in report.settings if pd.notna(row[name]))
+    return ", ".join(f"{name}={as_text(row[name])}" for name in report.settings if has_part(row[name]))
 
 
 def measure(report: Report, mean: float, std: float, sign: str = "") -> str:

@@ -15,6 +15,7 @@ import pyarrow.csv
 from raydistill.reports.best_recipe import best_recipe
 from raydistill.reports.build import OF_POPULATIONS, Report
 from raydistill.reports.page import page
+from raydistill.reports.settings import with_cells
 from raydistill.storage.output import Output
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "'", "\uff1d", "\uff0b", "\uff0d", "\uff20")
@@ -31,7 +32,8 @@ def write(report: Report, output: Output, pictures: bool = True) -> Report:
         UserError: when it cannot be written to.
     """
     folder = output.folder
-    for name, table in report.tables.items():
+    for name, values in report.tables.items():
+        table = with_cells(values)
         output.write(folder / f"{name}.csv", _epochs_csv(table) if name == "epochs" else _csv(table))
         output.write(folder / f"{name}.parquet", _parquet(table))
     drawn = {}

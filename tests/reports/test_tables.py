@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
-from raydistill.reports import load, page_tables
+from raydistill.report import value
+from raydistill.reports import load, page_tables, write_report
 from raydistill.reports.build import Report
 from raydistill.reports.importance import importances
+from raydistill.reports.pictures_of_settings import effects
 from raydistill.reports.screen import as_text
-from raydistill.sweeps.directory import SweepDirectory
+from raydistill.sweeps.directory import SweepDirectory, TrialRecord
 from tests.reports import made_up
 
 
@@ -261,16 +263,72 @@ def test_importance_of_settings_that_were_never_varied_is_unknown() -> None:
     assert math.isnan(importances(points, ["a"], "max", ())["a"])
 
 
-def test_settings_of_every_type_survive_both_files(tmp_path: Path) -> None:
-    made_up.begin(tmp_path / "s", space={})
-    values = [1, 2.5, "auto", True, None, [1, 2], {"shape": "linear"}, made_up.NASTY]
-    for number, value in enumerate(values):
-        directory = made_up.trial(tmp_path / "s", f"p{number}", "searched", number, 0, {}, [0.3])
-        directory.write(made_up.TrialRecord(f"p{number}", "searched", number, 0, {"x.y": value, "x.flag": number > 3}))
-    table = load(tmp_path / "s").trials
-    texts = ["1", "2.5", "auto", "true", "null", "[1, 2]", '{"shape": "linear"}', made_up.NASTY]
-    assert list(table["x.y"]) == texts
-    assert list(table["x.flag"]) == [number > 3 for number in range(len(values))]
-    buffer = io.BytesIO(table.to_parquet(index=False))
-    assert list(pd.read_parquet(buffer)["x.y"]) == texts
-    assert list(pd.read_csv(io.StringIO(table.to_csv(index=False)), keep_default_na=False)["x.y"]) == texts
+ANYTHING = [
+    *(1, 2.5, "auto", True, False, None, [1, None], {"shape": "linear"}, made_up.NASTY),
+    *("null", "Null", "None", "nan", "NA", "true", "1", "1e3", "yes", "[1]", "{a: 1}", "", " a", "-", "=1+1", "'a'"),
+]
+"""Values of a setting of which no two are the same."""
+
+
+def _sweep_over(output: Path, values: list[Any]) -> Path:
+    made_up.begin(output, space={"x.y": {"choice": values}}, seeds=[0])
+    for number, searched in enumerate(values):
+        directory = made_up.trial(output, f"p{number}", "searched", number, 0, {}, [0.3 + number / 100])
+        directory.write(TrialRecord(f"p{number}", "searched", number, 0, {"x.y": searched}, "finished"))
+    return output
+
+
+def _same(values: Any, others: Any) -> bool:
+    return [(type(value), value) for value in values] == [(type(other), other) for other in others]
+
+
+def test_a_value_read_back_from_any_table_is_what_was_searched(tmp_path: Path) -> None:
+    folder = _sweep_over(tmp_path / "s", ANYTHING) / "report"
+    report = write_report(folder.parent, pictures=False)
+    assert _same(report.trials["x.y"], ANYTHING)
+    assert _same(report.summary.sort_values("point")["x.y"], ANYTHING)
+    for name, column, by in (("trials", "x.y", "point"), ("summary", "x.y", "point"), ("effects", "value", "best")):
+        for table in (pd.read_csv(folder / f"{name}.csv"), pd.read_parquet(folder / f"{name}.parquet")):
+            assert _same(table.sort_values(by)[column].map(value), ANYTHING), name
+    assert list(report.effects["n"]) == [1] * len(ANYTHING)
+
+
+def test_values_that_look_alike_are_told_apart_on_the_screen_and_the_page(tmp_path: Path) -> None:
+    report = load(_sweep_over(tmp_path / "s", [None, "null", True, "true", 1, "1"]))
+    texts = ["null", '"null"', "true", '"true"', "1", '"1"']
+    lines = as_text(report).splitlines()
+    for number, text in enumerate(texts):
+        assert [line for line in lines if line.startswith(f"point {number} ") and line.endswith(f"  x.y={text}")]
+    for table, title in ((page_tables.points(report), "x.y"), (page_tables.effects(report), "value")):
+        (column,) = [column for column in table.columns if column.title == title]
+        assert sorted(column.values) == sorted(texts)
+    assert effects(report) is not None
+
+
+def test_a_setting_without_a_part_is_an_empty_cell_and_no_null(tmp_path: Path) -> None:
+    sweep = _sweep_over(tmp_path / "s", [None, "a"])
+    other = made_up.trial(sweep, "p2", "searched", 2, 0, {}, [0.3])
+    other.write(TrialRecord("p2", "searched", 2, 0, {}, "finished"))
+    report = write_report(sweep, pictures=False)
+    assert _same(report.trials["x.y"][:2], [None, "a"])
+    assert math.isnan(report.trials["x.y"][2])
+    assert (sweep / "report" / "trials.csv").read_text().splitlines()[3].split(",")[6] == ""
+    assert pd.read_csv(sweep / "report" / "trials.csv")["x.y"].isna().tolist() == [False, False, True]
+    assert "x.y" not in next(line for line in as_text(report).splitlines() if line.startswith("point 2"))
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"), [([1, 2], "int64"), ([1, 2.5], "float64"), ([True, False], "boolean"), (["a", "null"], "str")]
+)
+def test_a_column_of_one_kind_stays_one(tmp_path: Path, values: list[Any], dtype: str) -> None:
+    report = write_report(_sweep_over(tmp_path / "s", values), pictures=False)
+    assert report.trials["x.y"].dtype == dtype
+    assert list(report.trials["x.y"]) == values
+    for table in (pd.read_csv(tmp_path / "s/report/trials.csv"), pd.read_parquet(tmp_path / "s/report/trials.parquet")):
+        assert list(table["x.y"].map(value)) == values
+
+
+def test_large_whole_numbers_are_not_rounded(tmp_path: Path) -> None:
+    large = 2**60 + 1
+    report = write_report(_sweep_over(tmp_path / "s", [large, 1]), pictures=False)
+    assert _same(report.trials["x.y"], [large, 1])

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from raydistill.config.cells import shown
+
 Kind = Literal["choice", "grid", "uniform", "loguniform", "int"]
 Point = dict[str, Any]
 """Dotted name -> value; active settings only, in the order of the space."""
@@ -171,10 +173,4 @@ def point_text(point: Point) -> str:
     >>> point_text({"decay.shape": "linear", "decay.milestones": [0.5]})
     'decay.shape=linear, decay.milestones=[0.5]'
     """
-    return ", ".join(f"{name}={_value_text(value)}" for name, value in point.items()) or "nothing changed"
-
-
-def _value_text(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return ", ".join(f"{name}={shown(value)}" for name, value in point.items()) or "nothing changed"

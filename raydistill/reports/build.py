@@ -14,6 +14,7 @@ from raydistill.config.precision import TEACHER_PRECISION
 from raydistill.errors import UserError
 from raydistill.reports import again
 from raydistill.reports.effects import effect_table
+from raydistill.reports.growth import growth
 from raydistill.reports.luck import Best, best_point, with_needed_gains
 from raydistill.reports.reading import Kind, Source, read
 from raydistill.reports.schedules import schedule_table, takeover_table
@@ -48,6 +49,7 @@ class Report:
     teachers: dict[str, float]  # trial name of each finished teacher -> its score
     log_settings: frozenset[str]  # searched on a logarithmic scale
     notes: tuple[str, ...]  # what is missing or could not be read
+    growth: tuple[str, ...] = ()  # how sweeps grew
     output: Path | None = None  # where it was written to
 
     @property
@@ -107,6 +109,7 @@ def build(directories: Sequence[Path | Output]) -> Report:
         confirmation=again.confirmation(summary, best),
         teachers=teachers,
         log_settings=log,
+        growth=tuple(named(sentence) for source in sources for sentence in growth(source)),
         notes=(
             *(named(note) for source in sources for note in (*source.notes, *_missing(source))),
             *again.notes(trials, summary, best, stale),

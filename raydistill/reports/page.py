@@ -53,7 +53,7 @@ def page(report: Report, pictures: Mapping[str, Picture], has_recipe: bool) -> s
             counts=counts(report).removeprefix(f"{report.title}: "),
             headline=headline(report),
             cards=[*_cards_of_confirmation(report), *([] if row is None else _cards(report, row))],
-            lists={"Failed trials": few(failures), "Missing": few(report.notes)},
+            lists={"Failed trials": few(failures), "Growth": few(report.growth), "Missing": few(report.notes)},
             legend=_legend(report),
             points=page_tables.points(report),
             pictures=pictures,

@@ -15,7 +15,7 @@ from raydistill.reports.importance import is_numeric
 from raydistill.reports.luck import is_clear
 from raydistill.reports.settings import as_text
 from raydistill.reports.summary import GAIN_BY_CLASS
-from raydistill.reports.trials import SCORES, SIZES, TEST
+from raydistill.reports.trials import SCORES, SIZES, SPACE, TEST
 from raydistill.reports.wording import LABELS, extreme, gains_over, has_test, is_score, marked_name, one_line, state
 
 Style = Literal["text", "score", "gain", "number", "share"]
@@ -107,6 +107,7 @@ def points(report: Report) -> Table:
         for other in gains_over(report):
             columns += _gain(report, table, f"{TEST}gain_over_{other}", f"test vs {LABELS[other]}")
     columns += _settings(report, table)
+    columns += [Column(SPACE, "number", list(table[SPACE]))] if SPACE in table else []
     columns.append(Column(f"{extreme(report)} trial", metric, list(table["best"])))
     columns += [
         Column(f"{size.replace('_', ' ')} vs {LABELS['baseline']}", "gain", list(table[f"gain_{size}"]))
@@ -135,6 +136,7 @@ def trials(report: Report) -> Table:
         for other in gains_over(report)
     ]
     columns += _settings(report, table)
+    columns += [Column(SPACE, "number", list(table[SPACE]))] if SPACE in table else []
     columns += [Column(title, "number", list(table[name])) for name, title in _DETAILS.items()]
     if table["reason"].any():
         columns.append(Column("reason", "text", [one_line(reason) for reason in table["reason"]]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -76,6 +76,8 @@ class Source:
     notes: tuple[str, ...] = ()
     output: Output = LOCAL
     """What connects it with the object store, if it lies on one."""
+    grown: tuple[dict[str, Any], ...] = ()
+    """What the sweep covered before it grew: its space, its seeds and ``num_points``, how many points it had."""
 
 
 def read(directory: Path | Output) -> Source:
@@ -171,7 +173,16 @@ def _read_sweep(directory: SweepDirectory, name: str) -> Source:
         record = TrialRecord("teacher", "baseline", -3, 0)
         recipe = _mapping(directory.teacher.config, notes) if directory.teacher.config.is_file() else {}
         teacher = Trial(record, "teacher", recipe, _curves(directory.teacher, notes), _result(directory.teacher, notes))
-    return Source(directory.path, name, "sweep", tuple(trials), teacher, sweep, base, tuple(notes))
+    grown = tuple(_grown(settings.get("grown")))
+    return Source(directory.path, name, "sweep", tuple(trials), teacher, sweep, base, tuple(notes), grown=grown)
+
+
+def _grown(written: Any) -> Iterator[dict[str, Any]]:
+    """Yield what can be read of what a sweep covered before."""
+    for extent in written if isinstance(written, list) else []:
+        if isinstance(extent, dict) and isinstance(extent.get("num_points"), int):
+            space = extent.get("space")
+            yield {**extent, "space": current_space(space) if isinstance(space, dict) else {}}
 
 
 def _read_trial(directory: TrialDirectory, notes: list[str]) -> Trial | None:

@@ -33,6 +33,8 @@ def as_text(report: Report) -> str:
     failures = failed_trials(report)
     if failures:
         parts += ["", "Failed:", *(f"  {line}" for line in few([f"{name}: {reason}" for name, reason in failures]))]
+    if report.growth:
+        parts += ["", *few(report.growth)]
     if report.notes:
         parts += ["", *(f"Note: {line}" for line in few(report.notes))]
     if report.output is not None:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from raydistill.reports.trials import AGAIN, CLASS, OWN_KIND, SIZES, TEST, against, pairing
+from raydistill.reports.trials import AGAIN, CLASS, OWN_KIND, SIZES, SPACE, TEST, against, pairing
 
 Mode = Literal["max", "min"]
 GAIN_BY_CLASS = "gain/class/"
@@ -42,8 +42,8 @@ def summarize(
     means, stds, pairs = grouped.mean(), grouped.std(ddof=1), grouped.count()
     by_key = trials.groupby(keys, sort=False, dropna=False)
     table = pd.DataFrame(index=means.index)
-    for name in settings:
-        if name not in keys:
+    for name in (*settings, SPACE):
+        if name not in keys and name in trials:
             table[name] = by_key[name].first()  # they are cells, and none of them is None
     table["n"] = by_key[metric].count()
     table["mean"], table["std"] = means["score"], stds["score"]

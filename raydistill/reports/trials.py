@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from raydistill.config.precision import TEACHER_PRECISION
+from raydistill.reports.growth import space_numbers
 from raydistill.reports.reading import Kind, Source, Trial
 from raydistill.reports.settings import column
 
@@ -21,6 +22,8 @@ OWN_KIND = {"baseline": ("baseline", "confirmed_baseline"), "constant": ("consta
 """What trials are compared with, and the roles or stages that hold it."""
 AGAIN = ("confirmed_baseline", "confirmed")
 """Roles of what was trained again under fresh seeds."""
+SPACE = "space"
+"""The column that says from which space a point was drawn, in a sweep that has grown."""
 CLASS = "class/"
 """Prefix of the columns that hold one class's AP."""
 
@@ -33,7 +36,8 @@ def trial_table(sources: Sequence[Source], settings: Sequence[str], metric: str)
     scores from 0 to 1 at the best epoch, ``last_AP``, the gains in ``metric`` over baseline, constant weight and
     teacher (paired by seed; NaN where the other is missing or not finished), where a test split was scored the same as
     ``test_AP`` and ``test_gain_over_...``, ``best_epoch, epochs, seconds`` and the AP of each class as
-    ``class/<name>``. Where a score was made by an earlier version's rules, ``rules`` says of which.
+    ``class/<name>``. Where a score was made by an earlier version's rules, ``rules`` says of which; where a sweep grew
+    by its space, ``space`` counts from 1 from which one a point was drawn.
     """
     several, kind = len(sources) > 1, sources[0].kind
     trials = [(source, trial) for source in sources for trial in source.trials]
@@ -43,6 +47,9 @@ def trial_table(sources: Sequence[Source], settings: Sequence[str], metric: str)
     table = pd.DataFrame(
         [_identity(source, trial, several) for source, trial in trials], columns=_identity_columns(kind, several)
     )
+    drawn_from = space_numbers(trials)
+    if drawn_from is not None:
+        table[SPACE] = drawn_from
     for name in settings:
         table[name] = column([trial for _, trial in trials], name)
     if TEACHER_PRECISION not in table:

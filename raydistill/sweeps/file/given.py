@@ -58,7 +58,7 @@ class GivenPoints:
             given, settings = {}, self._of_recipe(where, item)
         elif isinstance(item, Mapping):
             given = self._given(where, item)
-            settings = self._settings(where, given) if len(self._problems) == before else None
+            settings = self._settings_where_active(where, given) if len(self._problems) == before else None
         else:
             self._problems.append(
                 f"{where}: must be settings such as {{decay.shape: linear}}, or a recipe, got {item!r}"
@@ -69,8 +69,6 @@ class GivenPoints:
         point: Point = {}
         for name in dependency_order(self._space) if self._complete or isinstance(item, str) else given:
             if not self._space[name].active(point):
-                if name in given:
-                    self._problems.append(f"{where}.{name}: has no effect there: {_conditions(self._space[name])}")
                 continue
             value = given.get(name, _value_at(settings, name))
             chosen = _in_dimension(self._space[name], value)
@@ -98,6 +96,20 @@ class GivenPoints:
         else:
             for key, inner in value.items():
                 yield from self._named(f"{name}.{key}", inner)
+
+    def _settings_where_active(self, where: str, given: Point) -> dict[str, Any] | None:
+        """Return all settings of the base with those of a point; None where some have no effect beside the others."""
+        unconditional = {name: value for name, value in given.items() if not self._space[name].when}
+        settings = self._settings(where, unconditional)
+        if settings is None or len(unconditional) == len(given):
+            return settings
+        point: Point = {}
+        for name in dependency_order(self._space):
+            if self._space[name].active(point):
+                point[name] = given.get(name, _value_at(settings, name))
+            elif name in given:
+                self._problems.append(f"{where}.{name}: has no effect there: {_conditions(self._space[name])}")
+        return self._settings(where, given) if given.keys() <= point.keys() else None
 
     def _settings(self, where: str, given: Point) -> dict[str, Any] | None:
         """Return all settings of the base with those of a point; None where they do not fit together."""

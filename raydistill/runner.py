@@ -58,6 +58,7 @@ def run_sweep(loaded: LoadedSweep, local: bool, listener: SweepListener, stop: S
     from raydistill.sweeps.announcement import does_not_repeat
     from raydistill.sweeps.limits import limited
     from raydistill.sweeps.plan import Plan
+    from raydistill.sweeps.table import TrialsKept
     from raydistill.sweeps.tracking import tracked_sweep
 
     require(loaded.config)
@@ -69,6 +70,8 @@ def run_sweep(loaded: LoadedSweep, local: bool, listener: SweepListener, stop: S
     with Output.at(loaded.config.output).opened() as output:
         plan = Plan(loaded, output)
         listener(Note("\n".join(filter(None, [plan.headline, does_not_repeat(plan.loaded, local)]))))
+        if kept := tuple((record, plan.score(record.name).value) for record in plan.ended):
+            listener(TrialsKept(kept))
         with tracked_sweep(plan, listener) as tracking, limited(plan, tracking, stop) as limits:
             _run_plan(plan, local, limits, stop)
         output.pull()  # the teacher's records, where another machine has written them

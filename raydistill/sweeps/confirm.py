@@ -28,6 +28,15 @@ def trials_of(confirmation: Confirmation, alone: Point) -> list[TrialRecord]:
     ]
 
 
+def ended_of(loaded: LoadedSweep, records: Mapping[str, TrialRecord]) -> list[TrialRecord]:
+    """Return which trials of a sweep have ended: those of its search, or of the confirmation that it is about."""
+    if loaded.confirmation is not None:
+        asked = [records.get(trial.name, trial) for trial in trials_of(loaded.confirmation, {})]
+    else:
+        asked = [record for record in records.values() if record.role not in ("confirmed", "confirmed_baseline")]
+    return [record for record in asked if record.ended]
+
+
 def headline(confirmation: Confirmation, records: Mapping[str, TrialRecord]) -> str:
     """Say what is run again, and how much of it ended before."""
     asked = trials_of(confirmation, {})

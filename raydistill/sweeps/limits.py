@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from raydistill.runs.events import Event, Note, TrialEvent
+from raydistill.runs.events import Note
 from raydistill.runs.stopping import Stop
 from raydistill.storage.regular import RECORD_BYTES, read_text
 from raydistill.sweeps.directory import SweepDirectory, TrialRecord
 from raydistill.sweeps.plan import Plan
-from raydistill.sweeps.table import SweepListener
+from raydistill.sweeps.table import SweepListener, Told
 
 _HOUR = 3600.0
 _WRITE_SECONDS = 60
@@ -63,7 +63,7 @@ class _Limited:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _told_of_disk: bool = False  # by us or by the headline
 
-    def __call__(self, event: Event | TrialEvent) -> None:
+    def __call__(self, event: Told) -> None:
         """Hand on."""
         self.listener(event)
         with self._lock:

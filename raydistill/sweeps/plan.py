@@ -19,7 +19,7 @@ from raydistill.storage.mirror import place_of
 from raydistill.storage.output import Output
 from raydistill.sweeps.announcement import said_beforehand
 from raydistill.sweeps.claim import claim
-from raydistill.sweeps.confirm import headline, trials_of
+from raydistill.sweeps.confirm import ended_of, headline, trials_of
 from raydistill.sweeps.directory import Role, Status, SweepDirectory, TrialRecord
 from raydistill.sweeps.file import (
     Confirmation,
@@ -107,7 +107,7 @@ class Plan:
         """How much there is to do, what was left out, and in what the teacher answers where that is known."""
         if self.loaded.confirmation is not None:
             return headline(self.loaded.confirmation, self._records)
-        kept = sum(record.ended for record in self.records)
+        kept = len(self.ended)
         sentences = [f"{self.total} trials in {self.loaded.config.output}"]
         if kept:
             sentences.append(f"{kept} of them ended before and are kept")
@@ -140,6 +140,11 @@ class Plan:
     def records(self) -> list[TrialRecord]:
         """Every trial that is known so far; those that were not begun are unfinished."""
         return list(self._records.values())
+
+    @property
+    def ended(self) -> list[TrialRecord]:
+        """Those of them that have ended; what was run again under fresh seeds counts where that is the plan."""
+        return ended_of(self.loaded, self._records)
 
     def next(self) -> TrialRecord | None:
         """Return the trial to run next, its directory made ready; None when there is no other."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import heapq
-import itertools
-import math
+import dataclasses
 import sys
 import threading
 import time
@@ -18,12 +16,11 @@ from raydistill.runs.progress import Display, print_above, terminal
 from raydistill.runs.scores import points
 from raydistill.sweeps.directory import TrialRecord
 from raydistill.sweeps.file import point_text
+from raydistill.sweeps.live_table import Ended, LiveTable, Running
 
 if TYPE_CHECKING:
     from rich.live import Live
-    from rich.table import Table
 
-_BEST_SHOWN, _RUNNING_SHOWN = 8, 16  # a cluster runs more than a terminal has lines
 _REFRESHES_PER_SECOND = 2
 
 
@@ -42,13 +39,21 @@ class TrialEnded:
     score: float  # in the sweep's metric; NaN where there is none
 
 
-SweepEvent = Event | TrialEvent | TrialStarted | TrialEnded
+@dataclass(frozen=True)
+class TrialsKept:
+    """Trials that ended before the sweep went on, each with its score in the sweep's metric."""
+
+    trials: tuple[tuple[TrialRecord, float], ...]
+
+
+Told = Event | TrialEvent | TrialsKept
+SweepEvent = Told | TrialStarted | TrialEnded
 
 
 class SweepListener(Protocol):
     """Hears of a sweep while it runs; several threads may share it."""
 
-    def __call__(self, event: Event | TrialEvent) -> None:
+    def __call__(self, event: Told) -> None:
         """Hear one event."""
 
     def begins(self, record: TrialRecord) -> None:
@@ -67,7 +72,7 @@ class SweepEvents:
 
     listener: Callable[[SweepEvent], object]
 
-    def __call__(self, event: Event | TrialEvent) -> None:
+    def __call__(self, event: Told) -> None:
         """Hand on."""
         self.listener(event)
 
@@ -94,17 +99,6 @@ def hand_on(event: SweepEvent, listener: SweepListener) -> None:
 
 
 @dataclass
-class _Running:
-    """A trial at work."""
-
-    record: TrialRecord
-    epoch: int = 0
-    epochs: int = 0
-    score: float = math.nan
-    images_per_second: float = math.nan
-
-
-@dataclass
 class SweepDisplay:
     """Shows events on ``stream``: call it with each of them, and say when trials begin and end.
 
@@ -115,8 +109,9 @@ class SweepDisplay:
     mode: Literal["max", "min"]
     total: int
     stream: TextIO = field(default_factory=lambda: sys.stderr)
-    _running: dict[str, _Running] = field(default_factory=dict)
-    _ended: dict[str, tuple[TrialRecord, float]] = field(default_factory=dict)
+    _running: dict[str, Running] = field(default_factory=dict)
+    _ended: dict[str, Ended] = field(default_factory=dict)
+    _kept: set[str] = field(default_factory=set)  # of these, what ended before this display was there
     _live: Live | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)  # of the two dictionaries
     _started: float = field(default_factory=time.monotonic)
@@ -125,11 +120,15 @@ class SweepDisplay:
         """Show what comes before the trials as a run shows it."""
         self.before = Display(self.stream)
 
-    def __call__(self, event: Event | TrialEvent) -> None:
+    def __call__(self, event: Told) -> None:
         """Show one event."""
         if isinstance(event, TrialEvent):
             with self._lock:
                 self._of_trial(event)
+        elif isinstance(event, TrialsKept):
+            with self._lock:
+                self._ended |= {record.name: Ended(record, score) for record, score in event.trials}
+                self._kept |= self._ended.keys()
         elif isinstance(event, Note) and self._live is not None:
             self._line(_sentence(event))
         else:
@@ -138,7 +137,7 @@ class SweepDisplay:
     def begins(self, record: TrialRecord) -> None:
         """Show a trial that is started."""
         with self._lock:
-            self._running[record.name] = _Running(record)
+            self._running[record.name] = Running(record)
         self.before.close()
         if self._live is None and (console := terminal(self.stream)) is not None:
             from rich.live import Live
@@ -152,8 +151,9 @@ class SweepDisplay:
         """Show what became of a trial; scores from 0 to 1."""
         with self._lock:
             self._running.pop(record.name, None)
-            self._ended[record.name] = (record, score)
-            done = f"[{len(self._ended)}/{self.total}]"
+            self._ended[record.name] = Ended(record, score)
+            self._kept.discard(record.name)
+            done = f"[{len(self._ended) - len(self._kept)}/{self.total}]"
         parts = [done, record.name, point_text(record.settings), f"{self.metric} {points(score)}"]
         parts += [record.status + (f": {record.reason}" if record.reason else ""), f"{record.seconds:.0f} s"]
         self._line("  ".join(part for part in parts if part))
@@ -186,29 +186,12 @@ class SweepDisplay:
             running.epoch, running.epochs = event.epoch, event.epochs
             running.score = event.metrics.get(f"val/{self.metric}", running.score)
 
-    def _table(self) -> Table:
-        """Return the running trials and the best of those that ended."""
-        from rich.markup import escape
-        from rich.table import Table
-
+    def _table(self) -> LiveTable:
+        """Return the running trials and those that ended, as they are now."""
         with self._lock:
             minutes = (time.monotonic() - self._started) / 60
-            counts = f"{len(self._ended)} of {self.total} trials ended, {len(self._running)} running"
-            table = Table(title=f"{counts}, {minutes:.0f} min")
-            for heading in ("trial", "settings", "epoch", self.metric, "images/s", "status"):
-                table.add_column(heading, justify="right" if heading in (self.metric, "epoch", "images/s") else "left")
-            for running in itertools.islice(self._running.values(), _RUNNING_SHOWN):
-                speed = "-" if math.isnan(running.images_per_second) else f"{running.images_per_second:.1f}"
-                epoch = f"{running.epoch}/{running.epochs}" if running.epochs else "-"
-                settings = escape(point_text(running.record.settings))
-                table.add_row(running.record.name, settings, epoch, points(running.score), speed, "running")
-            if len(self._running) > _RUNNING_SHOWN:
-                table.add_row("...", f"and {len(self._running) - _RUNNING_SHOWN} more", "", "", "", "running")
-            scored = [pair for pair in self._ended.values() if not math.isnan(pair[1])]
-            best = heapq.nlargest if self.mode == "max" else heapq.nsmallest
-            for record, score in best(_BEST_SHOWN, scored, key=lambda pair: pair[1]):
-                table.add_row(record.name, escape(point_text(record.settings)), "", points(score), "", record.status)
-            return table
+            running, ended = [dataclasses.replace(own) for own in self._running.values()], [*self._ended.values()]
+        return LiveTable(self.metric, self.mode, self.total, minutes, running, ended)
 
 
 def _sentence(note: Note) -> str:

@@ -6,12 +6,11 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from raydistill.runs.events import Event, TrialEvent
 from raydistill.runs.loggers import End
 from raydistill.runs.trackers import Ended, Trackers, closing
 from raydistill.sweeps.directory import Status, TrialRecord
 from raydistill.sweeps.plan import Plan
-from raydistill.sweeps.table import SweepListener
+from raydistill.sweeps.table import SweepListener, Told, TrialsKept
 
 _ENDS: dict[Status, End] = {
     "finished": "finished",
@@ -52,9 +51,11 @@ class _TrackedSweep:
     listener: SweepListener
     trackers: Trackers
 
-    def __call__(self, event: Event | TrialEvent) -> None:
+    def __call__(self, event: Told) -> None:
         """Hand an event on."""
         self.listener(event)
+        if isinstance(event, TrialsKept):
+            return
         for problem in self.trackers.hear(event):
             self.listener(problem)
 

@@ -15,7 +15,7 @@ import pytest
 from raydistill.runs.events import EpochDone, Note, StageStarted, StepDone, TrialEvent
 from raydistill.sweeps import table
 from raydistill.sweeps.directory import TrialRecord
-from raydistill.sweeps.table import SweepDisplay, SweepEvents, hand_on
+from raydistill.sweeps.table import SweepDisplay, SweepEvents, TrialsKept, hand_on
 from tests.small import PATIENCE
 
 STEP = TrialRecord("p0000-seed0", "searched", 0, 0, {"decay.shape": "step", "decay.milestones": [0.5]})
@@ -203,6 +203,109 @@ def test_closing_twice_is_once(terminal: SweepDisplay) -> None:
     written = terminal.stream.getvalue()  # type: ignore[attr-defined]
     terminal.close()
     assert terminal.stream.getvalue() == written  # type: ignore[attr-defined]
+
+
+# On a small one -------------------------------------------------------------------------------------------------------
+POINT = {"methods.tar.feature.weight": 0.25, "methods.tar.rpn.weight": 1.5, "decay.shape": "exponential"}
+
+
+def _lines(display: SweepDisplay, width: int, height: int) -> list[str]:
+    """Return the lines of the table on a terminal of so many columns and lines."""
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), width=width, height=height)
+    console.print(display._table())
+    return console.file.getvalue().splitlines()  # type: ignore[attr-defined,no-any-return]
+
+
+def _busy(running: int, ended: int, total: int = 400, name: str = "p{:04d}-seed0") -> SweepDisplay:
+    """Return the display of a sweep at work: of what ended the last is the best, of what runs the last too."""
+    display = SweepDisplay("AP", "max", total, io.StringIO())
+    for number in range(ended + running):
+        record = TrialRecord(name.format(number), "searched", number, 0, POINT)
+        display.begins(record)
+        if number < ended:
+            display.ends(_ended(record), number / 1000)
+    for number in range(ended, ended + running):
+        trial = name.format(number)
+        display(TrialEvent(trial, EpochDone("distilled", 3, 300, {"val/AP": number / 1000}, 2.0)))
+    return display
+
+
+@pytest.mark.parametrize(("width", "height"), [(40, 24), (80, 24), (40, 8), (59, 12), (60, 11), (100, 8), (160, 50)])
+@pytest.mark.parametrize(("running", "ended"), [(1, 0), (0, 1), (3, 2), (64, 0), (0, 100), (64, 100)])
+def test_the_table_fits_the_terminal_and_shows_the_best_and_what_runs(
+    width: int, height: int, running: int, ended: int
+) -> None:
+    lines = _lines(_busy(running, ended), width, height)
+    assert len(lines) < height
+    assert max(map(len, lines)) <= width
+    text = "\n".join(lines)
+    names = re.findall(r"p\d{4}-seed0", text)
+    assert len(names) == len(set(names))
+    if ended:
+        assert f"p{ended - 1:04d}-seed0" in names
+    if running:
+        assert f"p{ended + running - 1:04d}-seed0" in names  # the best of those at work
+        assert int(names[0][1:5]) >= ended  # which come first
+    shown = {True: 0, False: 0}
+    for name in names:
+        shown[int(name[1:5]) < ended] += 1
+    for number, what in ((running - shown[False], "running"), (ended - shown[True], "ended")):
+        assert (f"{number} {what}" in lines[-1]) == (number > 0)
+
+
+def test_a_small_terminal_is_full_of_trials() -> None:
+    for width, height, most in ((80, 24, 17), (40, 24, 19)):
+        text = "\n".join(_lines(_busy(64, 300), width, height))
+        assert len(re.findall(r"p\d{4}-seed0", text)) == most
+
+
+def test_in_forty_columns_names_of_settings_are_as_short_as_can_be() -> None:
+    lines = _lines(_busy(1, 1), 40, 24)
+    assert lines[0].strip() == "1/400 ended, 1 running, 0 min"
+    assert lines[1].split() == ["trial", "epoch", "AP", "settings"]
+    assert [" ".join(line.split()) for line in lines[3:]] == [
+        "p0001-seed0 3/300 0.1 feature.weight=0.…",
+        "p0000-seed0 0.0 feature.weight=0.…",
+    ]
+
+
+def test_on_eighty_columns_a_point_is_told_by_the_ends_of_its_names() -> None:
+    text = "\n".join(_lines(_busy(1, 1), 80, 24))
+    assert "feature.weight=0.25, rpn.weight" in text and "methods.tar" not in text
+    assert "images/s" not in text and "finished" in text
+    assert "methods.tar.feature.weight=0.25" in "\n".join(_lines(_busy(1, 1), 160, 24))
+
+
+def test_a_long_name_leaves_the_score_in_sight() -> None:
+    lines = _lines(_busy(1, 1, name="confirm-p{:04d}-seed1000"), 40, 24)
+    assert "confirm-p0001-seed1000 3/300" in lines[3] and " 0.1 " in lines[3]
+    assert max(map(len, lines)) <= 40
+
+
+def test_a_stopped_trial_is_told_from_a_finished_one_in_forty_columns() -> None:
+    display = SweepDisplay("AP", "max", 4, io.StringIO())
+    display.ends(_ended(STEP, status="stopped"), 0.3)
+    assert "stopped" in "\n".join(_lines(display, 40, 24))
+
+
+def test_what_ended_before_is_in_the_table_and_is_no_line(terminal: SweepDisplay) -> None:
+    terminal(TrialsKept(((_ended(STEP), 0.4), (_ended(CONTROL), 0.1))))
+    terminal.begins(LISTED)
+    shown = _shown(terminal)
+    assert "2 of 6 trials ended, 1 running" in shown
+    assert [line.split()[0] for line in shown.splitlines() if "finished" in line] == [STEP.name, CONTROL.name]
+    terminal.ends(_ended(LISTED), 0.2)
+    lines = [line.split()[:2] for line in _said(terminal).splitlines() if line.startswith("[")]
+    assert lines == [["[1/6]", LISTED.name]]
+
+
+def test_kept_trials_leave_a_pipe_as_it_was() -> None:
+    display = SweepDisplay("AP", "max", 6, io.StringIO())
+    display(TrialsKept(((_ended(STEP), 0.4),)))
+    display.ends(_ended(LISTED), 0.2)
+    assert display.stream.getvalue().splitlines()[0].startswith("[1/6]  p0001-seed0")  # type: ignore[attr-defined]
 
 
 # Several threads ------------------------------------------------------------------------------------------------------

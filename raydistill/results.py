@@ -148,7 +148,7 @@ class SweepRun:
 def nothing_to_confirm(report: Report) -> str:
     """Say why no point of a sweep can be run again under fresh seeds; empty where one can."""
     best = report.best
-    if any((source.sweep.get("scheduler") or {}).get("name") == "pbt" for source in report.sources):
+    if any((source.sweep.get("scheduler") or {}).get("name") in ("pbt", "pb2") for source in report.sources):
         return "the trials changed their settings while they trained, so none is run again"
     if best is None or not best.complete:
         return "no point has finished on every seed, so none is run again"

@@ -74,6 +74,8 @@ class Recorder(ray.tune.Callback):  # type: ignore[misc]
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
         """Start its clock."""
         name = str(trial)
+        if self.plan.record(name).ended:  # it only says again what it came to
+            return
         self.started.setdefault(name, time.monotonic())
         self.plan.changed(name, trial.config["settings"])
         self.display.begins(self.plan.record(name))
@@ -94,6 +96,8 @@ class Recorder(ray.tune.Callback):  # type: ignore[misc]
 
     def _end(self, trial: Any, lost: str) -> None:
         name = str(trial)
+        if self.plan.record(name).ended:
+            return
         seconds = time.monotonic() - self.started.pop(name, time.monotonic())
         record = self.plan.end(name, seconds, lost)
         self.display.ends(record, self.plan.score(name).value)

@@ -16,6 +16,7 @@ from ray.tune.schedulers import PopulationBasedTraining
 
 from raydistill.sweeps.file import LoadedSweep, PbtScheduler, RandomSearch, Space
 from raydistill.sweeps.lineage import Round, Rounds, Takeover
+from raydistill.sweeps.plan import Plan
 
 
 class InRounds(PopulationBasedTraining):  # type: ignore[misc]
@@ -51,9 +52,13 @@ class InRounds(PopulationBasedTraining):  # type: ignore[misc]
         planned = self._next_perturbation_sync
         decision = str(super().on_trial_result(tune_controller, trial, result))
         if self._next_perturbation_sync != planned:
-            self._rounds.append(Round(int(result[self._time_attr]), self._takeovers))
+            self._note(Round(int(result[self._time_attr]), self._takeovers))
             self._takeovers = {}
         return decision
+
+    def _note(self, one: Round) -> None:
+        """Write a round down."""
+        self._rounds.append(one)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
         """Return who goes on; where one was waited for that has ended or failed, the others have their round now.
@@ -83,6 +88,12 @@ class InRounds(PopulationBasedTraining):  # type: ignore[misc]
         self._takeovers[str(trial)] = Takeover(str(trial_to_clone), trial.config["settings"], place)
 
 
+def most_at_once(loaded: LoadedSweep) -> float:
+    """Return how many trials may run at once, where all are known to the scheduler."""
+    most = loaded.sweep.max_concurrent
+    return math.inf if most == "auto" else most
+
+
 def population_scheduler(
     loaded: LoadedSweep, settings: PbtScheduler, time_attr: str, rounds: Rounds, storage: str = ""
 ) -> InRounds:
@@ -94,22 +105,37 @@ def population_scheduler(
         else:
             sampler = {"uniform": ray.tune.uniform, "loguniform": ray.tune.loguniform, "int": _whole_number}
             samplers[name] = sampler[dimension.kind](*dimension.values)
-    most = loaded.sweep.max_concurrent
     return InRounds(
         rounds,
         loaded.sweep.search.seed if isinstance(loaded.sweep.search, RandomSearch) else 0,
         storage,
-        math.inf if most == "auto" else most,
+        most_at_once(loaded),
         time_attr=time_attr,
         perturbation_interval=settings.interval,
         hyperparam_mutations={"settings": samplers},
         quantile_fraction=settings.quantile,
         resample_probability=settings.resample,
-        custom_explore_fn=functools.partial(_within, space=loaded.sweep.space),
+        custom_explore_fn=functools.partial(within, space=loaded.sweep.space),
     )
 
 
-def _within(config: dict[str, Any], space: Space) -> dict[str, Any]:
+def members(plan: Plan) -> dict[str, Any]:
+    """Return the trials that are left as a grid: population based training takes no search; nothing where none is."""
+    rounds = Rounds(plan.directory)
+    records = {record.name: record for record in iter(plan.next, None)}
+    if not records:
+        return {}
+    left = {name: rounds.takeover_left(plan.directory.trial(name)) for name in records}
+    told = {name: takeover for name, takeover in left.items() if takeover is not None}
+    settings = {name: told[name].settings if name in told else record.settings for name, record in records.items()}
+    return {
+        "trial": ray.tune.grid_search(list(records)),
+        "settings": ray.tune.sample_from(lambda config: dict(settings[config["trial"]])),
+        "left": ray.tune.sample_from(lambda config: told[config["trial"]].state if config["trial"] in told else ""),
+    }
+
+
+def within(config: dict[str, Any], space: Space) -> dict[str, Any]:
     """Return a changed config whose settings stay in the space: Ray multiplies them by 0.8 or 1.2, time after time."""
     settings = dict(config["settings"])
     for name, dimension in space.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -16,13 +17,14 @@ from raydistill.config.precision import meaning_of_auto
 from raydistill.config.sections import NAMED_WEIGHTS
 from raydistill.errors import UserError
 from raydistill.on_ray.board import Board
+from raydistill.on_ray.brackets import Brackets, all_trials
 from raydistill.on_ray.callbacks import PlannedSearch, Recorder, Silence
 from raydistill.on_ray.group import Group
 from raydistill.on_ray.inputs import check_devices, check_inputs_here, check_inputs_there, claim_data_there
 from raydistill.on_ray.journaled import JournaledScheduler
 from raydistill.on_ray.lost_workers import explained
 from raydistill.on_ray.node import node_watched
-from raydistill.on_ray.population import InRounds, population_scheduler
+from raydistill.on_ray.population import InRounds, members, most_at_once, population_scheduler
 from raydistill.on_ray.precision import all_nodes_compute_bf16
 from raydistill.on_ray.room import Demand, Queue, many_pending, places_for, wait_for_room
 from raydistill.on_ray.run import cpus_of, patience_of, run_on_workers
@@ -34,7 +36,15 @@ from raydistill.runs.directory import StageName
 from raydistill.runs.events import Note
 from raydistill.runs.stopping import Stop
 from raydistill.runs.weak_teacher import refuse_weakness, weakness
-from raydistill.sweeps.file import AshaScheduler, LoadedSweep, MedianScheduler, PbtScheduler
+from raydistill.sweeps.file import (
+    AshaScheduler,
+    HyperbandScheduler,
+    LoadedSweep,
+    MedianScheduler,
+    Pb2Scheduler,
+    PbtScheduler,
+    Population,
+)
 from raydistill.sweeps.journal import Journal, ended_where_stopped, reports_of_ended
 from raydistill.sweeps.lineage import Rounds
 from raydistill.sweeps.plan import Plan
@@ -67,7 +77,7 @@ def run_sweep_on_ray(plan: Plan, display: SweepListener, stop: Stop) -> None:
     loaded = plan.loaded
     resources, config = loaded.sweep.resources, loaded.config
     groups = resources.num_workers > 1
-    cpus = max(cpus_of(config), resources.num_workers * resources.cpus_per_worker)
+    cpus = max(cpus_of(config), math.ceil(resources.num_workers * resources.cpus_per_worker))
     trained = plan.directory.teacher.finished  # then the driver needs no torch: that is most of its memory
     unseen = _look_here(plan)
     meanwhile, patience = "" if trained else "ray.train.torch", patience_of(config, display, stop)
@@ -128,7 +138,8 @@ def _run_trials(plan: Plan, display: SweepListener, demand: Demand, stop: Stop) 
     order = SweepOrder(
         output=plan.directory.output,
         metric=sweep.metric,
-        population=isinstance(sweep.scheduler, PbtScheduler),
+        population=isinstance(sweep.scheduler, Population),
+        brackets=isinstance(sweep.scheduler, HyperbandScheduler) and plan.loaded.confirmation is None,
         shipped=ship(_students_weights(plan.loaded)),
         group=Group(
             name="sweep",
@@ -145,9 +156,9 @@ def _run_trials(plan: Plan, display: SweepListener, demand: Demand, stop: Stop) 
     try:
         queue = Queue(demand, config.scaling.wait_seconds, display)
         with node_watched(stop), shown(board, queue, display, stop):
-            if order.population:
-                _fit(plan, display, replace(order, population=False), _Round.CONTROLS)
-                _fit(plan, display, order, _Round.POPULATION)
+            if order.population or order.brackets:
+                _fit(plan, display, replace(order, population=False, brackets=False), _Round.CONTROLS)
+                _fit(plan, display, order, _Round.ALL_KNOWN)
             else:
                 _fit(plan, display, order, _Round.EVERYTHING)
     except ray.exceptions.RayError as error:
@@ -171,8 +182,8 @@ class _Round(Enum):
     """Which trials one call of Ray Tune runs."""
 
     EVERYTHING = 1
-    CONTROLS = 2  # before a population: a control must not be replaced by a better trial
-    POPULATION = 3  # all of them are known to its scheduler from the start
+    CONTROLS = 2  # before a population: a control must not be replaced by a better trial, nor be in a bracket
+    ALL_KNOWN = 3  # all the others, of which the scheduler knows from the start
 
 
 def _fit(plan: Plan, display: SweepListener, order: SweepOrder, which: _Round) -> None:
@@ -180,22 +191,24 @@ def _fit(plan: Plan, display: SweepListener, order: SweepOrder, which: _Round) -
     sweep, config = plan.loaded.sweep, plan.loaded.config
     wanted, num_workers = order.group.resources, sweep.resources.num_workers
     recorder = Recorder(plan, display)
-    population = _population(plan) if which is _Round.POPULATION else None
+    known_trials = _trials_of(plan, order) if which is _Round.ALL_KNOWN else None
+    if known_trials == {}:
+        return
     scheduler = ray.tune.schedulers.FIFOScheduler() if which is _Round.CONTROLS else _scheduler(plan)
     if isinstance(scheduler, InRounds):
         order = replace(order, next_round=scheduler.next_round)
     trainable = ray.tune.with_parameters(group_trial if num_workers > 1 else flat_trial, order=order)
     tuner = ray.tune.Tuner(
         ray.tune.with_resources(trainable, dict(wanted) if num_workers == 1 else _OF_A_GROUPS_DRIVER),
-        param_space=population,
+        param_space=known_trials,
         tune_config=ray.tune.TuneConfig(
             metric=SCORE,
             mode=sweep.mode,
             search_alg=None
-            if population
+            if known_trials
             else PlannedSearch(plan, which is _Round.CONTROLS, lambda: _at_once(plan, wanted)),
             scheduler=scheduler,
-            num_samples=1 if population else _FOR_EVER,
+            num_samples=1 if known_trials else _FOR_EVER,
             reuse_actors=True,
             trial_name_creator=_first_name,
         ),
@@ -208,27 +221,20 @@ def _fit(plan: Plan, display: SweepListener, order: SweepOrder, which: _Round) -
             verbose=0,
         ),
     )
-    known = plan.loaded.points is not None and not population
+    pending = places_for(wanted) if plan.loaded.points is not None else 0
+    if known_trials:
+        pending = len(plan.records)
     try:
-        with many_pending(places_for(wanted)) if known else contextlib.nullcontext():
+        with many_pending(pending) if pending else contextlib.nullcontext():
             tuner.fit()
     finally:
         for name, started in recorder.started.items():
             plan.interrupted(name, time.monotonic() - started)
 
 
-def _population(plan: Plan) -> dict[str, Any]:
-    """Return the trials that are left as a grid: population based training takes no search."""
-    rounds = Rounds(plan.directory)
-    records = {record.name: record for record in iter(plan.next, None)}
-    left = {name: rounds.takeover_left(plan.directory.trial(name)) for name in records}
-    told = {name: takeover for name, takeover in left.items() if takeover is not None}
-    settings = {name: told[name].settings if name in told else record.settings for name, record in records.items()}
-    return {
-        "trial": ray.tune.grid_search(list(records)),
-        "settings": ray.tune.sample_from(lambda config: dict(settings[config["trial"]])),
-        "left": ray.tune.sample_from(lambda config: told[config["trial"]].state if config["trial"] in told else ""),
-    }
+def _trials_of(plan: Plan, order: SweepOrder) -> dict[str, Any]:
+    """Return the trials as a grid, nothing where none is left: a scheduler that waits for all takes no search."""
+    return members(plan) if order.population else all_trials(plan)
 
 
 def _first_name(trial: Any) -> str:
@@ -263,8 +269,14 @@ def _scheduler(plan: Plan) -> ray.tune.schedulers.TrialScheduler:
             time_attr=EPOCH, grace_period=scheduler.grace_period, min_samples_required=scheduler.min_trials
         )
         return _journaled(median, plan)
+    if isinstance(scheduler, HyperbandScheduler):
+        return Brackets(epochs, scheduler.reduction_factor, most_at_once(loaded))
+    storage = ray_storage(plan.directory.output.place)
+    if isinstance(scheduler, Pb2Scheduler):
+        from raydistill.on_ray.bandit import bandit_scheduler  # needs scikit-learn
+
+        return bandit_scheduler(loaded, scheduler, EPOCH, plan.directory, storage)
     if isinstance(scheduler, PbtScheduler):
-        storage = ray_storage(plan.directory.output.place)
         return population_scheduler(loaded, scheduler, EPOCH, Rounds(plan.directory), storage)
     return ray.tune.schedulers.FIFOScheduler()
 

@@ -38,6 +38,8 @@ class SweepOrder:
     metric: str
     population: bool
     """Whether settings change while trials train."""
+    brackets: bool
+    """Whether a trial that begins again reports all its epochs again."""
     shipped: Shipped
     group: Group
     """The workers of each trial, which gives them its own name."""
@@ -118,6 +120,11 @@ def _run_and_report(
         if record.role == "searched" and event.epoch < event.epochs and f"val/{metric}" in event.metrics:
             report(_for_ray(event.metrics, event.epoch, order))
 
+    if order.brackets and record.role == "searched":
+        for line in [line for line in trial.run.lines() if f"val/{metric}" in line]:
+            report(_for_ray(line, int(line["epoch"]), order))
+        if record.ended:
+            return ""
     tell, shipped = (lambda event: board.put.remote(event)), order.shipped
     reason = run_trial(sweep, name, worker, tell, on_epoch, changed, shipped)
     if reason:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from raydistill.errors import UserError
 from raydistill.sweeps.directory import TrialRecord
-from raydistill.sweeps.file import Confirmation, LoadedSweep, Point
+from raydistill.sweeps.file import Confirmation, LoadedSweep, Point, Population
 from raydistill.sweeps.file.confirmation import MOST_SEEDS, fresh_seeds
 
 
@@ -52,9 +52,10 @@ def check_confirmation(loaded: LoadedSweep, number: int) -> None:
     """
     if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= MOST_SEEDS:
         raise UserError(f"confirm: must be a number of seeds, 1 to {MOST_SEEDS}, got {number}")
-    if number and loaded.sweep.scheduler.name == "pbt":
+    if number and isinstance(loaded.sweep.scheduler, Population):
         raise UserError(
-            "confirm: must be left out with scheduler pbt, whose trials change their settings while they train"
+            f"confirm: must be left out with scheduler {loaded.sweep.scheduler.name}, whose trials change their "
+            "settings while they train"
         )
 
 

@@ -81,7 +81,13 @@ def test_errors_of_one_launch_are_none_of_another(tmp_path: Path) -> None:
 
 def _sweep_order(output: Path, board: Any = None) -> SweepOrder:
     return SweepOrder(
-        Output.at(str(output)), "AP", population=False, shipped={}, group=_group(board, "sweep"), own=Carried(())
+        Output.at(str(output)),
+        "AP",
+        population=False,
+        brackets=False,
+        shipped={},
+        group=_group(board, "sweep"),
+        own=Carried(()),
     )
 
 

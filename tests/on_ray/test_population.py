@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import heapq
+import importlib.util
 import json
 import random
 import shutil
@@ -23,19 +24,20 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
 from raydistill.errors import UserError
-from raydistill.on_ray import sweep as sweep_module
 from raydistill.on_ray import takeover
 from raydistill.on_ray import trial as trial_module
-from raydistill.on_ray.population import population_scheduler
+from raydistill.on_ray.population import members, population_scheduler
 from raydistill.on_ray.trial import EPOCH, SCORE
 from raydistill.runs import weights_file
-from raydistill.sweeps.file import LoadedSweep, PbtScheduler, load_sweep
+from raydistill.sweeps.file import LoadedSweep, Pb2Scheduler, PbtScheduler, load_sweep
 from raydistill.sweeps.lineage import Part, Rounds, read_lineage, schedule_of
 from raydistill.sweeps.plan import Plan
 from tests.outputs import plan_of
 from tests.small import small_sweep
 
 EPOCHS = 6
+PBT, PB2 = ({"name": name, "interval": 2, "quantile": 0.5} for name in ("pbt", "pb2"))
+NEEDS_SKLEARN = pytest.mark.skipif(importlib.util.find_spec("sklearn") is None, reason="needs scikit-learn")
 LISTED = [0.1, 0.5, 1.0, 2.0, 5.0]
 SPACE: dict[str, Any] = {
     "methods.tar.feature.weight": {"uniform": [0.5, 1.0]},
@@ -48,13 +50,16 @@ SPACE: dict[str, Any] = {
 
 
 def _loaded(folder: Path, points: int = 4, **changes: Any) -> LoadedSweep:
-    scheduler = {"name": "pbt", "interval": 2, "quantile": 0.5}
     few = dict(list(SPACE.items())[:2])
-    keys = {"search": {"method": "random", "seed": 5}, "num_trials": points, "space": few, "scheduler": scheduler}
+    keys = {"search": {"method": "random", "seed": 5}, "num_trials": points, "space": few, "scheduler": PBT}
     return load_sweep(small_sweep(folder, {"training.epochs": EPOCHS}, **(keys | changes)))
 
 
 def _scheduler(loaded: LoadedSweep) -> Any:
+    if isinstance(loaded.sweep.scheduler, Pb2Scheduler):
+        from raydistill.on_ray.bandit import bandit_scheduler
+
+        return bandit_scheduler(loaded, loaded.sweep.scheduler, EPOCH, plan_of(loaded).directory)
     assert isinstance(loaded.sweep.scheduler, PbtScheduler)
     return population_scheduler(loaded, loaded.sweep.scheduler, EPOCH, Rounds(plan_of(loaded).directory))
 
@@ -132,7 +137,7 @@ class _Tune:
     def __post_init__(self) -> None:
         while self.plan.controls_left:
             self.plan._queue.popleft()
-        population = sweep_module._population(self.plan)
+        population = members(self.plan)
         self.scheduler = _scheduler(self.plan.loaded)
         self.scheduler.set_search_properties(SCORE, "max")
         self.next_round = self.scheduler.next_round
@@ -251,15 +256,64 @@ def _students(plan: Plan) -> dict[str, Any]:
     return found
 
 
-def test_an_interrupted_population_takes_over_what_it_would_have_taken_over(tmp_path: Path) -> None:
-    plan, reports = _run(_loaded(tmp_path / "whole"), tmp_path / "ray", [])
+@pytest.mark.parametrize("scheduler", [PBT, pytest.param(PB2, marks=NEEDS_SKLEARN)])
+def test_an_interrupted_population_takes_over_what_it_would_have_taken_over(
+    scheduler: dict[str, Any], tmp_path: Path
+) -> None:
+    plan, reports = _run(_loaded(tmp_path / "whole", scheduler=scheduler), tmp_path / "ray", [])
     whole = _students(plan)
     assert sum(len(lineage) > 1 for _, _, lineage in whole.values()) >= 2
-    for kills in [*([kill] for kill in range(6, 15, 2)), [3, 4, 5, 6]]:  # around the rounds after 8 and 17 reports
+    every = 2 if scheduler is PBT else 6  # its model takes a while
+    for kills in [*([kill] for kill in range(6, 15, every)), [3, 4, 5, 6]]:  # around the rounds after 8 and 17 reports
         assert sum(kills) < reports
         folder = tmp_path / "-".join(map(str, kills))
-        plan, _ = _run(_loaded(folder), tmp_path / f"ray-{folder.name}", kills)
+        plan, _ = _run(_loaded(folder, scheduler=scheduler), tmp_path / f"ray-{folder.name}", kills)
         assert _students(plan) == whole, kills
+
+
+@NEEDS_SKLEARN
+def test_a_bandit_stays_in_the_space_and_goes_where_scores_gain_most(tmp_path: Path) -> None:
+    """Here more of every setting gains more: what the model chooses lies above what was drawn."""
+    plan, _ = _run(_loaded(tmp_path, scheduler=PB2 | {"interval": 1}), tmp_path / "ray", [])
+    chosen = [part.settings for record in plan.records for part in read_lineage(plan.directory.trial(record.name))[1:]]
+    assert len(chosen) >= 4
+    for name, spec in list(SPACE.items())[:2]:
+        low, high = next(iter(spec.values()))
+        assert all(low <= settings[name] <= high for settings in chosen)
+    weights = [settings["methods.tar.feature.weight"] for settings in chosen]
+    drawn = [point["methods.tar.feature.weight"] for point in plan.loaded.points or []]
+    assert sum(weights) / len(weights) > sum(drawn) / len(drawn)
+
+
+@NEEDS_SKLEARN
+def test_a_damaged_record_of_what_a_bandit_knows_is_passed_over(tmp_path: Path) -> None:
+    loaded = _loaded(tmp_path, scheduler=PB2)
+    plan, _ = _run(loaded, tmp_path / "ray", [12])
+    file = plan.directory.path / "bandit.jsonl"
+    rounds = Rounds(plan.directory)
+    assert not _scheduler(loaded).data.empty
+    file.write_text(f'{{"epoch": {rounds.last.epoch}}}\n[1]\n{{"ep')
+    assert _scheduler(loaded).data.empty
+
+
+@pytest.mark.parametrize(
+    ("space", "problem"),
+    [
+        ({"methods.tar.rpn.weight": {"choice": LISTED}}, "must be a range with scheduler pb2"),
+        ({"training.batch_size": {"int": [2, 4]}}, "cannot change during training, as scheduler pb2 would have it"),
+    ],
+)
+def test_what_a_bandit_cannot_choose_is_refused(space: dict[str, Any], problem: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=problem):
+        _loaded(tmp_path, space=space, scheduler=PB2)
+
+
+def test_a_bandit_without_its_package_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(
+        UserError, match=r"scheduler: pb2 needs the package scikit-learn; pip install 'raydistill\[pb2\]'"
+    ):
+        _loaded(tmp_path, scheduler=PB2)
 
 
 def test_a_lineage_holds_the_settings_of_every_epoch_of_the_student(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from raydistill.sweeps.file.reading import KINDS, current_space, read_space
 from raydistill.sweeps.file.rules import rules
 from raydistill.sweeps.file.sections import SWEEP, Sweep
 from raydistill.sweeps.file.trials import LoadedSweep
+from raydistill.sweeps.file.words import with_hint
 
 _MOST_SEEDS = 1000
 _MOST_NEAR = 20  # unknown names that are compared with those there are
@@ -65,7 +66,7 @@ def load_sweep(
     loaded = _load(raw, path, problems)
     if problems or loaded is None:
         where = "sweep" if isinstance(sweep, Mapping) else os.fspath(sweep)
-        raise one_error(list(dict.fromkeys(problems)), f"{where}: a sweep that cannot be run")
+        raise one_error(list(dict.fromkeys(map(with_hint, problems))), f"{where}: a sweep that cannot be run")
     return loaded
 
 

@@ -9,6 +9,7 @@ from typing import Any, cast, get_args
 
 from raydistill.config.renamed import current_names
 from raydistill.sweeps.file.space import Dimension, Kind, Space, among, dependency_order, parents_values, value_key
+from raydistill.sweeps.file.words import hint_at_kind
 
 KINDS: tuple[str, ...] = get_args(Kind)
 _FORM = "must be a mapping such as {choice: [1, 2]} or {uniform: [0, 1]}"
@@ -56,11 +57,13 @@ def read_space(raw: Any, problems: list[str]) -> Space:
 
 def _dimension(written: Any, problems: list[str]) -> Dimension | None:
     if not isinstance(written, Mapping):
-        problems.append(f"{_FORM}, got {written!r}")
+        problems.append(f"{_FORM}, got {written!r}{hint_at_kind(written)}")
         return None
     unknown = [key for key in written if key not in (*KINDS, "when")]
     if unknown:
-        problems.append(f"must hold one of {', '.join(KINDS)}, and perhaps when, got {', '.join(map(str, unknown))}")
+        hint = next(filter(None, map(hint_at_kind, unknown)), "")
+        got = ", ".join(map(str, unknown))
+        problems.append(f"must hold one of {', '.join(KINDS)}, and perhaps when, got {got}{hint}")
     given = [key for key in written if key in KINDS]
     if len(given) != 1:
         if not unknown or given:

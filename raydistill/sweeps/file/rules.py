@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Collection, Iterator
 
 from raydistill.config.course import changeable
@@ -10,10 +11,12 @@ from raydistill.config.sections import Config
 from raydistill.config.tree import leaves
 from raydistill.sweeps.file.sections import (
     AshaScheduler,
+    HyperbandScheduler,
     MedianScheduler,
     NoScheduler,
     OptunaSearch,
-    PbtScheduler,
+    Pb2Scheduler,
+    Population,
     Resources,
     Sweep,
 )
@@ -112,7 +115,7 @@ def _of_the_epochs(sweep: Sweep, config: Config) -> Iterator[str]:
         )
     if isinstance(scheduler, AshaScheduler | MedianScheduler) and scheduler.grace_period >= epochs:
         yield f"scheduler.grace_period: must be below training.epochs = {epochs}, got {scheduler.grace_period}"
-    if isinstance(scheduler, PbtScheduler) and scheduler.interval >= epochs:
+    if isinstance(scheduler, Population) and scheduler.interval >= epochs:
         yield f"scheduler.interval: must be below training.epochs = {epochs}, got {scheduler.interval}"
 
 
@@ -126,42 +129,61 @@ def _of_the_scheduler(sweep: Sweep, config: Config | None) -> Iterator[str]:
                 f"space.{name}: training.epochs cannot be searched with scheduler {sweep.scheduler.name}, which "
                 "compares trials at equal epochs"
             )
-    if isinstance(sweep.scheduler, PbtScheduler):
+    if isinstance(sweep.scheduler, Population):
         yield from _of_a_population(sweep, config)
+    if isinstance(sweep.scheduler, Pb2Scheduler) and importlib.util.find_spec("sklearn") is None:
+        yield "scheduler: pb2 needs the package scikit-learn; pip install 'raydistill[pb2]', or use pbt"
+    if isinstance(sweep.scheduler, HyperbandScheduler):
+        yield from _of_brackets(sweep)
+
+
+def _of_brackets(sweep: Sweep) -> Iterator[str]:
+    """Yield what stands in the way of trials that wait for each other."""
+    if isinstance(sweep.search, OptunaSearch):
+        yield (
+            "search: must be known beforehand with scheduler hyperband, whose brackets hold all trials from the start, "
+            "got optuna; use random or grid, or scheduler asha"
+        )
+    if sweep.resources.num_workers > 1:
+        workers = sweep.resources.num_workers
+        yield f"resources.num_workers: must be 1 with scheduler hyperband, got {workers}; or use asha"
 
 
 def _of_a_population(sweep: Sweep, config: Config | None) -> Iterator[str]:
     """Yield what stands in the way of changing settings while a trial runs."""
+    scheduler = sweep.scheduler.name
     if sweep.search.method != "random":
         alternative = "; or use asha or median" if isinstance(sweep.search, OptunaSearch) else ""
-        yield f"search: must be random with scheduler pbt, got {sweep.search.method}{alternative}"
+        yield f"search: must be random with scheduler {scheduler}, got {sweep.search.method}{alternative}"
     if len(sweep.seeds) > 1:
-        yield f"seeds: must be one with scheduler pbt, got {len(sweep.seeds)}"
+        yield f"seeds: must be one with scheduler {scheduler}, got {len(sweep.seeds)}"
     if sweep.resources.num_workers > 1:
-        yield f"resources.num_workers: must be 1 with scheduler pbt, got {sweep.resources.num_workers}"
+        yield f"resources.num_workers: must be 1 with scheduler {scheduler}, got {sweep.resources.num_workers}"
     if sweep.num_trials == 1:
-        yield "num_trials: must be at least 2 with scheduler pbt, which replaces the worst by the best, got 1"
+        yield f"num_trials: must be at least 2 with scheduler {scheduler}, which replaces the worst by the best, got 1"
     if config is not None and config.schedule:
-        yield "schedule: must be left out with scheduler pbt, which changes settings itself"
+        yield f"schedule: must be left out with scheduler {scheduler}, which changes settings itself"
     if config is not None:
-        yield from _changeable(sweep.space, changeable(config))
+        yield from _changeable(sweep.space, changeable(config), scheduler)
 
 
-def _changeable(space: Space, changing: Collection[str]) -> Iterator[str]:
+def _changeable(space: Space, changing: Collection[str], scheduler: str) -> Iterator[str]:
     for name, dimension in space.items():
         if name not in changing and not _is_a_weight(name):
             yield (
-                f"space.{name}: cannot change during training, as scheduler pbt would have it; what can is "
+                f"space.{name}: cannot change during training, as scheduler {scheduler} would have it; what can is "
                 f"{', '.join(changing)}"
             )
+        elif scheduler == "pb2" and dimension.discrete:
+            yield f"space.{name}: must be a range with scheduler pb2, whose model chooses within one; or use pbt"
         elif dimension.when:
-            yield f"space.{name}: must have no conditions with scheduler pbt"
+            yield f"space.{name}: must have no conditions with scheduler {scheduler}"
         elif not all(isinstance(value, int | float) and not isinstance(value, bool) for value in dimension.values):
-            yield f"space.{name}: must hold numbers only with scheduler pbt, got {list(dimension.values)}"
+            yield f"space.{name}: must hold numbers only with scheduler {scheduler}, got {list(dimension.values)}"
         elif _is_a_weight(name) and 0 in dimension.values and dimension.kind not in ("uniform", "loguniform"):
             yield (
-                f"space.{name}: must stay above 0 with scheduler pbt, got {list(dimension.values)}: a student without "
-                "the term cannot go on from one with it"
+                f"space.{name}: must stay above 0 with scheduler {scheduler}, got {list(dimension.values)}: a student "
+                "without the term cannot go on from one with it"
             )
 
 

@@ -101,14 +101,38 @@ class PbtScheduler(Section):
     """Probability that a changed setting is drawn anew instead of made a fifth larger or smaller."""
 
 
-Scheduler = Annotated[NoScheduler | AshaScheduler | MedianScheduler | PbtScheduler, Field(discriminator="name")]
+class Pb2Scheduler(Section):
+    """As ``pbt``, but a model of what scores have gained so far chooses the settings; needs the extra ``pb2``."""
+
+    name: Literal["pb2"]
+    interval: Millions = 1
+    """Epochs between two changes."""
+    quantile: Annotated[Number, Field(gt=0, le=0.5)] = 0.25
+    """Share of the trials that is replaced, and share that they are replaced from."""
+
+
+class HyperbandScheduler(Section):
+    """Successive halving in several brackets that trade trials for epochs; those of a bracket wait for each other."""
+
+    name: Literal["hyperband"]
+    reduction_factor: Annotated[Whole, Field(ge=2, le=10**6)] = 3
+    """At each halving the best ``1 / reduction_factor`` of a bracket go on."""
+
+
+Scheduler = Annotated[
+    NoScheduler | AshaScheduler | MedianScheduler | HyperbandScheduler | PbtScheduler | Pb2Scheduler,
+    Field(discriminator="name"),
+]
+Population = PbtScheduler | Pb2Scheduler
+"""Schedulers under which settings change while a trial trains."""
 
 
 class Resources(Section):
     """What one trial gets."""
 
     num_workers: Processes = 1
-    cpus_per_worker: Processes = 1
+    cpus_per_worker: Processes | Annotated[Number, Field(ge=0.01, lt=1)] = 1
+    """A fraction lets several trials share a CPU."""
     gpus_per_worker: Annotated[Number, Field(ge=0, le=10_000)] | Literal["auto"] = "auto"
     """A fraction lets several trials of one worker share a GPU; ``auto``: one where there is one for every worker."""
 

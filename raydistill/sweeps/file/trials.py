@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -117,7 +118,7 @@ def _scaling(resources: Resources) -> dict[str, Any]:
         "num_workers": resources.num_workers,
         "min_workers": None,
         "elastic_wait_seconds": "auto",
-        "cpus_per_worker": resources.cpus_per_worker,
+        "cpus_per_worker": math.ceil(resources.cpus_per_worker),
         "use_gpu": gpus if gpus == "auto" else gpus > 0,
         "gpus_per_worker": 1 if gpus == "auto" else max(1, int(gpus)),
     }

@@ -87,6 +87,7 @@ def _sweep_order(output: Path, board: Any = None) -> SweepOrder:
         brackets=False,
         shipped={},
         group=_group(board, "sweep"),
+        next_round=0,
         own=Carried(()),
     )
 

@@ -146,7 +146,9 @@ def test_the_live_table_has_no_more_rows_than_a_terminal_has_lines() -> None:
 def test_ray_hears_of_two_numbers_an_epoch() -> None:
     from raydistill.on_ray.trial import SweepOrder, _for_ray
 
-    order = SweepOrder(None, "AP", population=False, brackets=False, shipped={}, group=None, own=Carried(()))  # type: ignore[arg-type]
+    order = SweepOrder(
+        None, "AP", population=False, brackets=False, shipped={}, group=None, next_round=0, own=Carried(())
+    )  # type: ignore[arg-type]
     metrics = {"train/total": 1.5, "val/AP": 0.25, "val/class/cat": 0.5}
     assert _for_ray(metrics, 3, order) == {"epoch": 3, "score": 0.25}
 

@@ -13,7 +13,9 @@ from raydistill.sweeps.file.space import Dimension, Point, Space, among, value_k
 _DECIDED_THEN = {
     "asha": "which trials it stopped was decided among those that were there",
     "median": "which trials it stopped was decided among those that were there",
+    "hyperband": "its brackets were full, and what they stopped was decided among those that were there",
     "pbt": "a population changes together, and the one of then has ended",
+    "pb2": "a population changes together, and the one of then has ended",
 }
 """Why a sweep under a scheduler cannot grow."""
 

@@ -4,7 +4,7 @@ What it offers to Python comes with its first use, so that ``import raydistill a
 
 >>> import raydistill as rd
 >>> sorted(name for name in dir(rd) if name.islower() and not name.startswith("_"))
-['detect', 'distill', 'draw', 'load', 'report', 'score', 'sweep']
+['detect', 'distill', 'draw', 'load', 'report', 'score', 'sweep', 'trainable']
 """
 
 import importlib
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from raydistill import report
-    from raydistill.api import BestPoint, Confirmed, Run, SweepRun, detect, distill, draw, load, score, sweep
+    from raydistill.api import BestPoint, Confirmed, Run, SweepRun, detect, distill, draw, load, score, sweep, trainable
     from raydistill.data.own import Dataset
     from raydistill.detectors.base import Detector
     from raydistill.errors import UserError
@@ -41,9 +41,22 @@ __all__ = [
     "report",
     "score",
     "sweep",
+    "trainable",
 ]
 
-_OF_API = ("BestPoint", "Confirmed", "Run", "SweepRun", "detect", "distill", "draw", "load", "score", "sweep")
+_OF_API = (
+    "BestPoint",
+    "Confirmed",
+    "Run",
+    "SweepRun",
+    "detect",
+    "distill",
+    "draw",
+    "load",
+    "score",
+    "sweep",
+    "trainable",
+)
 _MODULE_OF = dict.fromkeys(_OF_API, "raydistill.api")
 _MODULE_OF |= {
     "Dataset": "raydistill.data.own",

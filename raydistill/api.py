@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from raydistill.config.loader import Overrides, Recipe, called, load_config
+from raydistill.config.precision import precision_of, with_precision
 from raydistill.errors import UserError
 from raydistill.results import BestPoint, Confirmed, Run, SweepRun, nothing_to_confirm
 from raydistill.runs.stopping import Stop, stoppable
@@ -44,6 +45,7 @@ __all__ = [
     "load",
     "score",
     "sweep",
+    "trainable",
 ]
 
 StrPath = str | os.PathLike[str]
@@ -154,6 +156,59 @@ def sweep(
             else:
                 run(confirmed(loaded, best.number, best.settings, confirm))
         return SweepRun(sweep.output, sweep.has_result)
+
+
+def trainable(
+    recipe: Recipe,
+    overrides: Overrides | None = None,
+    *,
+    space: Mapping[str, Any] | None = None,
+    teacher: StrPath | None = None,
+    output: StrPath | None = None,
+    local: bool = False,
+    on_event: Listener | None = None,
+) -> Callable[[dict[str, Any]], None]:
+    """Return a function for a ``ray.tune.Tuner`` of your own: each trial trains a student that the teacher teaches.
+
+    The teacher is trained now, once, unless it is there. A trial's config holds settings by dotted names
+    (``{"decay.rate": tune.loguniform(1, 10)}``). Every evaluated epoch is reported with ``epoch``, the scores (``AP``,
+    ``AP50`` ...), what ``metrics.jsonl`` holds, and a checkpoint: trials go on from theirs after a failure, a pause or
+    ``Tuner.restore``, and ``load(result.checkpoint.path)`` is the student. A trial is one process, on what
+    ``ray.tune.with_resources`` gives it; its workers must see ``output``.
+
+    Args:
+        recipe: as for ``distill``.
+        overrides: likewise.
+        space: the Tuner's ``param_space``: wrong names and values are then found here and not in the trials.
+        teacher: its weights or run directory, used as it is instead of being trained.
+        output: where the teacher goes; by default ``runs/RECIPE``, where a run's is used.
+        local: train the teacher in this process instead of on Ray, as for ``distill``.
+        on_event: hears of the teacher's training; by default it is shown on stderr.
+
+    Raises:
+        UserError: naming everything that is wrong with the settings, or what cannot be done.
+        KeyboardInterrupt: when the teacher's training was interrupted; it goes on when it is called again.
+
+    >>> trainable("quickstart", space={"decay.rat": 3})
+    Traceback (most recent call last):
+    raydistill.errors.UserError: space: settings that a trial cannot use (1 problem):
+      - decay.rat: no such setting
+    """
+    from raydistill.on_ray.trainable import check_space, trainable_with
+    from raydistill.runs.progress import Display
+
+    with places_named():
+        config = load_config(recipe, overrides or (), output)
+        if teacher is not None:
+            given = {"weights": _text(teacher), "train": False, "epochs": None, "learning_rate": None}
+            config = load_config(config, {"teacher": given})
+        check_space(config, space or {})
+        config = with_precision(config, precision_of(config) or config.training.precision)
+        if config.distills:
+            display = Display()
+            with stoppable(ends_process=False) as stop, contextlib.closing(display):
+                _train_teacher(config, local, on_event or display, stop)
+        return trainable_with(config)
 
 
 def score(
@@ -329,6 +384,21 @@ def _train(config: Config, local: bool, listener: Listener, stop: Stop) -> None:
         runner.run(config, local, listener, stop)
     else:
         run_apart(runner.drive_run, config, listener, stop)
+
+
+def _train_teacher(config: Config, local: bool, listener: Listener, stop: Stop) -> None:
+    """Train a teacher where it is missing, here or on Ray, and refuse one that has learnt next to nothing."""
+    from raydistill import runner
+    from raydistill.driver import run_apart
+    from raydistill.runs.directory import stage_directory, unfinished
+    from raydistill.runs.weak_teacher import refuse_weakness, weakness
+
+    output = Output.at(config.output)
+    if local or not unfinished(config, output, "teacher") or _may_drive_ray(stop):
+        runner.run(config, local, listener, stop, only="teacher")
+    else:
+        run_apart(runner.drive_teacher, config, listener, stop)
+    refuse_weakness(weakness(stage_directory(output, "teacher"), config), config, listener)
 
 
 def _tune(loaded: LoadedSweep, local: bool, listener: SweepListener, stop: Stop) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from raydistill.config import Config
+    from raydistill.runs.directory import StageName
     from raydistill.runs.events import Listener
     from raydistill.runs.stopping import Stop
     from raydistill.sweeps.file import LoadedSweep
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     from raydistill.sweeps.table import SweepEvent, SweepListener
 
 
-def run(config: Config, local: bool, listener: Listener, stop: Stop) -> None:
-    """Run what is missing of ``config``, in this process or on Ray workers.
+def run(config: Config, local: bool, listener: Listener, stop: Stop, only: StageName | None = None) -> None:
+    """Run what is missing of ``config``, or one of its stages, in this process or on Ray workers.
 
     Raises:
         UserError: when it cannot be done.
@@ -29,18 +30,18 @@ def run(config: Config, local: bool, listener: Listener, stop: Stop) -> None:
     from raydistill.storage.output import Output
 
     with Output.at(config.output).opened() as output:
-        refuse_other_settings(config, output)
+        refuse_other_settings(config, output, only)
         check_backend(config.evaluation.backend)
         with tracked(config, output, listener) as tracking:
-            if local or not unfinished(config, output):  # Ray takes half a minute to start: not for nothing
+            if local or not unfinished(config, output, only):  # Ray takes half a minute to start: not for nothing
                 from raydistill.training.local import run_locally
 
-                run_locally(config, output, tracking, stop)
+                run_locally(config, output, tracking, stop, only)
             else:
                 with _interrupted_by_exit():
                     from raydistill.on_ray.run import run_on_ray
 
-                    run_on_ray(config, output, tracking, stop)
+                    run_on_ray(config, output, tracking, stop, only)
         output.pull()  # what workers on other machines have written
 
 
@@ -113,6 +114,11 @@ def _compare_data_of_finished(plan: Plan, listener: SweepListener) -> None:
 def drive_run(config: Config, listener: Listener, stop: Stop) -> None:
     """Run what is missing of ``config`` on Ray workers, as ``run`` does."""
     run(config, False, listener, stop)
+
+
+def drive_teacher(config: Config, listener: Listener, stop: Stop) -> None:
+    """Train the teacher of ``config`` on Ray workers, as ``run`` does."""
+    run(config, False, listener, stop, only="teacher")
 
 
 def drive_sweep(loaded: LoadedSweep, listen: Callable[[SweepEvent], object], stop: Stop) -> bool:

@@ -37,8 +37,8 @@ import ray
 _COUNT_AGAIN = ("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "20")
 
 
-def run_on_ray(config: Config, output: Output, listener: Listener, stop: Stop) -> None:
-    """Run the stages of ``config`` on Ray workers, on the cluster that RAY_ADDRESS names or on this machine.
+def run_on_ray(config: Config, output: Output, listener: Listener, stop: Stop, only: StageName | None = None) -> None:
+    """Run the stages of ``config``, or one, on Ray workers, on the cluster that RAY_ADDRESS names or on this machine.
 
     Raises:
         UserError: as ``run_stages`` does, or when the cluster cannot hold the workers.
@@ -46,9 +46,9 @@ def run_on_ray(config: Config, output: Output, listener: Listener, stop: Stop) -
     scaling = config.scaling
     gpus = (scaling.min_workers or scaling.num_workers) * scaling.gpus_per_worker if scaling.use_gpu is True else 0
     check_devices("scaling.use_gpu", gpus, config.training.precision)
-    unseen = check_inputs_here(inputs_of(config, unfinished(config, output)))
+    unseen = check_inputs_here(inputs_of(config, unfinished(config, output, only)))
     with connected(cpus_of(config), False, "ray.train.torch", patience_of(config, listener, stop), scaling.dashboard):
-        run_on_workers(config, output, listener, stop, unseen=unseen)
+        run_on_workers(config, output, listener, stop, only, unseen)
 
 
 def patience_of(config: Config, listener: Listener, stop: Stop) -> Patience:

@@ -108,9 +108,10 @@ def epochs_of(config: Config, stage: StageName) -> int:
     return (config.teacher.epochs or config.training.epochs) if config.teacher.train else 0
 
 
-def unfinished(config: Config, output: Output) -> list[StageName]:
-    """Return the planned stages that are still to be run in ``output``, in order."""
-    return [stage for stage in planned(config) if not is_finished(config, stage_directory(output, stage), stage)]
+def unfinished(config: Config, output: Output, only: StageName | None = None) -> list[StageName]:
+    """Return the planned stages, or that one of them, that are still to be run in ``output``, in order."""
+    wanted = planned(config) if only is None else [only]
+    return [stage for stage in wanted if not is_finished(config, stage_directory(output, stage), stage)]
 
 
 def is_finished(config: Config, run: RunDirectory, stage: StageName) -> bool:

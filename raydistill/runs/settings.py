@@ -36,10 +36,10 @@ _OF_TEACHERS_TRAINING = ("teacher.epochs", "teacher.learning_rate")
 _NOT_OF_SCORING = ("seed", "augmentation.", "loader.", "training.", "evaluation.every", "evaluation.best_metric")
 
 
-def refuse_other_settings(config: Config, output: Output) -> None:
-    """Raise when a stage in ``output`` was trained with other settings, naming the differences."""
+def refuse_other_settings(config: Config, output: Output, only: StageName | None = None) -> None:
+    """Raise when a stage in ``output``, or that one, was trained with other settings, naming the differences."""
     problems = []
-    for stage in planned(config):
+    for stage in planned(config) if only is None else [only]:
         run = stage_directory(output, stage)
         if not is_begun(run):
             continue  # nothing trained that could be lost or mixed

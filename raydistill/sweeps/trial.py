@@ -61,9 +61,9 @@ def run_trial(
         overrides = [f"{setting}={json.dumps(value)}" for setting, value in (changed or {}).items()]
         config = load_config(str(trial.recipe), overrides)
 
-        def reporter_for(run: RunDirectory) -> _TrialReporter:
+        def reporter_for(run: RunDirectory) -> TrialReporter:
             files = FileReporter(run, worker, _Listener(trial, tell), config.logging.tensorboard)
-            return _TrialReporter(files, on_epoch)
+            return TrialReporter(files, on_epoch)
 
         with memory_explained(config):
             data = datasets(config.data, config.downloads)
@@ -106,7 +106,7 @@ class _Listener:
 
 
 @dataclass(frozen=True)
-class _TrialReporter:
+class TrialReporter:
     """The file reporter, and the scheduler asked after every epoch."""
 
     files: FileReporter

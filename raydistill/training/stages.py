@@ -77,7 +77,7 @@ def run_stages(
     for stage in planned(config):
         output.pull(output.folder / stage)
     worker.wait()  # nobody looks for files where another has begun to write
-    refuse_other_settings(config, output)
+    refuse_other_settings(config, output, only)
     wanted = planned(config) if only is None else [only]
     # one decides: the others may see the files later
     missing = [stage for stage in worker.broadcast(unfinished(config, output)) if stage in wanted]

@@ -15,6 +15,7 @@ VERBS = {
     "eval": "seconds from detections to scores, beside pycocotools alone",
     "start": "seconds from the command to the first step, beside Ray Train alone",
     "emulated_bf16": "no timing: trains with a bf16 teacher on a processor that has no bf16, in fp32's time",
+    "resumed": "no timing: how often a resumed sweep stops other trials than an undisturbed one",
     "scaling": "what a trial costs as sweeps grow, beside Ray Tune alone, and what a report does",
 }
 _MODULES = {"torchdistill": "torchdistill_step", "eval": "evaluation"}  # of verbs that are called otherwise

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from raydistill.reports.luck import Best
+from raydistill.reports.luck import FEWEST_PAIRS, Best, is_gain
 from raydistill.reports.trials import AGAIN
 
 
@@ -34,6 +35,14 @@ def confirmation(summary: pd.DataFrame, best: Best | None) -> pd.Series[Any] | N
     for name in ("sweep", "point"):
         rows = rows[rows[name] == best.row[name]] if name in rows else rows
     return None if rows.empty else rows.iloc[0]
+
+
+def after(best: Best | None, row: pd.Series[Any] | None) -> Best | None:
+    """Return the best point after what came out under fresh seeds: three pairs without a gain refute one."""
+    gain = "gain_over_baseline"
+    if best is None or row is None or row[f"{gain}_pairs"] < FEWEST_PAIRS or is_gain(row, gain, best.mode):
+        return best
+    return dataclasses.replace(best, is_better=False, refuted=True)
 
 
 def notes(trials: pd.DataFrame, summary: pd.DataFrame, best: Best | None, stale: pd.Series[bool]) -> list[str]:

@@ -86,6 +86,7 @@ def build(directories: Sequence[Path | Output]) -> Report:
     effects = effect_table(trials, summary, settings, metric, mode, log)
     trials, summary = with_values(trials, settings), with_values(summary, settings)
     best = best_point(fresh, summary, metric, mode)
+    confirmation = again.confirmation(summary, best)
     several = len(sources) > 1
     teachers = {
         name_of(source, source.teacher, several): scores_of(source.teacher, ["AP", metric])[metric]
@@ -105,8 +106,8 @@ def build(directories: Sequence[Path | Output]) -> Report:
         schedules=schedule_table(sources),
         takeovers=takeover_table(sources),
         sources=tuple(sources),
-        best=best,
-        confirmation=again.confirmation(summary, best),
+        best=again.after(best, confirmation),
+        confirmation=confirmation,
         teachers=teachers,
         log_settings=log,
         growth=tuple(named(sentence) for source in sources for sentence in growth(source)),

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from raydistill.reports.build import Report
-from raydistill.reports.luck import FEWEST_PAIRS, Best, is_clear
+from raydistill.reports.luck import FEWEST_PAIRS, Best, is_gain
 from raydistill.reports.trials import TEST
 from raydistill.reports.wording import OTHERS, described, extreme, gains_over, has_test, measure, point_name
 
@@ -30,7 +30,7 @@ def headline(report: Report) -> list[str]:
 
 def holds(report: Report, row: pd.Series[Any], gain: str = _GAIN) -> bool:
     """Return whether a gain is more than chance, and one for the better."""
-    return is_clear(row, gain) and bool(row[gain] > 0) == (report.mode == "max")
+    return is_gain(row, gain, report.mode)
 
 
 def _of_runs(report: Report) -> Iterator[str]:
@@ -59,6 +59,8 @@ def _of_the_search(report: Report, best: Best) -> Iterator[str]:
 
 def _why_not(report: Report, best: Best) -> str:
     row, number = best.row, best.points
+    if best.refuted:
+        return "fresh seeds do not show it"
     gain, pairs = row.get(_GAIN, math.nan), row.get(f"{_GAIN}_pairs", 0)
     if pd.isna(gain):
         return "there is no student alone of the same seed"

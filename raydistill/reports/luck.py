@@ -43,6 +43,7 @@ class Best:
     rivals: int  # complete points besides it
     by_chance: float  # its gain over the student alone if nothing had an effect; NaN where nothing tells the noise
     seeds: int  # that this was learnt from
+    refuted: bool = False  # by fresh seeds, which show no gain: then it is not better
 
     @property
     def word(self) -> Literal["best", "highest", "lowest"]:
@@ -123,6 +124,11 @@ def is_clear(row: pd.Series[Any], gain: str) -> bool:
     return bool(abs(row[gain]) > row.get(f"{gain}_needed", math.nan))
 
 
+def is_gain(row: pd.Series[Any], gain: str, mode: Mode) -> bool:
+    """Return whether it is more than chance, and for the better."""
+    return is_clear(row, gain) and bool(row[gain] > 0) == (mode == "max")
+
+
 def best_point(trials: pd.DataFrame, summary: pd.DataFrame, metric: str, mode: Mode) -> Best | None:
     """Return the searched point with the best mean, by preference among those whose trials all finished."""
     if "role" not in summary:
@@ -134,7 +140,6 @@ def best_point(trials: pd.DataFrame, summary: pd.DataFrame, metric: str, mode: M
     candidates = scored if complete.empty else complete
     means = candidates["mean"].round(_DIGITS)
     row = candidates.loc[means[means == (means.min() if mode == "min" else means.max())].index[0]]
-    sign = -1 if mode == "min" else 1
     noise = _Noise.of(trials, complete, metric)
     return Best(
         row=row,
@@ -142,11 +147,11 @@ def best_point(trials: pd.DataFrame, summary: pd.DataFrame, metric: str, mode: M
         complete=not complete.empty,
         points=len(scored),
         differs=means.nunique() > 1 if len(means) > 1 else bool(row["mean"] != 0),
-        is_better=is_clear(row, "gain_over_baseline") and sign * row["gain_over_baseline"] > 0,
+        is_better=is_gain(row, "gain_over_baseline", mode),
         stands_out=noise.stands_out(row["mean"], complete["mean"]),
         alike=noise.alike(row["mean"], complete["mean"]),
         rivals=max(0, len(complete) - 1),
-        by_chance=sign * noise.error * expected_maximum(len(scored)) if len(scored) > 1 else math.nan,
+        by_chance=(-1 if mode == "min" else 1) * noise.error * expected_maximum(len(scored)),
         seeds=noise.seeds,
     )
 

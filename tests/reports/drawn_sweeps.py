@@ -65,7 +65,7 @@ def report_of(trials: pd.DataFrame, settings: Sequence[str] = (), mode: Mode = "
         schedules=schedule_table([]),
         takeovers=takeover_table([]),
         sources=(),
-        best=best,
+        best=again.after(best, again.confirmation(summary, best)),
         confirmation=again.confirmation(summary, best),
         teachers={},
         log_settings=frozenset(),

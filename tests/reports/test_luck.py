@@ -264,6 +264,20 @@ def test_what_fresh_seeds_do_not_show_is_not_confirmed() -> None:
     assert two.startswith("Run again on 2 fresh seeds") and two.endswith("An answer takes 3 pairs.")
 
 
+def test_a_gain_that_fresh_seeds_do_not_show_is_no_longer_called_one() -> None:
+    drawn = _drawn(np.random.default_rng(3), 10, 4, [0.12] + [0.0] * 9)
+    assert drawn.best is not None and drawn.best.word == "best"
+    refuted, confirmed = _again(drawn, 0.04, -0.05, 0.02), _again(drawn, 0.11, 0.12, 0.1)
+    assert refuted.best is not None and (refuted.best.word, refuted.best.is_better) == ("highest", False)
+    assert [sentence.partition(":")[0] for sentence in headline(refuted)[:2]] == [
+        "Not confirmed on 3 fresh seeds that nothing was chosen on",
+        "Highest AP",
+    ]
+    assert headline(refuted)[2] == "It is not called better than the student alone: fresh seeds do not show it."
+    assert 'class="best"' not in page(refuted, {}, has_recipe=False)
+    assert headline(confirmed)[1].startswith("Best: point 0 ")
+
+
 def test_fresh_seeds_change_neither_the_choice_nor_its_figures() -> None:
     before = _drawn(np.random.default_rng(0), 10, 3)
     after = _again(before, 0.04, 0.05, 0.045)
@@ -271,6 +285,7 @@ def test_fresh_seeds_change_neither_the_choice_nor_its_figures() -> None:
     pd.testing.assert_series_equal(before.best.row, after.best.row, check_names=False)
     assert before.best.by_chance == after.best.by_chance
     assert headline(after)[1:] == headline(before)
+    assert headline(_again(before, 0.0, 0.0, 0.0))[0].startswith("Not confirmed")
 
 
 # Importance -----------------------------------------------------------------------------------------------------------

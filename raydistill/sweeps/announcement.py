@@ -48,9 +48,11 @@ def _growth(loaded: LoadedSweep) -> list[str]:
     """Say how many points a sweep has from before it grew."""
     if not loaded.grown:
         return []
-    before = loaded.grown[-1]
-    seeds = len(loaded.sweep.seeds)
-    return [
+    before, seeds = loaded.grown[-1], len(loaded.sweep.seeds)
+    grown = (
         f"the sweep has grown from {before.num_points} points under {len(before.seeds)} seed"
         f"{'' if len(before.seeds) == 1 else 's'} to {loaded.num_points} under {seeds}; points keep their numbers"
-    ]
+    )
+    if before.num_points == loaded.num_points and before.space != loaded.sweep.space:
+        return [f"{grown}; num_trials must be raised to draw from the wider space"]
+    return [grown]

@@ -106,6 +106,7 @@ def limited(plan: Plan, listener: SweepListener, stop: Stop) -> Iterator[SweepLi
     """
     spent = SpentTime(plan.directory)
     limited = _Limited(plan, listener, stop, spent, _told_of_disk=bool(plan.disk_needed))
+    something_left = plan.unfinished or not plan.directory.teacher.finished
     timer = _timer(plan, limited) if plan.loaded.confirmation is None else None
     try:
         yield limited
@@ -117,7 +118,8 @@ def limited(plan: Plan, listener: SweepListener, stop: Stop) -> Iterator[SweepLi
             timer.cancel()
         if plan.over and not stop.signalled:
             stop.withdraw()
-        spent.write()
+        if something_left:
+            spent.write()
 
 
 def _timer(plan: Plan, limited: _Limited) -> threading.Timer | None:

@@ -12,7 +12,8 @@ from raydistill.errors import UserError
 from raydistill.sweeps.directory import SweepDirectory, TrialRecord
 from raydistill.sweeps.file import load_sweep
 from raydistill.sweeps.plan import Plan
-from tests.sweeps.acted import SHAPES, files_of, handed_out, planned, run_all, settings_of
+from tests.outputs import plan_of
+from tests.sweeps.acted import SHAPES, evaluated, files_of, handed_out, planned, run_all, settings_of
 
 WEIGHT = "methods.tar.feature.weight"
 RANDOM: dict[str, Any] = {
@@ -224,3 +225,46 @@ def test_a_point_that_is_given_later_comes_after_what_was_there(tmp_path: Path) 
         names, plan = _grown(tmp_path / search, **sweep | {"num_trials": 8, "points": GIVEN[:1]})
         assert names == ["p0006-seed0", "p0007-seed0"]
         assert _points(plan)[6] == COMPLETED[0]
+
+
+# Several at once -----------------------------------------------------------------------------------------------------
+def _run_at_once(plan: Plan, number: int) -> None:
+    """Run what is left with so many trials at work; the one that began last ends first."""
+    at_work: list[str] = []
+    while True:
+        while len(at_work) < number and (record := plan.next()) is not None:
+            at_work.append(record.name)
+        if not at_work:
+            return
+        name = at_work.pop()
+        evaluated(plan, name, _score(plan.record(name)))
+        plan.end(name, 1.0)
+
+
+def test_a_sweep_with_several_trials_at_once_grows_by_points_seeds_and_values(tmp_path: Path) -> None:
+    _run_at_once(planned(tmp_path, **OPTUNA | {"num_trials": 7}), 3)
+    before = files_of(planned(tmp_path, **OPTUNA | {"num_trials": 7}))
+    plan = planned(tmp_path, **OPTUNA | {"num_trials": 12, "seeds": 2, "space": WIDER})
+    _run_at_once(plan, 4)
+    assert files_of(plan).items() >= before.items()
+    assert sorted(settings_of(plan)) == [f"p{number:04d}-seed{seed}" for number in range(12) for seed in (0, 1)]
+    assert len({str(point) for point in _points(plan)}) == 12
+    assert not planned(tmp_path, **OPTUNA | {"num_trials": 12, "seeds": 2, "space": WIDER}).unfinished
+
+
+def test_a_wider_space_without_another_point_is_said(tmp_path: Path) -> None:
+    run_all(planned(tmp_path, **RANDOM), _score)
+    plan = planned(tmp_path, **RANDOM | {"space": WIDER})
+    assert not plan.unfinished
+    assert "points keep their numbers; num_trials must be raised to draw from the wider space" in plan.headline
+
+
+def test_a_sweep_grows_from_python_and_from_the_command_line_alike(tmp_path: Path) -> None:
+    run_all(planned(tmp_path, **RANDOM), _score)
+    file = str(tmp_path / "small.yaml")
+    overrides = {"num_trials": 8, "seeds": 2, "points": ({WEIGHT: 1.0},), "space": {WEIGHT: {"loguniform": (0.1, 20)}}}
+    words = ["num_trials=8", "seeds=2", f"points=[{{{WEIGHT}: 1.0}}]", f"space.{WEIGHT}.loguniform=[0.1, 20]"]
+    space = overrides["space"] | {"decay.shape": {"choice": ["linear", "cosine"]}}  # type: ignore[operator]
+    from_python = load_sweep(file, overrides | {"space": space})
+    assert from_python.sweep == load_sweep(file, words).sweep
+    assert plan_of(from_python).loaded.grown[0].num_points == 6

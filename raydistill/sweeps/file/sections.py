@@ -151,15 +151,18 @@ class Sweep(Section):
     num_trials: Annotated[Whole, Field(ge=1, le=10_000)] | None = None
     """Points of a random or an Optuna search, those under ``points`` included; a grid has as many as it has."""
     points: tuple[Point, ...] = ()
-    """Settings that are known to be good, or recipes with them: they are the first points, whatever the search."""
+    """Settings that are known to be good, or recipes with them: the first points, whatever the search.
+
+    What a point leaves out is as in the base.
+    """
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     """Every point is trained once under each."""
     time_budget: Annotated[Hours, Field(gt=0, le=100_000)] | None = None
-    """Hours that the command may work on the sweep, all its calls together; then trials at work leave a checkpoint."""
+    """Hours, or a text such as 90m, that the command may work, all calls together; then trials leave a checkpoint."""
     target: Annotated[Number, Field(gt=1, le=100)] | None = None
     """Points of ``metric`` at which the sweep ends, once the mean of a searched point over all seeds is as good."""
     keep: Annotated[Whole, Field(ge=1, le=10_000)] | None = None
-    """How many of the best points keep their weights, beside the controls; None: all do. Scores are never removed."""
+    """How many of the best points keep their weights, beside the controls; unset: all do. Scores are never removed."""
     failed: Literal["retry", "only", "leave"] = "retry"
     """Whether trials that failed before are tried again with the others, ``only`` they are, or they are left."""
     scheduler: Scheduler = NoScheduler(name="none")

@@ -2,7 +2,32 @@
 
 from __future__ import annotations
 
+from raydistill.runs.comparison import comparison
+from raydistill.runs.events import Note
+from raydistill.runs.scores import exists
+from raydistill.sweeps.directory import SweepDirectory
 from raydistill.sweeps.file import LoadedSweep, OptunaSearch
+
+_TRIED_AGAIN = {"retry": "tried again", "only": "tried again, and nothing else", "leave": "not tried again"}
+
+
+def counts(loaded: LoadedSweep, kept: int, failed: int) -> str:
+    """Return how many trials there are, how many ended before, and what becomes of those that failed."""
+    sentences = [f"{loaded.num_trials} trials in {loaded.config.output}"]
+    if kept:
+        sentences.append(f"{kept} of them ended before and are kept")
+    if failed:
+        sentences.append(f"{failed} failed before: {_TRIED_AGAIN[loaded.sweep.failed]}")
+    return "; ".join(sentences)
+
+
+def missing_metric(directory: SweepDirectory, metric: str) -> Note | None:
+    """Return a warning where the scores of the teacher show that the validation split has no object for the metric."""
+    for row in comparison(directory.path):
+        if row.stage == "teacher" and not exists(row.scores[metric]):
+            text = f"metric: must exist on the validation split, got {metric} without an object of its size there"
+            return Note(f"{text}: no trial is better than another; choose another metric", warning=True)
+    return None
 
 
 def said_beforehand(loaded: LoadedSweep) -> list[str]:

@@ -133,13 +133,13 @@ def _timer(plan: Plan, limited: _Limited) -> threading.Timer | None:
     if budget is None or plan.over:
         return None
     before = limited.spent.before / _HOUR
-    left = budget - before
+    left, of = budget - before, f"time_budget: {_in_words(before)} of {_in_words(budget)}"
     if left <= 0:
-        plan.over = f"time_budget: {before:.2g} of {budget:g} h were spent before; give a higher one to go on"
+        plan.over = f"{of} were spent before; give a higher one to go on"
         limited.listener(Note(plan.over))
         return None
-    limited.listener(Note(f"time_budget: {before:.2g} of {budget:g} h spent before; at the end {_GOES_ON}"))
-    timer = threading.Timer(left * _HOUR, limited.end, [f"time_budget: {budget:g} h are spent; {_GOES_ON}"])
+    limited.listener(Note(f"{of} spent before; at the end {_GOES_ON}"))
+    timer = threading.Timer(left * _HOUR, limited.end, [f"time_budget: {_in_words(budget)} are spent; {_GOES_ON}"])
     timer.daemon = True
     timer.start()
     return timer
@@ -157,3 +157,14 @@ def reached_target(plan: Plan) -> str:
         f"target: point {point} has {plan.loaded.sweep.metric} {100 * mean:.1f}, {target:g} was asked for; no other "
         f"trial is begun: give {'a higher' if mode == 'max' else 'a lower'} one to go on"
     )
+
+
+def _in_words(hours: float) -> str:
+    """Return a time for people.
+
+    >>> _in_words(7.25), _in_words(1.5), _in_words(0.5), _in_words(0.001)
+    ('7.2 h', '1.5 h', '30 min', '4 s')
+    """
+    if hours >= 1:
+        return f"{round(hours, 1):g} h"
+    return f"{hours * 60:.0f} min" if hours * 60 >= 2 else f"{hours * _HOUR:.0f} s"

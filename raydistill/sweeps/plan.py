@@ -11,13 +11,11 @@ from raydistill.config import dump, load_config
 from raydistill.config.loader import read_text
 from raydistill.config.precision import TEACHER_PRECISION, Precision, precision_of, precision_text, with_precision
 from raydistill.errors import UserError
-from raydistill.runs.comparison import comparison
 from raydistill.runs.events import Note
-from raydistill.runs.scores import exists
 from raydistill.runs.settings import stored_precision
 from raydistill.storage.mirror import place_of
 from raydistill.storage.output import Output
-from raydistill.sweeps.announcement import said_beforehand
+from raydistill.sweeps.announcement import counts, missing_metric, said_beforehand
 from raydistill.sweeps.claim import claim
 from raydistill.sweeps.confirm import ended_of, headline, trials_of
 from raydistill.sweeps.directory import Role, Status, SweepDirectory, TrialRecord
@@ -90,12 +88,7 @@ class Plan:
     @property
     def missing_metric(self) -> Note | None:
         """A warning where the scores of the teacher show that the validation split has no object for the metric."""
-        metric = self.loaded.sweep.metric
-        for row in comparison(self.directory.path):
-            if row.stage == "teacher" and not exists(row.scores[metric]):
-                text = f"metric: must exist on the validation split, got {metric} without an object of its size there"
-                return Note(f"{text}: no trial is better than another; choose another metric", warning=True)
-        return None
+        return missing_metric(self.directory, self.loaded.sweep.metric)
 
     @property
     def total(self) -> int:
@@ -107,14 +100,8 @@ class Plan:
         """How much there is to do, what was left out, and in what the teacher answers where that is known."""
         if self.loaded.confirmation is not None:
             return headline(self.loaded.confirmation, self._records)
-        kept = len(self.ended)
-        sentences = [f"{self.total} trials in {self.loaded.config.output}"]
-        if kept:
-            sentences.append(f"{kept} of them ended before and are kept")
-        if self._failed:
-            what = {"retry": "are tried again", "only": "alone are tried again", "leave": "are left as they are"}
-            sentences.append(f"{len(self._failed)} failed before and {what[self.loaded.sweep.failed]}")
-        lines = ["; ".join(sentences), *filter(None, [self.loaded.data_found]), *said_beforehand(self.loaded)]
+        lines = [counts(self.loaded, len(self.ended), len(self._failed))]
+        lines += [*filter(None, [self.loaded.data_found]), *said_beforehand(self.loaded)]
         if needed := self.disk_needed:
             lines.append(needed)
         if self.precision is not None and TEACHER_PRECISION not in self.loaded.sweep.space:

@@ -11,11 +11,13 @@ import pytest
 from raydistill.errors import UserError
 from raydistill.runs.events import Note
 from raydistill.runs.stopping import Stop, Stopped
+from raydistill.sweeps.announcement import does_not_repeat
 from raydistill.sweeps.directory import SweepDirectory, TrialRecord
 from raydistill.sweeps.file import load_sweep
 from raydistill.sweeps.limits import SpentTime, limited
 from raydistill.sweeps.plan import Plan
 from raydistill.sweeps.table import SweepEvents
+from raydistill.tune import plan_as_text
 from tests.small import Listener, small_sweep
 from tests.sweeps.acted import evaluated, handed_out, planned, run_all
 
@@ -123,9 +125,9 @@ def _with_failures(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("failed", "run", "said"),
     [
-        ("retry", ["p0001-seed0", "p0003-seed0", "p0004-seed0"], "2 failed before and are tried again"),
-        ("only", ["p0001-seed0", "p0003-seed0"], "2 failed before and alone are tried again"),
-        ("leave", ["p0004-seed0"], "2 failed before and are left as they are"),
+        ("retry", ["p0001-seed0", "p0003-seed0", "p0004-seed0"], "2 failed before: tried again"),
+        ("only", ["p0001-seed0", "p0003-seed0"], "2 failed before: tried again, and nothing else"),
+        ("leave", ["p0004-seed0"], "2 failed before: not tried again"),
     ],
 )
 def test_failed_trials_are_tried_again_alone_or_left(tmp_path: Path, failed: str, run: list[str], said: str) -> None:
@@ -214,7 +216,7 @@ def test_a_sweep_ends_when_its_time_is_spent_and_counts_what_was_spent_before(
         with limited(plan, SweepEvents(heard), stop):  # type: ignore[arg-type]
             clock["now"] += 1800
         assert ends.pop()[0] == left
-    assert "time_budget: 0.5 of 2 h spent before; at the end trials at work leave a checkpoint" in heard.text
+    assert "time_budget: 30 min of 2 h spent before; at the end trials at work leave a checkpoint" in heard.text
     plan, stop = planned(tmp_path, **FIVE, time_budget="2h"), Stop()
     with limited(plan, SweepEvents(heard), stop):  # type: ignore[arg-type]
         assert plan.next() is not None
@@ -227,7 +229,7 @@ def test_a_sweep_ends_when_its_time_is_spent_and_counts_what_was_spent_before(
     assert json.loads((tmp_path / "sweep" / "spent.json").read_text()) == {"seconds": 7200.0}
     names, heard = _limited(planned(tmp_path, **FIVE, time_budget="2h"), Stop())
     assert names == []
-    assert "time_budget: 2 of 2 h were spent before; give a higher one to go on" in heard.text
+    assert "time_budget: 2 h of 2 h were spent before; give a higher one to go on" in heard.text
     assert len(_limited(planned(tmp_path, **FIVE, time_budget="3h"), Stop())[0]) == 7
 
 
@@ -265,3 +267,18 @@ def test_what_cannot_be_a_limit_is_a_sentence(tmp_path: Path, key: str, value: A
 @pytest.mark.parametrize(("written", "hours"), [("8h", 8), ("1h30m", 1.5), ("90 min", 1.5), ("1d", 24), (0.5, 0.5)])
 def test_a_budget_is_hours_or_says_what_it_is(tmp_path: Path, written: Any, hours: float) -> None:
     assert load_sweep(small_sweep(tmp_path, **FIVE, time_budget=written)).sweep.time_budget == hours
+
+
+def test_that_optunas_seed_repeats_no_sweep_of_several_trials_at_once_is_said_beforehand(tmp_path: Path) -> None:
+    optuna: dict[str, Any] = {"search": "optuna", "space": {WEIGHT: {"uniform": [1, 5]}}, "num_trials": 3}
+
+    def said(folder: str, local: bool = False, **changes: Any) -> bool:
+        loaded = load_sweep(small_sweep(tmp_path / folder, **optuna | changes))
+        sentence = does_not_repeat(loaded, local)
+        assert (sentence in plan_as_text(loaded, local=local).splitlines()) == bool(sentence)
+        return "does not repeat its points under the same seed" in sentence
+
+    assert said("several")
+    assert not said("here", local=True)
+    assert not said("one", max_concurrent=1)
+    assert not said("random", search="random")

@@ -4,7 +4,7 @@ What it offers to Python comes with its first use, so that ``import raydistill a
 
 >>> import raydistill as rd
 >>> sorted(name for name in dir(rd) if name.islower() and not name.startswith("_"))
-['detect', 'distill', 'draw', 'load', 'report', 'score', 'sweep', 'trainable']
+['detect', 'distill', 'draw', 'inspect', 'load', 'report', 'score', 'sweep', 'trainable']
 """
 
 import importlib
@@ -12,7 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from raydistill import report
-    from raydistill.api import BestPoint, Confirmed, Run, SweepRun, detect, distill, draw, load, score, sweep, trainable
+    from raydistill.api import (
+        BestPoint,
+        Confirmed,
+        Run,
+        SweepRun,
+        detect,
+        distill,
+        draw,
+        inspect,
+        load,
+        score,
+        sweep,
+        trainable,
+    )
     from raydistill.data.own import Dataset
     from raydistill.detectors.base import Detector
     from raydistill.errors import UserError
@@ -37,6 +50,7 @@ __all__ = [
     "detect",
     "distill",
     "draw",
+    "inspect",
     "load",
     "report",
     "score",
@@ -52,6 +66,7 @@ _OF_API = (
     "detect",
     "distill",
     "draw",
+    "inspect",
     "load",
     "score",
     "sweep",

@@ -14,6 +14,7 @@ from raydistill.errors import UserError
 COMMANDS = {
     "train": "train a teacher, a student alone and a distilled student, and compare them",
     "tune": "search decay schedules and loss weights",
+    "check": "what a folder of data is, and whether it can be trained on",
     "evaluate": "score weights on a data set, or a file of detections",
     "predict": "detect objects in images: pictures with boxes, and a file of what was found",
     "report": "tables, pictures and a page of runs and sweeps",

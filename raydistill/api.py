@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from raydistill.runs.events import Listener
     from raydistill.sweeps.file import LoadedSweep
     from raydistill.sweeps.table import SweepEvent, SweepListener
+    from raydistill.training.data_report import DataReport
 
 __all__ = [
     "BestPoint",
@@ -42,6 +43,7 @@ __all__ = [
     "detect",
     "distill",
     "draw",
+    "inspect",
     "load",
     "score",
     "sweep",
@@ -209,6 +211,38 @@ def trainable(
             with stoppable(ends_process=False) as stop, contextlib.closing(display):
                 _train_teacher(config, local, on_event or display, stop)
         return trainable_with(config)
+
+
+def inspect(
+    recipe: Recipe,
+    overrides: Overrides | None = None,
+    *,
+    pictures: StrPath | None = None,
+    measure_time: bool = False,
+) -> DataReport:
+    """Say what the data of a recipe are: counts, sizes of boxes, what looks wrong, how long training on them takes.
+
+    Args:
+        recipe: as ``distill`` takes it.
+        overrides: likewise; ``data.root`` names a folder as a tool has exported it.
+        pictures: where ten images with their boxes go; by default nowhere.
+        measure_time: take a step of each net to guess the time that a run needs.
+
+    Raises:
+        UserError: where the data cannot be trained on, or it must be said what they are.
+
+    >>> inspect("quickstart", {"data.num_train": 4, "data.num_val": 2}).splits["training"].images
+    4
+    """
+    from raydistill.data.recognise import with_known_data
+    from raydistill.runs.worker import Worker, local_device
+    from raydistill.training.data_report import report_on
+
+    with places_named():
+        config, found = with_known_data(load_config(recipe, overrides or ()))
+        said, _, settings = found.removeprefix("data: ").partition("; stands for ")
+        worker = Worker(device=local_device()) if measure_time else None
+        return report_on(config, said, settings, None if pictures is None else Output.at(os.fspath(pictures)), worker)
 
 
 def score(

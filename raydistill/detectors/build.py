@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from torchvision.models import WeightsEnum
+
 from raydistill.config.detector import AnyDetector, OwnDetector
 from raydistill.config.sections import Detector as DetectorSettings
 from raydistill.config.sections import Input
@@ -16,7 +18,7 @@ from raydistill.detectors.predict import DEFAULT_THRESHOLD
 from raydistill.detectors.state_dicts import LoadReport
 from raydistill.detectors.two_stage.build import build_faster_rcnn
 from raydistill.detectors.two_stage.plain_code import faster_rcnn_code
-from raydistill.detectors.two_stage.pretrained import load_pretrained
+from raydistill.detectors.two_stage.pretrained import load_pretrained, named_weights
 
 
 @dataclass(frozen=True)
@@ -27,13 +29,15 @@ class Family:
     """Settings, image sizes and class names -> a net with random weights."""
     load_pretrained: Callable[[Any, Any, str], LoadReport] | None
     """Net, settings, and where these stand -> the named weights are in the net; None: there are none."""
+    named_weights: Callable[[Any], WeightsEnum] | None
+    """Settings -> the weights that are downloaded for them; None: there are none."""
     plain_code: Callable[[Any, Input], PlainCode] | None
     """Settings, image sizes -> how a program without raydistill builds ``exported``; None: it takes the user's own."""
 
 
 FAMILIES: dict[type[AnyDetector], Family] = {
-    DetectorSettings: Family(build_faster_rcnn, load_pretrained, faster_rcnn_code),
-    OwnDetector: Family(build_own, None, None),
+    DetectorSettings: Family(build_faster_rcnn, load_pretrained, named_weights, faster_rcnn_code),
+    OwnDetector: Family(build_own, None, None, None),
 }
 """By the class of the settings; a teacher's are a class of their own below it."""
 

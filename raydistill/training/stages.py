@@ -17,6 +17,7 @@ from raydistill.data.counting import crowded_in_words
 from raydistill.data.dataset import DetectionDataset
 from raydistill.data.split_checks import doubts_of_splits
 from raydistill.detectors.base import Detector
+from raydistill.detectors.downloads import refuse_weights_out_of_reach
 from raydistill.detectors.frozen import check_compiler, make_fast
 from raydistill.detectors.state_dicts import LoadReport
 from raydistill.detectors.teacher import DTYPES, decide_precision
@@ -95,6 +96,7 @@ def run_stages(
             for note in _crowded(config, data):
                 notify(note)
             stages = Stages(config, output, worker, reporter_for, data, shipped, data_id=data_id)
+            _look_for_weights(stages, missing)
             if only == "teacher" or (missing[-1] == "distilled" and len(missing) > 1):
                 _rehearse(stages)
             _run_missing(stages, missing, notify)
@@ -156,6 +158,22 @@ def _datasets(config: Config, output: Output, worker: Worker, begun: bool) -> tu
     if isinstance(built, UserError):
         raise built
     return built
+
+
+def _look_for_weights(stages: Stages, missing: Collection[StageName]) -> None:
+    """Raise where named weights are neither here nor to be downloaded, those of both nets at once; one worker asks."""
+    nets = {"teacher" if stage == "teacher" else "student": stages.settings(stage) for stage in missing}
+
+    def look() -> UserError | None:
+        try:
+            refuse_weights_out_of_reach(nets)
+        except UserError as error:
+            return error
+        return None
+
+    problem = stages.worker.made_by_main(look)
+    if problem is not None:
+        raise problem
 
 
 def _notes_of_finished(output: Output, wanted: Sequence[StageName], missing: Collection[StageName]) -> list[Note]:

@@ -15,6 +15,7 @@ from torchvision.models.detection import (
 )
 
 from raydistill.config import Config, load_config
+from raydistill.detectors.downloads import refuse_weights_out_of_reach
 from raydistill.detectors.two_stage.build import build_faster_rcnn
 from raydistill.detectors.weights import load_file, load_into
 from raydistill.errors import UserError
@@ -442,3 +443,30 @@ def test_weights_made_for_another_input_size_are_taken_with_a_warning(image, tol
     load_file(detector_for(config), path, "teacher.weights")
     assert len(caplog.messages) == told
     assert all("net.pt: was trained on images of input.min_size=" in message for message in caplog.messages)
+
+
+def test_that_all_weights_that_cannot_be_downloaded_are_told_at_once(tmp_path, monkeypatch):
+    def offline(request, timeout):
+        raise URLError(f"no way to {request.host}")
+
+    monkeypatch.setattr("raydistill.detectors.downloads.urlopen", offline)
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    config = coco_config("student.backbone=mobilenet_v3_large", "methods.tar.rpn.weight=0")
+    nets = {"teacher": config.teacher, "student": config.student}
+    with pytest.raises(UserError) as caught:
+        refuse_weights_out_of_reach(nets)
+    lines = str(caught.value).splitlines()
+    assert f"put each file into {tmp_path}/checkpoints" in lines[0]
+    assert "the recipe scratch needs none" in lines[0]
+    assert [line.split()[1] for line in lines[1:]] == ["teacher.weights:", "student.weights:"]
+    assert all("no way to download.pytorch.org" in line for line in lines[1:])
+
+
+def test_that_weights_in_the_cache_and_random_ones_need_no_server(tmp_path, monkeypatch):
+    monkeypatch.setattr("raydistill.detectors.downloads.urlopen", None)  # asking would fail
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    config = small_config("student.weights=imagenet", "student.norm=frozen", "student.trainable_layers=3")
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / FILES["resnet18"]).write_bytes(b"")
+    assert config.student.backbone == "resnet18"
+    refuse_weights_out_of_reach({"teacher": small_config().teacher, "student": config.student})

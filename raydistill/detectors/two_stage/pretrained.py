@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torchvision.models import get_model_weights
+from torchvision.models import WeightsEnum, get_model_weights
 from torchvision.models.detection import (
     FasterRCNN_MobileNet_V3_Large_FPN_Weights,
     FasterRCNN_ResNet50_FPN_Weights,
@@ -21,6 +21,14 @@ _PREDICTOR = "roi_heads.box_predictor."
 _FROZEN_EPS = 1e-5  # torchvision's FrozenBatchNorm2d and BatchNorm2d
 
 
+def named_weights(settings: DetectorSettings) -> WeightsEnum:
+    """Return torchvision's weights that ``settings.weights`` names, ``imagenet`` or ``coco``."""
+    if settings.weights == "coco":
+        return _COCO_DETECTORS[settings.backbone]
+    found: WeightsEnum = get_model_weights(settings.backbone)["IMAGENET1K_V1"]
+    return found
+
+
 def load_pretrained(detector: FasterRCNNDetector, settings: DetectorSettings, where: str) -> LoadReport:
     """Fill ``detector`` with what ``settings.weights`` names, ``imagenet`` or ``coco``.
 
@@ -32,7 +40,7 @@ def load_pretrained(detector: FasterRCNNDetector, settings: DetectorSettings, wh
 
 def _load_imagenet(detector: FasterRCNNDetector, settings: DetectorSettings, where: str) -> LoadReport:
     """Fill the backbone's body from torchvision's classifier."""
-    enum = get_model_weights(settings.backbone)["IMAGENET1K_V1"]
+    enum = named_weights(settings)
     state = download(enum, where)
     body = detector.model.backbone.body
     state = {key.removeprefix("features."): value for key, value in state.items()}
@@ -44,7 +52,7 @@ def _load_imagenet(detector: FasterRCNNDetector, settings: DetectorSettings, whe
 
 def _load_coco(detector: FasterRCNNDetector, settings: DetectorSettings, where: str) -> LoadReport:
     """Fill everything from torchvision's detector; the predictor's rows by class name, new classes' stay random."""
-    enum = _COCO_DETECTORS[settings.backbone]
+    enum = named_weights(settings)
     state = download(enum, where)
     if settings.backbone == "resnet50" and settings.norm != "group":
         _absorb_zero_eps(state)

@@ -17,6 +17,7 @@ COMMANDS = {
     "check": "what a folder of data is, and whether it can be trained on",
     "evaluate": "score weights on a data set, or a file of detections",
     "predict": "detect objects in images: pictures with boxes, and a file of what was found",
+    "export": "a student as an ONNX, TorchScript or OpenVINO file, compared with torch and timed",
     "report": "tables, pictures and a page of runs and sweeps",
 }
 VERBS = COMMANDS | {

@@ -7,14 +7,18 @@ import importlib
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from PIL import Image
 
 import raydistill.reports
 from raydistill import __main__, train, tune
 from raydistill.config import load_config
 from raydistill.config.bundled import GUIDES
 from raydistill.config.reference import entries, names
+from raydistill.inference.export import export
 from raydistill.sweeps.file import load_sweep
 from tests.small import SMALL_RUN
 
@@ -52,7 +56,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_every_guide_begins_with_what_it_is_about_and_is_short() -> None:
-    assert {"cluster", "methods", "own-parts", "reports", "sweeps"} <= set(GUIDES.names)
+    assert {"cluster", "deploy", "methods", "own-parts", "reports", "sweeps"} <= set(GUIDES.names)
     for name in GUIDES.names:
         first, *lines = GUIDES.read(name).splitlines()
         assert re.fullmatch(r"# [A-Z].{10,90}", first), name
@@ -85,6 +89,28 @@ def test_the_commands_of_the_guide_to_reports_write_what_its_table_names(here: P
         carry_out(command)
     files = {file.name for file in here.glob("runs/**/report/*")} | {file.name for file in here.glob("runs/compared/*")}
     assert {"report.html", "trials.csv", "trials.parquet", "epochs.csv", "summary.csv"} <= files
+
+
+def test_the_student_of_the_guide_to_deploying_is_used_in_every_way(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+    assert train.main(["quickstart", *TINY, "student.box_score_thresh=0"]) == 0
+    (here / "photos").mkdir()
+    noise = torch.randint(0, 256, (64, 80, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    Image.fromarray(noise.numpy()).save(here / "photos" / "1.jpg")
+    monkeypatch.setattr(export, "LEAST_PAIRED", 0)  # the net has hardly been trained
+    monkeypatch.setattr(export, "MOST_AP_DIFFERENCE", 1)
+    for command in COMMANDS["deploy"]:
+        carry_out(command)
+    assert {file.name for file in (here / "found").iterdir()} == {"annotations.json", "detections.json", "pictures"}
+    made: dict[str, Any] = {}
+    for text in blocks("deploy", "python"):
+        exec(text, made)
+    assert (here / "boxes.png").is_file()
+    assert list(made["table"].columns) == ["image", "class", "score", "x1", "y1", "x2", "y2"]
+    assert made["classes"] == list(made["student"].classes)
+    assert len(made["boxes"]) == len(made["class_ids"]) == len(made["scores"])
 
 
 def test_the_jobs_of_the_guide_to_clusters_are_commands_of_ours(here: Path) -> None:

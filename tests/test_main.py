@@ -13,7 +13,7 @@ from tests.small import run_python
 def test_no_verb_and_a_question_for_help_show_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert [__main__.main(words) for words in (["--help"], ["-h"], ["help"], [])] == [0, 0, 0, 2]
     captured = capsys.readouterr()
-    for verb in ("train", "tune", "check", "evaluate", "predict", "report", "list", "help"):
+    for verb in ("train", "tune", "check", "evaluate", "predict", "export", "report", "list", "help"):
         assert [text.count(f"\n  {verb} ") for text in (captured.out, captured.err)] == [3, 1]
 
 

@@ -170,6 +170,19 @@ class ScoresAnchors(Protocol):
 
 
 @runtime_checkable
+class Deployable(Protocol):
+    """A detector whose net can become a file that other programs run."""
+
+    def deployable(self) -> nn.Module:
+        """Return the net in eval mode, for ``export``: it takes a list of images [3, H, W] of floats in [0, 1].
+
+        It returns torchvision's dictionary for each, boxes in its pixels; can be traced for any height and width, and
+        scripted, where it returns, like torchvision's, a tuple whose second value that is.
+        """
+        ...
+
+
+@runtime_checkable
 class AssignsLevels(Protocol):
     """A detector that says on which of its levels an object belongs."""
 

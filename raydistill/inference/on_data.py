@@ -52,6 +52,21 @@ class DataPath:
     pixel_range: tuple[float, float] | None = None
     alpha: Alpha = "over_white"
 
+    def open_for(self, detector: Detector, called: str = "weights") -> DetectionDataset:
+        """Open them with the classes of ``detector``, which messages call ``called``, as it names them.
+
+        Raises:
+            UserError: when they cannot be read, or are of other classes.
+        """
+        dataset = self.open(detector.classes)
+        same = same_spelling(dataset.classes, detector.classes)
+        if same:
+            dataset = replace(dataset, classes=tuple(same.get(name, name) for name in dataset.classes))
+        _check_classes(dataset, detector.classes, called)
+        if detector.sides is not None:
+            check_sides(dataset, Input(min_size=detector.sides[0], max_size=detector.sides[1]))
+        return dataset
+
     def open(self, classes: tuple[str, ...]) -> DetectionDataset:
         """Open them for a net that knows ``classes``."""
         dataset = open_dataset(
@@ -177,13 +192,7 @@ def score_on_data(
     Raises:
         UserError: when the data cannot be read, or are of other classes.
     """
-    dataset = data.open(detector.classes)
-    same = same_spelling(dataset.classes, detector.classes)
-    if same:
-        dataset = replace(dataset, classes=tuple(same.get(name, name) for name in dataset.classes))
-    _check_classes(dataset, detector.classes, called)
-    if detector.sides is not None:
-        check_sides(dataset, Input(min_size=detector.sides[0], max_size=detector.sides[1]))
+    dataset = data.open_for(detector, called)
     if words := crowded_in_words(dataset.records.num_objects.tolist(), rules.max_detections):
         _log.warning("%s: %s: --max-detections raises that", data.path, words)
     batches = evaluation_loader(dataset, batch_size, 0, 1, Loader(num_workers=num_workers))

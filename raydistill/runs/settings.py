@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from raydistill.config import Config, yaml_text
 from raydistill.config.course import without
 from raydistill.config.loader import read_text
 from raydistill.config.precision import TEACHER_PRECISION, Precision, precision_of, with_precision
 from raydistill.config.renamed import current_tree
-from raydistill.config.sections import OF_DISTILLATION, WITHOUT_INFLUENCE, defaults
+from raydistill.config.sections import OF_DISTILLATION, WITHOUT_INFLUENCE, Data, defaults
 from raydistill.errors import UserError, one_error
 from raydistill.runs.directory import DATA_RECORD, RunDirectory, StageName, planned, stage_directory
 from raydistill.runs.growth import with_growth, with_lengths
@@ -114,6 +115,22 @@ def _settings_then(file: Path) -> dict[str, Any]:
         return current_tree(yaml_text.read_mapping(read_text(file, str(file)), str(file)))
     except UserError as error:
         raise UserError(f"{error}; the stage's settings are lost: remove {file.parent}") from error
+
+
+def data_of_stage(run: RunDirectory) -> Data:
+    """Return the settings of the data that a stage was trained on.
+
+    Raises:
+        UserError: where they cannot be read, or are not this version's.
+    """
+    settings = _settings_then(run.config)
+    try:
+        data: Data = TypeAdapter(Data).validate_python(settings.get("data"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(("data", *map(str, first["loc"])))
+        raise UserError(f"{run.config}: {where}: {first['msg']}, got {first['input']!r:.80}") from error
+    return data
 
 
 def write_settings(config: Config, stage: StageName, run: RunDirectory) -> None:

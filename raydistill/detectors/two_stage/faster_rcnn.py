@@ -16,6 +16,7 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, concat_box_p
 from torchvision.transforms.v2.functional import to_dtype
 
 from raydistill.detectors.base import Detector, Normalization
+from raydistill.detectors.exact_transform import with_exact_transform
 from raydistill.detectors.two_stage.sparse_rpn import answers_at
 from raydistill.detectors.two_stage.values import HeadAnswers
 from raydistill.detectors.values import AnchorAnswers, AnchorOutputs, AnchorSample, Outcome, Proposals, Regions
@@ -186,6 +187,10 @@ class FasterRCNNDetector(Detector):
         """Return torchvision's module."""
         module: nn.Module = self.model
         return module
+
+    def deployable(self) -> nn.Module:
+        """Return torchvision's module, in eval mode, with a transform that can be traced and scripted."""
+        return with_exact_transform(self.model)
 
     def untold_settings(self) -> dict[str, Any]:
         """Return the anchors."""

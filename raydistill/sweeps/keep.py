@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from raydistill.sweeps.directory import SweepDirectory, TrialRecord
 from raydistill.sweeps.file import LoadedSweep
@@ -24,24 +24,26 @@ class BestWeights:
 
     def __init__(self, directory: SweepDirectory, keep: int | None, mode: str) -> None:
         self._directory, self._keep, self._sign = directory, keep, -1 if mode == "max" else 1
-        self._ended: dict[int, tuple[float, tuple[str, ...]]] = {}  # of points whose weights are there
+        self._ended: dict[int, tuple[bool, float, tuple[str, ...]]] = {}  # of points whose weights are there
 
     @property
     def wanted(self) -> bool:
         """Whether scores of points are of any use here."""
         return self._keep is not None
 
-    def add(self, point: int, score: float, trials: Iterable[str]) -> None:
-        """Take in a point all of whose trials have ended."""
-        self._ended[point] = (math.inf if math.isnan(score) else self._sign * score, tuple(trials))
+    def add(self, point: int, score: float, trials: Sequence[TrialRecord]) -> None:
+        """Take in a point whose trials have all ended; as in reports those trained to the end come first."""
+        stopped = any(trial.status == "stopped" for trial in trials)
+        rank = math.inf if math.isnan(score) else self._sign * score
+        self._ended[point] = stopped, rank, tuple(trial.name for trial in trials)
 
     def trim(self) -> None:
         """Remove the weights of the points that are not among the best any more."""
         if self._keep is None or len(self._ended) <= self._keep:
             return
-        ranked = sorted(self._ended, key=lambda point: (self._ended[point][0], point))  # the first of equals stays
+        ranked = sorted(self._ended, key=lambda point: (*self._ended[point][:2], point))  # the first of equals stays
         for point in ranked[self._keep :]:
-            for name in self._ended.pop(point)[1]:
+            for name in self._ended.pop(point)[-1]:
                 self._directory.trial(name).run.remove_weights()
 
 

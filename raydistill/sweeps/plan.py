@@ -285,7 +285,7 @@ class Plan:
         scores = [self.score(other.name) for other in same_point]
         mean, failed = mean_of(scores), any(other.status == "failed" for other in same_point)
         if not failed:
-            self._best_weights.add(record.point, mean, [other.name for other in same_point])
+            self._best_weights.add(record.point, mean, same_point)
             self._compare(record.point, mean)
         if self._suggestions is None:
             return

@@ -136,7 +136,9 @@ def test_a_sweep_that_was_interrupted_grows_too(tmp_path: Path, search: str) -> 
 
 
 # More seeds -----------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("sweep", [RANDOM, OPTUNA | {"num_trials": 6}, {}], ids=["random", "optuna", "grid"])
+@pytest.mark.parametrize(
+    "sweep", [RANDOM, OPTUNA | {"num_trials": 6}, {}, {"space": {}}], ids=["random", "optuna", "grid", "base"]
+)
 def test_a_sweep_takes_more_seeds(tmp_path: Path, sweep: dict[str, Any]) -> None:
     run_all(planned(tmp_path, **sweep), _score)
     before = settings_of(planned(tmp_path, **sweep))

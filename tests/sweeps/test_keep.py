@@ -75,6 +75,17 @@ def test_weights_go_as_soon_as_a_point_is_beaten_and_not_before_all_its_seeds_ha
     ]
 
 
+def test_a_point_that_was_stopped_early_does_not_take_the_place_of_one_that_is_finished(tmp_path: Path) -> None:
+    plan = planned(tmp_path, **FIVE, keep=1)
+    for name in handed_out(plan):
+        evaluated(plan, name, _score(plan.record(name)), finished=name != "p0001-seed0")
+        for file in ("best.pt", "last.pt"):
+            (plan.directory.trial(name).run.path / file).write_bytes(b"weights")
+        plan.end(name, 1.0)
+    assert plan.record("p0001-seed0").status == "stopped"
+    assert _with_weights(plan) == CONTROLS | {"p0004-seed0"}  # which the report names, too
+
+
 def test_what_the_program_did_not_make_and_what_may_go_on_stays(tmp_path: Path) -> None:
     plan = planned(tmp_path, **FIVE, keep=1)
     mine = ("best_copy.pt", "best.pt.bak", "teacher.pt", "notes.txt")

@@ -49,7 +49,7 @@ def command_line() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m raydistill.report",
         description="Write tables (csv, parquet), pictures and one page about runs or sweeps, finished or not; of a "
-        "sweep the best point's recipe too, as best.yaml.",
+        "sweep the recipe of the point with the best score too, as best.yaml.",
     )
     parser.add_argument("directories", nargs="+", metavar="DIR", help="output of train or of tune; all of one kind")
     parser.add_argument(

@@ -16,6 +16,7 @@ import pytest
 
 import raydistill.reports
 from raydistill.errors import UserError
+from raydistill.results import SweepRun
 from raydistill.storage.output import Output
 from raydistill.sweeps import trial as trial_module
 from raydistill.sweeps.directory import SweepDirectory
@@ -288,6 +289,11 @@ def test_the_winner_is_run_again_once_under_fresh_seeds_and_every_other_file_sta
     trials = _table(tmp_path).set_index("trial")
     gains = [trials["AP"][name] - trials["AP"][control] for name, control in zip(names[2:], names[:2], strict=True)]
     assert trials["gain_over_baseline"][names[2:]].tolist() == pytest.approx(gains)
+    sweep = SweepRun(str(_sweep(tmp_path).path), has_result=True)
+    assert sweep.confirmed is not None and sweep.best is not None
+    assert (sweep.confirmed.number, sweep.confirmed.pairs, sweep.confirmed.holds) == (1, 2, False)  # two are too few
+    assert sweep.confirmed.gain == pytest.approx(sum(gains) / 2)
+    assert (sweep.best.number, sweep.best.points, sweep.best.is_better) == (1, 2, False)
 
 
 def test_at_the_end_of_a_sweep_the_command_for_fresh_seeds_is_offered(

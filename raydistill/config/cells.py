@@ -7,6 +7,7 @@ double quotes: ``"true"``, ``"1e3"``, ``"null"``. An empty cell is no value: the
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from typing import Any
@@ -74,6 +75,7 @@ def _as_json(value: Any) -> str:
         return yaml_text.in_one_line(value)
 
 
+@functools.lru_cache(maxsize=4096)
 def _stands_for_itself(text: str) -> bool:
     """Return whether a text is read back as it is, by this module and by what else reads tables."""
     if text != text.strip() or not text.isprintable() or text.startswith(_STARTS_A_FORMULA):

@@ -11,7 +11,7 @@ import pandas as pd
 from raydistill.reports.build import Report
 from raydistill.reports.luck import FEWEST_PAIRS, Best, is_gain
 from raydistill.reports.trials import TEST
-from raydistill.reports.wording import OTHERS, described, extreme, gains_over, has_test, measure, point_name
+from raydistill.reports.wording import OTHERS, described, extreme, gains_over, has_test, measure, point_name, state
 
 _GAIN = "gain_over_baseline"
 
@@ -113,7 +113,8 @@ def _confirmed(report: Report, row: pd.Series[Any]) -> str:
         what = "Run again"
     (name, *_), result = point_name(report, row).split(","), ", ".join(_gains(report, row, ("baseline",)))
     score = f"{report.metric} {measure(report, row['mean'], row['std'])}"
-    text = f"{what} on {seeds}: {name}{described(report, row)}: {result or 'no pair yet'}, {score}."
+    rest = f"; {left}" if (left := state(row)) else ""
+    text = f"{what} on {seeds}: {name}{described(report, row)}: {result or 'no pair yet'}, {score}{rest}."
     if what == "Run again":
         text += f" An answer takes {FEWEST_PAIRS} pairs."
     return text

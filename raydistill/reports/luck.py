@@ -97,7 +97,7 @@ def with_needed_gains(trials: pd.DataFrame, summary: pd.DataFrame, keys: Sequenc
 
     It is half of the wider of two intervals: the gain's own at 95%, and that at the level which all comparisons of the
     report share. NaN where a trial of the point is missing or did not finish, or where there are under three pairs.
-    What was run again under fresh seeds was chosen before: its own interval is enough.
+    What was run again under fresh seeds was chosen before: its own interval is enough, over the pairs there are so far.
 
     Args:
         trials: with the gains of each.
@@ -106,15 +106,15 @@ def with_needed_gains(trials: pd.DataFrame, summary: pd.DataFrame, keys: Sequenc
     """
     rows = summary[[*keys]].assign(row=summary.index)
     trials = trials.assign(row=trials[[*keys]].merge(rows, how="left", on=[*keys])["row"].to_numpy())
+    again = summary["role"] == "confirmed" if "role" in summary else pd.Series(False, index=summary.index)
     families = {name: _compared(summary, name) for name in _gains(summary)}
     level = 1 - _LEVEL / 2 / max(1, sum(int(own.sum()) for own in families.values()))
     for name, compared in families.items():
         own = (summary[f"{name}_high"] - summary[f"{name}_low"]) / 2
-        enough = summary["complete"] & (summary[f"{name}_pairs"] >= FEWEST_PAIRS)
+        enough = (summary["complete"] | again) & (summary[f"{name}_pairs"] >= FEWEST_PAIRS)
         shared = _shared_needs(trials[trials["row"].isin(summary.index[compared & enough])], name, level)
         wider = pd.concat([own, shared.reindex(summary.index)], axis=1).max(axis=1, skipna=False)
-        if "role" in summary:
-            wider = wider.where(summary["role"] != "confirmed", own)
+        wider = wider.where(~again, own)
         summary.insert(list(summary).index(f"{name}_high") + 1, f"{name}_needed", wider.where(enough).clip(_NOTHING))
     return summary
 

@@ -264,6 +264,16 @@ def test_what_fresh_seeds_do_not_show_is_not_confirmed() -> None:
     assert two.startswith("Run again on 2 fresh seeds") and two.endswith("An answer takes 3 pairs.")
 
 
+def test_fresh_seeds_that_are_still_trained_or_have_failed_are_counted_beside_what_there_is() -> None:
+    report = _again(
+        _drawn(np.random.default_rng(0), 10, 3), 0.04, 0.05, 0.045, 0.05, 0.05, seeds=tuple(range(1000, 1005))
+    )
+    last = report.trials["trial"] == "confirm9"
+    trials = report.trials.assign(status=report.trials["status"].mask(last, "failed"))
+    first = headline(report_of(with_gains(trials), report.settings))[0]
+    assert first.startswith("Confirmed on 4 fresh seeds") and first.endswith("; 1 failed.")
+
+
 def test_a_gain_that_fresh_seeds_do_not_show_is_no_longer_called_one() -> None:
     drawn = _drawn(np.random.default_rng(3), 10, 4, [0.12] + [0.0] * 9)
     assert drawn.best is not None and drawn.best.word == "best"

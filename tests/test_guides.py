@@ -7,7 +7,7 @@ import importlib
 import re
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -17,10 +17,11 @@ import raydistill.reports
 from raydistill import __main__, train, tune
 from raydistill.config import load_config
 from raydistill.config.bundled import GUIDES
+from raydistill.config.data import Data
 from raydistill.config.reference import entries, names
 from raydistill.inference.export import export
 from raydistill.sweeps.file import load_sweep
-from tests.small import SMALL_RUN
+from tests.small import REPOSITORY, SMALL_RUN
 
 BLOCKS = {name: re.findall(r"```(\w+)\n(.*?)```", GUIDES.read(name), flags=re.DOTALL) for name in GUIDES.names}
 COMMANDS = {
@@ -56,7 +57,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_every_guide_begins_with_what_it_is_about_and_is_short() -> None:
-    assert {"cluster", "deploy", "methods", "own-parts", "reports", "sweeps"} <= set(GUIDES.names)
+    assert {"cluster", "data", "deploy", "methods", "own-parts", "reports", "sweeps"} <= set(GUIDES.names)
     for name in GUIDES.names:
         first, *lines = GUIDES.read(name).splitlines()
         assert re.fullmatch(r"# [A-Z].{10,90}", first), name
@@ -113,6 +114,18 @@ def test_the_student_of_the_guide_to_deploying_is_used_in_every_way(
     assert len(made["boxes"]) == len(made["class_ids"]) == len(made["scores"])
 
 
+def test_the_commands_of_the_guide_to_data_are_run_as_the_readmes() -> None:
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8").splitlines()
+    assert COMMANDS["data"]
+    assert [command for command in COMMANDS["data"] if command not in readme] == []
+
+
+def test_the_formats_of_the_guide_to_data_are_all_there_are() -> None:
+    kinds = get_args(get_args(Data)[0])
+    formats = {get_args(kind.model_fields["format"].annotation)[0] for kind in kinds}
+    assert set(re.findall(r"^\| `(\w+)` \|", GUIDES.read("data"), flags=re.MULTILINE)) == formats - {"auto"}
+
+
 def test_the_jobs_of_the_guide_to_clusters_are_commands_of_ours(here: Path) -> None:
     mains = {"raydistill.tune": (tune.main, "--print-plan"), "raydistill.train": (train.main, "--print-config")}
     (command,) = COMMANDS["cluster"]
@@ -142,7 +155,7 @@ def test_settings_topics_and_verbs_that_a_guide_names_exist(name: str) -> None:
     text = GUIDES.read(name)
     sections = {entry.name.partition(".")[0] for entry in entries()}
     dotted = set(re.findall(r"`((?:\w+\.)+\w+)(?:=[^`]*)?`", text))
-    ours = {found for found in dotted if found.partition(".")[0] in sections}
+    ours = {found for found in dotted if found.partition(".")[0] in sections and not found.endswith(".yaml")}
     assert ours <= names() | {found for found in ours if found.startswith("methods.mine")}
     for topic in re.findall(r"raydistill help ([\w.-]+)", text):
         assert topic in names() | set(__main__.VERBS) | set(GUIDES.names) | {"settings", "sweep-keys", "TOPIC"}, topic

@@ -167,4 +167,4 @@ def _in_words(hours: float) -> str:
     """
     if hours >= 1:
         return f"{round(hours, 1):g} h"
-    return f"{hours * 60:.0f} min" if hours * 60 >= 2 else f"{hours * _HOUR:.0f} s"
+    return f"{hours * 60:.3g} min" if hours * 60 >= 2 else f"{hours * _HOUR:.0f} s"

@@ -1,6 +1,6 @@
 """How often a report calls something better in made-up sweeps, without an effect and with one; nothing is trained.
 
-``python -m tests.reports.luck_of_sweeps tests/results/luck.csv``, about ten minutes on an idle core.
+``python -m tests.reports.luck_of_sweeps tests/results/luck.csv``, 40 minutes on one of two busy cores.
 """
 
 from __future__ import annotations

@@ -436,7 +436,7 @@ def _train_teacher(config: Config, local: bool, listener: Listener, stop: Stop) 
 
 
 def _tune(loaded: LoadedSweep, local: bool, listener: SweepListener, stop: Stop) -> bool:
-    """Run what is missing of a sweep, here or on Ray; return whether any searched trial has ended."""
+    """Run what is missing of a sweep, here or on Ray; return whether any searched trial has a score."""
     from raydistill import runner
     from raydistill.driver import run_apart
     from raydistill.sweeps.table import hand_on

@@ -118,7 +118,7 @@ class SweepRun:
     output: str
     """Where its files are."""
     has_result: bool
-    """Whether any searched trial came to an end."""
+    """Whether any searched trial came to an end with a score."""
 
     @property
     def trials(self) -> pd.DataFrame:

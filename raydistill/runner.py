@@ -46,7 +46,7 @@ def run(config: Config, local: bool, listener: Listener, stop: Stop, only: Stage
 
 
 def run_sweep(loaded: LoadedSweep, local: bool, listener: SweepListener, stop: Stop) -> bool:
-    """Run what is missing of a sweep, in this process or on Ray; return whether any searched trial has ended.
+    """Run what is missing of a sweep, in this process or on Ray; return whether any searched trial has a score.
 
     Raises:
         UserError: when it cannot be done.
@@ -76,7 +76,7 @@ def run_sweep(loaded: LoadedSweep, local: bool, listener: SweepListener, stop: S
         with tracked_sweep(plan, listener) as tracking, limited(plan, tracking, stop) as limits:
             _run_plan(plan, local, limits, stop)
         output.pull()  # the teacher's records, where another machine has written them
-    return any(record.ended for record in plan.records if record.role == "searched")
+        return plan.has_score
 
 
 def _run_plan(plan: Plan, local: bool, listener: SweepListener, stop: Stop) -> None:

@@ -67,7 +67,10 @@ def run_sweep(
         if words and report.confirmation is None and not nothing_to_confirm(report):
             command = shlex.join(["python", "-m", "raydistill.tune", *words, "--confirm", str(_SEEDS_OFFERED)])
             sys.stdout.write(f"Under {_SEEDS_OFFERED} seeds that nothing was chosen on: {printable(command)}\n")
-        return 0 if sweep.has_result else 1
+        if not sweep.has_result:
+            sys.stderr.write(f"{printable(sweep.output)}: no searched trial has a score\n")
+            return 1
+        return 0
 
 
 def plan_as_text(loaded: LoadedSweep, confirm: int = 0, local: bool = False) -> str:

@@ -50,14 +50,16 @@ def check_inputs_there(inputs: Inputs, demand: Demand, stop: Stop) -> None:
         _ask_a_node(_problem, (inputs,), demand, stop, _PATIENCE_SECONDS)
 
 
-def claim_data_there(config: Config, output: Output, demand: Demand, listener: Listener, stop: Stop) -> None:
+def claim_data_there(
+    config: Config, output: Output, metric: str, demand: Demand, listener: Listener, stop: Stop
+) -> None:
     """Compare the data with those that a sweep was begun with, on a node that can hold one of the workers, once.
 
     Raises:
-        UserError: naming what changed.
+        UserError: naming what changed, or where ``metric`` has nothing to score.
     """
     if not isinstance(config.data, ShapesData):  # those follow from the settings, which were compared
-        for note in _ask_a_node(_claim, (config, output), demand, stop, math.inf):
+        for note in _ask_a_node(_claim, (config, output, metric), demand, stop, math.inf):
             listener(note)
 
 
@@ -131,17 +133,20 @@ def _problem(inputs: Inputs) -> Answer:
     return "", []
 
 
-def _claim(config: Config, output: Output) -> Answer:
-    """Compare the data on the machine that this runs on."""
+def _claim(config: Config, output: Output, metric: str) -> Answer:
+    """Compare the data on the machine that this runs on, and look whether ``metric`` can exist on them."""
     from raydistill.data.build import build_splits
     from raydistill.runs.notices import log_to_notes
     from raydistill.runs.worker import Worker
     from raydistill.training.same_data import claim_data
+    from raydistill.training.scored import refuse_missing_metric
 
     notes: list[Note] = []
     try:
         with log_to_notes(notes.append, Worker()):
-            claim_data(output, build_splits(config.data, config.downloads), begun=True)
+            splits = build_splits(config.data, config.downloads)
+            claim_data(output, splits, begun=True)
+            refuse_missing_metric(metric, config, splits)
     except UserError as error:
         return named(str(error)), notes
     return "", notes

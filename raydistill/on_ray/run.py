@@ -69,6 +69,7 @@ def run_on_workers(
     stop: Stop,
     only: StageName | None = None,
     unseen: Inputs | None = None,
+    metric: str = "AP",
 ) -> None:
     """Run the stages of ``config``, or one of them, on workers of the Ray that is connected.
 
@@ -79,6 +80,7 @@ def run_on_workers(
         stop: ends them.
         only: the one stage to run.
         unseen: files that a node is to look at before.
+        metric: must have something to score.
 
     Raises:
         UserError: as ``run_stages`` does, or when the cluster cannot hold the workers.
@@ -102,7 +104,8 @@ def run_on_workers(
         storage=ray_storage(output.place),
         board=board,
     )
-    order = RunOrder(config, output, board, only, ship([config.teacher.weights, config.student.weights]))
+    shipped = ship([config.teacher.weights, config.student.weights])
+    order = RunOrder(config, output, board, only, shipped, metric)
     try:
         with node_watched(stop), shown(board, Queue(demand, scaling.wait_seconds, listener), listener, stop):
             in_a_thread(lambda: run_group(group, order, stop))
@@ -125,6 +128,7 @@ class RunOrder:
     board: Any
     only: StageName | None
     shipped: Shipped
+    metric: str = "AP"
 
     def carry_out(self, worker: Worker) -> None:
         """Run what is missing of them."""
@@ -135,7 +139,7 @@ class RunOrder:
             files = FileReporter(run, worker, self.board.put.remote, self.config.logging.tensorboard)
             return _RayReporter(files, run.path.name)
 
-        run_stages(self.config, self.output, worker, reporter_for, self.only, self.shipped)
+        run_stages(self.config, self.output, worker, reporter_for, self.only, self.shipped, self.metric)
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from raydistill.runs.directory import StageName
 from raydistill.runs.events import Note
 from raydistill.runs.stopping import Stop
 from raydistill.runs.weak_teacher import refuse_weakness, weakness
+from raydistill.sweeps.announcement import refuse_missing_score
 from raydistill.sweeps.file import (
     AshaScheduler,
     HyperbandScheduler,
@@ -91,13 +92,12 @@ def run_sweep_on_ray(plan: Plan, display: SweepListener, stop: Stop) -> None:
             bf16 = "GPU" not in demand.wanted and all_nodes_compute_bf16(demand, display, stop)
             display(Note(plan.decide_precision(meaning_of_auto(config, bf16))))
         if not trained:
-            run_on_workers(config, plan.directory.output, display, stop, only="teacher")
+            run_on_workers(config, plan.directory.output, display, stop, only="teacher", metric=loaded.sweep.metric)
         elif plan.unfinished:
-            claim_data_there(config, plan.directory.output, demand, display, stop)
+            claim_data_there(config, plan.directory.output, loaded.sweep.metric, demand, display, stop)
         if plan.unfinished:
             refuse_weakness(weakness(plan.directory.teacher, config), config, display)
-        if (note := plan.missing_metric) is not None:
-            display(note)
+            refuse_missing_score(plan.directory, loaded.sweep.metric)
         _run_trials(plan, display, demand, stop)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from raydistill.errors import UserError
 from raydistill.runs.comparison import comparison
-from raydistill.runs.events import Note
 from raydistill.runs.scores import exists
 from raydistill.sweeps.directory import SweepDirectory
 from raydistill.sweeps.file import LoadedSweep, OptunaSearch
@@ -21,13 +21,18 @@ def counts(loaded: LoadedSweep, kept: int, failed: int) -> str:
     return "; ".join(sentences)
 
 
-def missing_metric(directory: SweepDirectory, metric: str) -> Note | None:
-    """Return a warning where the scores of the teacher show that the validation split has no object for the metric."""
+def refuse_missing_score(directory: SweepDirectory, metric: str) -> None:
+    """Return unless the scores of the teacher show that the validation split has no object for the metric.
+
+    Raises:
+        UserError: where they do, and no trial would be better than another.
+    """
     for row in comparison(directory.path):
         if row.stage == "teacher" and not exists(row.scores[metric]):
-            text = f"metric: must exist on the validation split, got {metric} without an object of its size there"
-            return Note(f"{text}: no trial is better than another; choose another metric", warning=True)
-    return None
+            raise UserError(
+                f"metric: must have an object to score on the validation split, got {metric}, which the teacher has no "
+                "score of: there is no object of its size; choose another metric"
+            )
 
 
 def said_beforehand(loaded: LoadedSweep) -> list[str]:

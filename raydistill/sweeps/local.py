@@ -13,12 +13,14 @@ from raydistill.runs.reporter import FileReporter
 from raydistill.runs.stopping import Stop
 from raydistill.runs.weak_teacher import refuse_weakness, weakness
 from raydistill.runs.worker import Worker, local_device
+from raydistill.sweeps.announcement import refuse_missing_score
 from raydistill.sweeps.file import LoadedSweep
 from raydistill.sweeps.plan import Plan
 from raydistill.sweeps.table import SweepListener
 from raydistill.sweeps.trial import datasets, run_trial
 from raydistill.training import stages
 from raydistill.training.same_data import claim_data
+from raydistill.training.scored import refuse_missing_metric
 
 
 def run_sweep_locally(plan: Plan, display: SweepListener, stop: Stop) -> None:
@@ -36,14 +38,15 @@ def run_sweep_locally(plan: Plan, display: SweepListener, stop: Stop) -> None:
             to_files = functools.partial(
                 FileReporter, worker=worker, listener=display, tensorboard=config.logging.tensorboard
             )
-            stages.run_stages(config, plan.directory.output, worker, to_files, only="teacher")
+            stages.run_stages(config, plan.directory.output, worker, to_files, only="teacher", metric=sweep.metric)
         elif plan.unfinished:
             with log_to_notes(display, worker):
-                claim_data(plan.directory.output, datasets(config.data, config.downloads), begun=True)
+                splits = datasets(config.data, config.downloads)
+                claim_data(plan.directory.output, splits, begun=True)
+                refuse_missing_metric(sweep.metric, config, splits)
         if plan.unfinished:
             refuse_weakness(weakness(plan.directory.teacher, config), config, display)
-        if (note := plan.missing_metric) is not None:
-            display(note)
+            refuse_missing_score(plan.directory, sweep.metric)
         while (record := plan.next()) is not None:
             started = time.monotonic()
             display.begins(record)

@@ -11,11 +11,10 @@ from raydistill.config import dump, load_config
 from raydistill.config.loader import read_text
 from raydistill.config.precision import TEACHER_PRECISION, Precision, precision_of, precision_text, with_precision
 from raydistill.errors import UserError
-from raydistill.runs.events import Note
 from raydistill.runs.settings import stored_precision
 from raydistill.storage.mirror import place_of
 from raydistill.storage.output import Output
-from raydistill.sweeps.announcement import counts, missing_metric, said_beforehand
+from raydistill.sweeps.announcement import counts, said_beforehand
 from raydistill.sweeps.claim import claim
 from raydistill.sweeps.confirm import ended_of, headline, trials_of
 from raydistill.sweeps.directory import Role, Status, SweepDirectory, TrialRecord
@@ -86,9 +85,10 @@ class Plan:
         return precision_text(precision, before)
 
     @property
-    def missing_metric(self) -> Note | None:
-        """A warning where the scores of the teacher show that the validation split has no object for the metric."""
-        return missing_metric(self.directory, self.loaded.sweep.metric)
+    def has_score(self) -> bool:
+        """Whether any searched trial has ended with one."""
+        ended = (record for record in self.records if record.role == "searched" and record.ended)
+        return any(not math.isnan(self.score(record.name).value) for record in ended)
 
     @property
     def total(self) -> int:

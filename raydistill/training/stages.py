@@ -52,6 +52,7 @@ from raydistill.training.out_of_memory import memory_explained
 from raydistill.training.preflight import preflight, rehearse
 from raydistill.training.repair import damaged_results, finish_again, is_without_result
 from raydistill.training.same_data import claim_data, compare_data_of_finished
+from raydistill.training.scored import refuse_missing_metric
 from raydistill.training.state import Best, export
 from raydistill.training.teacher_check import findings
 
@@ -67,10 +68,12 @@ def run_stages(
     reporter_for: ReporterFactory,
     only: StageName | None = None,
     shipped: Shipped = NOTHING,
+    metric: str = "AP",
 ) -> None:
     """Run every planned stage that is not finished yet, and write ``comparison.csv``; every worker calls it.
 
-    With ``only`` that stage alone is run, after a look whether the others will fit to it.
+    With ``only`` that stage alone is run, after a look whether the others will fit to it, and whether there is anything
+    that ``metric`` scores.
 
     Raises:
         UserError: when the data, the weights or what lies in the output directory do not fit.
@@ -92,6 +95,7 @@ def run_stages(
             if config.distills and config.distillation.compile_teacher:
                 check_compiler(worker.device)
             data, data_id = _datasets(config, output, worker, _any_begun(config, output, only))
+            refuse_missing_metric(metric, config, data)
             notify(_contents(data))
             for note in _crowded(config, data):
                 notify(note)

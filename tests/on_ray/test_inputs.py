@@ -94,12 +94,12 @@ def test_a_node_that_can_hold_a_worker_takes_the_look_and_its_error_arrives(clus
 def test_a_node_compares_the_data_of_a_sweep_and_its_notes_and_error_arrive(cluster: _Ray, tmp_path: Path) -> None:
     draw(tmp_path)
     config, notes = small_run(tmp_path / "sweep", as_setting(tmp_path)), list[Any]()
-    claim_data_there(config, output_of(config), DEMAND, notes.append, Stop())
+    claim_data_there(config, output_of(config), "AP", DEMAND, notes.append, Stop())
     assert any(note.text.startswith("data: nobody wrote down what they were when") for note in notes)
     (tmp_path / "val" / "2.png").write_bytes((tmp_path / "val" / "1.png").read_bytes())
     with pytest.raises(UserError, match=r"sweep: the data must be those .* train: other content of 1 image \(2\.png\)"):
-        claim_data_there(config, output_of(config), DEMAND, notes.append, Stop())
-    claim_data_there(small_run(tmp_path / "drawn"), output_of(config), DEMAND, notes.append, Stop())
+        claim_data_there(config, output_of(config), "AP", DEMAND, notes.append, Stop())
+    claim_data_there(small_run(tmp_path / "drawn"), output_of(config), "AP", DEMAND, notes.append, Stop())
     assert cluster.asked == ["worker", "worker"]  # drawn images follow from the settings
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from raydistill.config import Config, load_config
 from raydistill.errors import UserError
 from raydistill.sweeps import plan as plan_module
+from raydistill.sweeps.announcement import refuse_missing_score
 from raydistill.sweeps.directory import SweepDirectory
 from raydistill.sweeps.file import load_sweep, trial_config
 from raydistill.sweeps.plan import Plan, Score
@@ -277,15 +279,28 @@ def test_where_the_best_metric_does_not_exist_the_last_epoch_has_the_score(tmp_p
 
 
 @pytest.mark.parametrize(("metric", "missing"), [("AP_small", True), ("AP_large", False)])
-def test_a_metric_that_the_teachers_scores_lack_is_a_warning(tmp_path: Path, metric: str, missing: bool) -> None:
+def test_a_metric_that_the_teachers_scores_lack_is_refused(tmp_path: Path, metric: str, missing: bool) -> None:
     plan = planned(tmp_path, metric=metric)
-    assert plan.missing_metric is None
+    refuse_missing_score(plan.directory, metric)
     plan.directory.teacher.path.mkdir()
     scores = {"AP": 0.5, "AP50": 0.5, "AP75": 0.5, "AP_small": -1.0, "AP_medium": 0.5, "AP_large": 0.0}
     plan.directory.teacher.result.write_text(json.dumps({"parameters": 1, "epochs": 1, **scores}))
-    note = plan.missing_metric
-    assert (note is not None) == missing
-    assert note is None or "metric: must exist on the validation split, got AP_small without" in note.text
+    said = "metric: must have an object to score .*, got AP_small, which the teacher has no score of"
+    with pytest.raises(UserError, match=said) if missing else contextlib.nullcontext():
+        refuse_missing_score(plan.directory, metric)
+
+
+@pytest.mark.parametrize(("score", "there"), [(-1.0, False), (0.0, True)])
+def test_a_sweep_has_a_score_when_a_searched_trial_ended_with_one(tmp_path: Path, score: float, there: bool) -> None:
+    plan = planned(tmp_path)
+    while (record := plan.next()) is not None:
+        assert not plan.has_score
+        evaluated(plan, record.name, score if record.role == "searched" else 0.5)
+        if record.role == "searched":
+            break
+        plan.end(record.name, 1.0)
+    plan.end(record.name, 1.0) if record else None
+    assert plan.has_score == there
 
 
 # Other settings -------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def load_config(recipe: Recipe, overrides: Overrides = (), output: str | os.Path
     for change in [*_format_of_folder(changes, raw.get("data")), *changes]:
         raw = CONFIG.merge(raw, change)
     if output is not None:
-        raw["output"] = os.fspath(output)
+        raw["output"] = path_text(output, "output")
     if raw.get("output") is None and name:
         raw["output"] = f"runs/{name}"
     config = validate(raw, problems)
@@ -127,10 +128,49 @@ def split_overrides(overrides: Sequence[str]) -> tuple[list[tuple[str, Any]], li
             continue
         try:
             note_renamed([dotted])
-            parsed.append((current_name(dotted), yaml_text.read_value(value)))
+            name = current_name(dotted)
+            parsed.append((name, _path(value) if _OF_PATHS.fullmatch(name) else yaml_text.read_value(value)))
         except ValueError as error:
             problems.append(f"'{text}': the value is not YAML ({error})")
     return parsed, problems
+
+
+_OF_PATHS = re.compile(
+    r"(settings\.)?(output|data\.(root|(train|val|test)_(images|annotations|split|labels))"
+    r"|(teacher|student)\.weights|loader\.cache|downloads\.folder)"
+)
+"""Settings whose values are texts, whatever they look like: names of files, folders and splits."""
+
+
+def _path(text: str) -> Any:
+    """Return a path as it was typed on the command line: ``out #1`` and ``2012`` are folders.
+
+    Only quotes, lists and ``null`` are read as YAML.
+
+    >>> [_path(text) for text in ("out #1", "2012", "'a b'", "[a, b]", "null", "a: b", "")]
+    ['out #1', '2012', 'a b', ['a', 'b'], None, 'a: b', None]
+    """
+    first = text.strip()[:1]
+    if text.strip() in ("null", ""):
+        return None
+    if first in ("'", '"', "["):
+        try:
+            value = yaml_text.read_value(text)
+        except ValueError:
+            return text
+        return value if isinstance(value, str | list) else text
+    return text
+
+
+def path_text(path: str | os.PathLike[str], where: str) -> str:
+    """Return a path that was given from Python as a text.
+
+    Raises:
+        UserError: where it is something else.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise UserError(f"{where}: must be a path, as a text or a pathlib.Path, got {path!r}")
+    return os.fspath(path)
 
 
 def dump(config: Config) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import re
 import reprlib
@@ -228,7 +229,8 @@ class Tree(Generic[Model]):
         message = re.sub(r"^Input should be", "must be", item["msg"])
         if item["type"] == "invalid_key":
             message = "must have texts as keys"
-        return f"{where or 'a key'}: {message}, got {_REPR.repr(got)}"
+        quotes = "; put it in quotes" if item["type"] == "string_type" and _is_scalar(got) else ""
+        return f"{where or 'a key'}: {message}, got {_REPR.repr(got)}{quotes}"
 
 
 def models_in(annotation: Any) -> list[type[BaseModel]]:
@@ -264,6 +266,11 @@ def _ends(name: str) -> Iterator[str]:
     while "." in name:
         name = name.partition(".")[2]
         yield name
+
+
+def _is_scalar(value: Any) -> bool:
+    """Return whether YAML makes it of a text without quotes that looks like a number or a date."""
+    return isinstance(value, int | float | datetime.date)
 
 
 def _cut(name: str) -> str:

@@ -133,7 +133,11 @@ CONFIGS = [
     Case("a share above 1", given("augmentation.horizontal_flip=1.1"), "must be less than or equal to 1, got 1.1"),
     Case("a true share", given("augmentation.horizontal_flip=true"), "must be a valid number, got True"),
     Case("maybe for a truth", given("distillation.baseline=maybe"), "must be a valid boolean"),
-    Case("a number for a text", given("output=5"), "output: must be a valid string, got 5"),
+    Case(
+        "a number for a text",
+        given("logging.wandb={project: 5}"),
+        "project: must be a valid string, got 5; put it in quotes",
+    ),
     Case("an empty text", given("data.format=coco", "data.root=''"), "data.root: .*at least 1 character"),
     Case(
         "a class without a name", given("data.format=voc", "data.root=x", "data.classes=['']"), "at least 1 character"

@@ -1,5 +1,6 @@
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -453,3 +454,20 @@ def test_that_a_setting_that_is_new_has_its_default_in_older_runs():
     new = {"on_bad_image": "error", "test_images": None, "test_annotations": None, "test_split": None, "num_test": 0}
     assert {name: data[name] for name in new} == new
     assert not {"format", "root"} & data.keys()  # must be given
+
+
+@pytest.mark.parametrize("text", ["out #1", "123", "2024-01-01", "1e3", "a: b", "true", "{a: 1}"])
+@pytest.mark.parametrize("name", ["output", "data.root", "data.val_images", "teacher.weights", "loader.cache"])
+def test_a_path_on_the_command_line_is_the_text_that_was_typed(name: str, text: str) -> None:
+    config = load_config("finetune", ["data.root=here", f"{name}={text}"]).model_dump()
+    section, _, key = name.rpartition(".")
+    value = (config[section] if section else config)[key]
+    assert value == text or value == str(Path(text).resolve())
+
+
+def test_a_path_from_python_is_a_text_or_a_path() -> None:
+    wrong: Any = 123
+    with pytest.raises(UserError, match=r"^output: must be a path, as a text or a pathlib\.Path, got 123"):
+        load_config("finetune", {"data.root": "here"}, wrong)
+    with pytest.raises(UserError, match=r"data\.root: must be a valid string, got 2012; put it in quotes"):
+        load_config("finetune", {"data": {"root": 2012}})

@@ -17,6 +17,7 @@ from raydistill.config.loader import (
     absolute,
     expanded,
     is_file,
+    path_text,
     read_recipe,
     read_text,
     split_overrides,
@@ -62,7 +63,7 @@ def load_sweep(
     problems: list[str] = []
     raw = _overridden(_in_long_form(raw), _pairs(overrides, problems), problems)
     if output is not None:
-        raw = {**raw, "output": os.fspath(output)}
+        raw = {**raw, "output": path_text(output, "output")}
     loaded = _load(raw, path, problems)
     if problems or loaded is None:
         where = "sweep" if isinstance(sweep, Mapping) else os.fspath(sweep)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from raydistill.errors import counted
 from raydistill.runs.directory import StageName
 
 _EPOCHS, _HORIZON, _TEACHERS = "training.epochs", "training.horizon", "teacher.epochs"
@@ -56,9 +57,10 @@ def _reason(before: Mapping[str, Any], now: Mapping[str, Any], trained: int, sta
     if before[_HORIZON] == now[_HORIZON] or _is_constant(now, stage):
         return ""
     curves = "learning rate and decay were" if stage == "distilled" else "the learning rate was"
+    horizon = before[_HORIZON]
     return (
-        f"{curves} laid out for {before[_HORIZON]} epochs; training.horizon={before[_HORIZON]} trains the others with "
-        "what that ended at"
+        f"{curves} laid out for {counted(horizon, 'epoch')}; training.horizon={horizon} trains the others with what "
+        "that ended at"
     )
 
 

@@ -75,7 +75,7 @@ class Tune:
         if epoch > trained:
             with trial.run.metrics.open("a") as file:
                 file.write(json.dumps({"epoch": epoch, "val/AP": result[SCORE]}) + "\n")
-        self.clocks[name] = self.now + self._pace(name)
+        self.clocks[name] = self.now + (self._pace(name) if epoch < EPOCHS else 0)  # nothing is trained to say it again
         decision = TrialScheduler.CONTINUE
         if epoch == EPOCHS:
             trial.run.result.write_text(json.dumps({"epoch": epoch, "epochs": epoch, "parameters": 1, "AP": 0.5}))

@@ -108,6 +108,13 @@ def test_a_trial_goes_on_from_its_checkpoint_to_the_same_student(
     assert same_weights(weights_of(one.best), weights_of(other.best))
 
 
+def test_a_finished_trial_that_is_started_again_says_how_it_ended(
+    train: Callable[[dict[str, Any]], None], whole: Reported, tmp_path: Path
+) -> None:
+    (again,) = _run(train, TRIAL, tmp_path, whole[-1][1])
+    assert again[0] == whole[-1][0]
+
+
 def test_a_population_may_change_what_can_change_and_nothing_else(
     train: Callable[[dict[str, Any]], None], whole: Reported, tmp_path: Path
 ) -> None:

@@ -366,7 +366,7 @@ ROBOFLOW = "_annotations.coco.json"
 LAYOUTS: dict[str, Layout] = {
     "Roboflow's COCO": Layout(
         roboflow_coco_splits,
-        "COCO, as Roboflow exports it: 3 training, 3 validation, 3 test images, 3 classes (pets, cat, dog)",
+        "COCO, as Roboflow exports it: 3 training, 3 validation, 3 test images, 2 classes (cat, dog)",
         _coco_settings(
             train=("train", f"train/{ROBOFLOW}"), val=("valid", f"valid/{ROBOFLOW}"), test=("test", f"test/{ROBOFLOW}")
         ),

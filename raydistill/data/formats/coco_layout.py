@@ -128,7 +128,7 @@ def _look_at(folder: Folder, name: str) -> _File | None:
         _folder_of_images(folder, name, named),
         named[0] if named else "",
         len(content["images"]),
-        _class_names(content["categories"]),
+        _class_names(content["categories"], content["annotations"]),
     )
 
 
@@ -151,8 +151,16 @@ def _is_coco(content: Any) -> bool:
     return len(lists) == 3 and all(isinstance(found, list) for found in lists)
 
 
-def _class_names(categories: Sequence[Any]) -> tuple[str, ...]:
-    return tuple(str(found["name"]) for found in categories if isinstance(found, Mapping) and "name" in found)
+def _class_names(categories: Sequence[Any], annotations: Sequence[Any]) -> tuple[str, ...]:
+    """Return the classes, without a category 0 that nothing is of and that only others are kinds of."""
+    named = [found for found in categories if isinstance(found, Mapping) and "name" in found]
+    kinds_of = {str(found.get("supercategory")) for found in named if found.get("id") != 0}
+    used = any(isinstance(found, Mapping) and found.get("category_id") == 0 for found in annotations)
+    return tuple(
+        str(found["name"])
+        for found in named
+        if used or found.get("id") != 0 or str(found["name"]) not in kinds_of or len(named) == 1
+    )
 
 
 def _folder_of_images(folder: Folder, name: str, named: Sequence[str]) -> str:

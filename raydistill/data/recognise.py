@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, get_args
 from raydistill.config.data import FILES_KINDS, AutoData, FilesData
 from raydistill.config.sections import Config, Downloads
 from raydistill.data.checks import listed, system_errors_in_words
-from raydistill.data.formats.base import Finding, Folder, as_overrides, format_of, split_named
+from raydistill.data.formats.base import DESCRIBING, Finding, Folder, as_overrides, format_of, split_named
 from raydistill.errors import UserError
 from raydistill.storage.cache import ObjectCache
 from raydistill.storage.remote_path import Place, place_at
@@ -90,19 +91,27 @@ def recognise(data: AutoData, cache: ObjectCache) -> Recognised:
 
 def recognise_in(data: AutoData, place: Place) -> Recognised:
     """Do the same, given the place of the root."""
-    if not place.is_dir():
-        got = "a file" if place.is_file() else "nothing"
-        raise UserError(f"data.root: must be a folder with {_KINDS}, got {got} at {data.root}; correct the path")
     given = {key: value for key in _GIVEN if (value := getattr(data, key)) is not None}
-    root, folder = data.root.rstrip("/") or "/", Folder.of(place, given)
-    while top := _only_folder(folder):
-        root, folder = f"{root}/{top}", folder.inside(top)
+    root = data.root.rstrip("/") or "/"
+    if place.is_file() and place.name.lower().endswith(DESCRIBING):
+        root, folder = root.rpartition("/")[0] or ".", Folder.of(place.parent, given, place.name)
+    elif place.is_dir():
+        folder = Folder.of(place, given)
+        while top := _only_folder(folder):
+            root, folder = f"{root}/{top}", folder.inside(top)
+    else:
+        got = "another file" if place.is_file() else "nothing"
+        raise UserError(
+            f"data.root: must be a folder with {_KINDS}, or a COCO JSON or YOLO's data.yaml, got {got} at {data.root}; "
+            "correct the path"
+        )
     finding = _one(root, folder, _findings(folder, data.only))
     return Recognised(_with_format(data, root, finding, given), finding, folder.place)
 
 
 def _findings(folder: Folder, only: str | None) -> list[Finding]:
-    kinds = [kind for kind in FILES_KINDS if only in (None, tag_of(kind))]
+    of_file = {"": None, ".json": "coco"}.get(posixpath.splitext(folder.described)[1].lower(), "yolo")
+    kinds = [kind for kind in FILES_KINDS if {only, of_file} <= {None, tag_of(kind)}]
     return [finding for kind in kinds for finding in format_of(kind).recognise(folder)]
 
 

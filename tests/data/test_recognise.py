@@ -275,3 +275,18 @@ def test_evaluate_opens_the_same_layouts(layout: str, tmp_path: Path) -> None:
     split = open_dataset(str(tmp_path), classes=("cat", "dog"))
     assert split.classes == ("cat", "dog")
     assert _objects(split) == RIGHT if named else len(split) == 1
+
+
+def test_a_file_that_describes_data_stands_for_them(tmp_path: Path) -> None:
+    LAYOUTS["Ultralytics' YOLO"].write(tmp_path / "yolo")
+    shutil.copy(tmp_path / "yolo" / "pets.yaml", tmp_path / "yolo" / "other.yaml")
+    LAYOUTS["CVAT's COCO"].write(tmp_path / "coco")
+    found = found_in(tmp_path / "yolo" / "pets.yaml")
+    assert (found.data.root, found.finding.what) == (f"{tmp_path}/yolo", "YOLO (pets.yaml)")
+    assert _objects(build_splits(found.data).train) == RIGHT
+    of_coco = found_in(tmp_path / "coco" / "annotations" / "instances_default.json")
+    assert of_coco.finding.settings["train_images"] == "../images/default"
+    splits = build_splits(of_coco.data)
+    assert _objects(splits.train, splits.val) == RIGHT
+    (tmp_path / "notes.txt").write_text("")
+    assert "got another file at" in _asked(tmp_path / "notes.txt")

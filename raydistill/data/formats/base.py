@@ -27,6 +27,8 @@ IMAGE_SUFFIXES = (
     *(".heic", ".heif", ".jfif"),
 )
 """Of the files that are taken for images, in small letters."""
+DESCRIBING = (".json", ".yaml", ".yml")
+"""Of files that say what a folder is, in small letters."""
 _WORDS: Mapping[str, SplitName] = {
     **dict.fromkeys(("train", "training", "trainset"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "valset", "dev", "eval"), "val"),
@@ -42,11 +44,17 @@ class Folder:
     place: Place
     files: tuple[str, ...]  # sorted
     given: Mapping[str, Any] = field(default_factory=dict)  # settings of ``data`` that say what a recogniser may ask
+    described: str = ""  # the one file in it that says what it is; empty: any may
 
     @staticmethod
-    def of(place: Place, given: Mapping[str, Any] | None = None) -> Folder:
+    def of(place: Place, given: Mapping[str, Any] | None = None, described: str = "") -> Folder:
         """List a folder; what cannot be listed in it counts as empty."""
-        return Folder(place, tuple(sorted(_files_below(place))), given or {})
+        return Folder(place, tuple(sorted(_files_below(place))), given or {}, described)
+
+    @property
+    def descriptions(self) -> tuple[str, ...]:
+        """The files that may say what it is."""
+        return (self.described,) if self.described else self.files
 
     @cached_property
     def known(self) -> frozenset[str]:

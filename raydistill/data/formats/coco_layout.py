@@ -104,7 +104,7 @@ def words_of(name: str) -> set[str]:
 
 def _candidates(folder: Folder) -> list[str]:
     """Return the JSON files that may hold the annotations of many images."""
-    found = [name for name in folder.files if name.lower().endswith(".json") and name.count("/") <= _DEEPEST]
+    found = [name for name in folder.descriptions if name.lower().endswith(".json") and name.count("/") <= _DEEPEST]
     beside = [name for name in found if posixpath.splitext(posixpath.basename(name))[0] not in folder.by_stem]
     return beside[:_MOST_FILES]
 

@@ -40,7 +40,7 @@ class _OpenError(Exception):
 
 def recognise(folder: Folder) -> list[Finding]:
     """Return the YOLO data in a folder; several where it has several files that describe them."""
-    described = [(name, content) for name in folder.files if (content := _description(folder, name)) is not None]
+    described = [(name, content) for name in folder.descriptions if (content := _description(folder, name)) is not None]
     if described:
         return [
             _finding(f"YOLO ({name})", folder, functools.partial(_of_yaml, folder, name, content))

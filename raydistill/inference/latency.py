@@ -8,7 +8,7 @@ from statistics import median
 from typing import NamedTuple
 
 WARM_UP = 2
-"""Calls before the first that counts."""
+"""Calls before the first that counts; of slow ones, which have used up their seconds then, one."""
 
 
 class Timing(NamedTuple):
@@ -28,9 +28,11 @@ def time_in_turn(calls: Sequence[Callable[[], object]], *, seconds: float, least
         least: ... unless each was made less often than this ...
         most: ... or this often.
     """
-    for call in calls:
-        for _ in range(WARM_UP):
-            call()
+    start = time.perf_counter()
+    for number in range(WARM_UP):
+        if number == 0 or time.perf_counter() - start < seconds:
+            for call in calls:
+                call()
     times: list[list[float]] = [[] for _ in calls]
     start = time.perf_counter()
     while len(times[0]) < least or (len(times[0]) < most and time.perf_counter() - start < seconds):

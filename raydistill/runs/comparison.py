@@ -34,6 +34,9 @@ class Row:
     """AP, AP50, AP75, AP_small, AP_medium, AP_large; one without objects is NaN."""
     parameters: int
     images_per_second: float
+    """Of the net alone, see ``speed``."""
+    speed: str
+    """How that was measured; empty: on the validation split on the way, by an earlier version."""
     vs_baseline: float
     vs_teacher: float
     on_test: OnTest | None
@@ -59,6 +62,7 @@ class Row:
             **self.scores,
             "parameters": self.parameters,
             "images_per_second": self.images_per_second,
+            "speed": self.speed,
             "vs_baseline": self.vs_baseline,
             "vs_teacher": self.vs_teacher,
             **on_test,
@@ -81,6 +85,7 @@ def comparison(output: Path) -> list[Row]:
                 scores=scores,
                 parameters=int(result["parameters"]),
                 images_per_second=float(result.get("images_per_second", math.nan)),
+                speed=_speed(result.get("speed")),
                 vs_baseline=_difference(scores["AP"], results.get("baseline")) if stage != "baseline" else math.nan,
                 vs_teacher=_difference(scores["AP"], results.get("teacher")) if stage != "teacher" else math.nan,
                 on_test=_on_test(stage, results) if tested else None,
@@ -104,15 +109,29 @@ def as_csv(rows: Sequence[Row]) -> str:
 
 
 def as_text(rows: Sequence[Row]) -> str:
-    """Return the comparison for people, a line each below a headline: points of 100, parameters in millions."""
-    hidden = ("epochs", "planned_epochs")
+    """Return the comparison for people, a line each below a headline: points of 100, parameters in millions.
+
+    Below them stands how speeds were measured.
+    """
+    hidden = ("epochs", "planned_epochs", "speed")
     table = [{name: _shown(name, value) for name, value in row.columns.items() if name not in hidden} for row in rows]
     if any(row.ended_early for row in rows):
         for shown, row in zip(table, rows, strict=True):
             shown["ended after"] = f"{row.epochs} of {row.planned_epochs}" if row.ended_early else str(row.epochs)
     lines = [[_headline(name) for name in table[0]], *([*row.values()] for row in table)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(" ".join(map(str.rjust, line, widths)) for line in lines)
+    text = "\n".join(" ".join(map(str.rjust, line, widths)) for line in lines)
+    speeds = sorted({row.speed for row in rows if row.speed})
+    return f"{text}\nimages/s: {'; or '.join(speeds)}" if speeds else text
+
+
+def _speed(measured: object) -> str:
+    """Return in words how a speed was measured."""
+    if not isinstance(measured, dict):
+        return ""
+    device, threads = str(measured.get("device", "cpu")), measured.get("threads")
+    where = device if device != "cpu" else f"{threads} thread{'' if threads == 1 else 's'}"
+    return f"batch {measured.get('batch_size', 1)}, {where}, the median once warmed up"
 
 
 def _headline(name: str) -> str:

@@ -35,6 +35,7 @@ from raydistill.training.distiller import Distiller
 from raydistill.training.job import Job
 from raydistill.training.metrics import MetricSums
 from raydistill.training.resume import start
+from raydistill.training.speed import speed_of
 from raydistill.training.state import Best, TrainingState, export_best, of_all_ranks, save, stop
 
 _SECONDS_BETWEEN_EVENTS = 1.0
@@ -284,8 +285,7 @@ def _keep_best(state: TrainingState, epoch: int, evaluation: EvaluationResult) -
     if not scored and state.best is None:
         text = f"{state.job.stage}: {metric} does not exist on the validation split: the last epoch's weights count"
         state.reporter.event(Note(f"{text}; none of its objects has an area that is scored", warning=True))
-    speed = evaluation.images_per_second
-    state.best = {"epoch": epoch, "images_per_second": speed, **summary, "rules": scores.RULES}
+    state.best = {"epoch": epoch, **summary, "rules": scores.RULES}
     if state.threshold is not None:
         state.best["threshold"] = state.threshold
     if state.worker.is_main:
@@ -308,6 +308,7 @@ def finish(
         **best,
         **_test_scores(job, detector, worker),
         **({} if teacher_precision is None else {"teacher_precision": teacher_precision}),
+        **worker.made_by_main(lambda: speed_of(job, detector, worker)),
     }
     if worker.is_main:
         for earlier in versions(job.run.best)[1:]:

@@ -62,8 +62,7 @@ def finish_again(
     best, how = _scores_of(job, epoch), f"of the metrics of epoch {epoch}"
     if not best:
         evaluation = evaluate_on_val(job, detector, worker)
-        speed, how = evaluation.images_per_second, "by scoring again"
-        best = {"images_per_second": speed, **evaluation.scores.summary, "rules": RULES}
+        best, how = {**evaluation.scores.summary, "rules": RULES}, "by scoring again"
     weights = weights_file.digest(detector.exported().state_dict())
     reporter.event(Note(f"{job.stage}: its result is made anew, {how}"))
     trained = max([int(line["epoch"]) for line in job.run.lines()], default=job.epochs)

@@ -310,8 +310,7 @@ def _score_only(job: Job, config: Config, detector: Detector, report: LoadReport
         )
     detector.to(worker.device)
     evaluation = evaluate_on_val(job, detector, worker)
-    speed = evaluation.images_per_second
-    best: Best = {"epoch": 0, "images_per_second": speed, **evaluation.scores.summary, "rules": RULES}
+    best: Best = {"epoch": 0, **evaluation.scores.summary, "rules": RULES}
     threshold = threshold_on_val(job, evaluation, worker)
     if threshold is not None:
         best["threshold"] = threshold

@@ -93,6 +93,20 @@ def test_people_see_points_millions_and_signs(output: Path) -> None:
     assert as_text(comparison(output)) == TABLE
 
 
+def test_how_speeds_were_measured_stands_below_them(output: Path) -> None:
+    _write_speed(output, "baseline", {"net": "a", "batch_size": 1, "device": "cpu", "threads": 2})
+    assert as_text(comparison(output)) == f"{TABLE}\nimages/s: batch 1, 2 threads, the median once warmed up"
+    _write_speed(output, "teacher", {"net": "b", "batch_size": 1, "device": "cuda", "threads": 0})
+    rows = comparison(output)
+    assert as_text(rows).endswith("2 threads, the median once warmed up; or batch 1, cuda, the median once warmed up")
+    assert [row.columns["speed"] for row in rows][2] == ""  # of an earlier version
+
+
+def _write_speed(output: Path, stage: str, speed: dict[str, Any]) -> None:
+    file = output / stage / "result.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"speed": speed}))
+
+
 def test_scores_on_a_test_split_are_shown_beside_those_of_validation(output: Path) -> None:
     assert "test_AP" not in comparison(output)[0].columns
     for stage, score in (("baseline", 0.38), ("distilled", 0.42)):

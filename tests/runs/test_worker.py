@@ -160,7 +160,7 @@ def test_the_teacher_and_every_trial_have_event_files_where_they_are_wanted(
     def report(job: Job, distiller: Distiller, loader: Any, worker: Worker, reporter: Reporter) -> None:
         reporter.report({"epoch": 1, "train/total": 0.5})
         export(job, distiller.student, job.run.best, epoch=1)
-        finish(job, distiller.student, {"epoch": 1, "AP": 0.25, "images_per_second": 1.0}, worker)
+        finish(job, distiller.student, {"epoch": 1, "AP": 0.25, "images_per_second": 1.0}, worker, epochs=1)
         reporter.event(EpochDone(job.stage, 1, 1, {}, 1.0))
 
     monkeypatch.setattr(stages, "fit", report)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import tempfile
 import uuid
@@ -21,6 +23,30 @@ def check_machine() -> None:
     """
     _check_folder(*_folder_of_ray())
     _find_place_for_token()
+
+
+def usable_cores() -> int:
+    """Return how many CPUs this process may use: by its affinity, the quota of its control group, and Slurm's share."""
+    there = os.cpu_count() or 1
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else there
+    share = os.environ.get("SLURM_CPUS_PER_TASK", "") if "SLURM_JOB_ID" in os.environ else ""
+    slurm = int(share) if share.isdecimal() and int(share) else there
+    return max(1, min(allowed, slurm, math.ceil(_quota(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")) or there)))
+
+
+def _quota(groups: Path, mounted: Path) -> float:
+    """Return the CPUs that control groups (version 2) grant, the least from the process's own up; 0: without limit."""
+    try:
+        own = next(line[3:] for line in groups.read_text(encoding="utf-8").splitlines() if line.startswith("0::"))
+    except (OSError, StopIteration):
+        return 0
+    group = mounted / own.strip().lstrip("/")
+    found = []
+    for folder in [group, *group.parents][: len(group.parts) - len(mounted.parts) + 1]:
+        with contextlib.suppress(OSError, ValueError):
+            quota, period = (folder / "cpu.max").read_text(encoding="utf-8").split()
+            found.append(int(quota) / int(period))  # "max": ValueError
+    return min(found, default=0)
 
 
 def _folder_of_ray() -> tuple[str, str]:

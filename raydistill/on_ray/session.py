@@ -20,7 +20,7 @@ from pyarrow.fs import FileSystem
 
 from raydistill.errors import UserError, first_line
 from raydistill.on_ray.head import Patience, check_head, not_a_node
-from raydistill.on_ray.machine import check_machine
+from raydistill.on_ray.machine import check_machine, usable_cores
 from raydistill.runs.events import Note
 from raydistill.runs.system_errors import in_a_sentence, keep_traceback
 from raydistill.storage.store import is_remote
@@ -142,7 +142,7 @@ def _start_here(cpus_needed: int, dashboard: bool) -> str:
     only who has the token may use them.
     """
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # nobody takes this machine away; a process less
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     narrow = cores < (os.cpu_count() or 1)  # this process may not use all of them, and Ray would count them all
     try:
         context = ray.init(  # more workers than cores is slow, not wrong

@@ -73,3 +73,40 @@ def test_a_file_for_the_token_that_is_not_there_is_said(tmp_path: Path, monkeypa
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "none"))
     with pytest.raises(UserError, match=r"RAY_AUTH_TOKEN_PATH: must be a file with Ray's token, got .*none"):
         check_machine()
+
+
+@pytest.mark.parametrize(
+    ("limits", "cores"),
+    [
+        ({}, 0.0),
+        ({"a/b": "max 100000", "a": "max 100000"}, 0.0),
+        ({"a/b": "150000 100000"}, 1.5),
+        ({"a/b": "max 100000", "a": "50000 100000"}, 0.5),
+        ({"": "300000 100000", "a/b": "400000 100000"}, 3.0),
+        ({"a/b": "nonsense"}, 0.0),
+    ],
+)
+def test_the_quota_of_control_groups_is_the_least_from_the_own_group_up(
+    limits: dict[str, str], cores: float, tmp_path: Path
+) -> None:
+    (tmp_path / "mounted" / "a" / "b").mkdir(parents=True)
+    for group, text in limits.items():
+        (tmp_path / "mounted" / group / "cpu.max").write_text(f"{text}\n")
+    (tmp_path / "cgroup").write_text("1:cpu:/elsewhere\n0::/a/b\n")
+    assert machine._quota(tmp_path / "cgroup", tmp_path / "mounted") == cores
+    assert machine._quota(tmp_path / "none", tmp_path / "mounted") == 0
+
+
+@pytest.mark.parametrize(
+    ("allowed", "quota", "slurm", "cores"),
+    [(8, 0, "", 8), (2, 0, "", 2), (8, 1.5, "", 2), (8, 0, "3", 3), (1, 4, "4", 1), (8, 0.1, "x", 1), (8, 0, "0", 8)],
+)
+def test_the_least_of_affinity_quota_and_slurms_share_is_used(
+    allowed: int, quota: float, slurm: str, cores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: set(range(allowed)))
+    monkeypatch.setattr(machine, "_quota", lambda *_: quota)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", slurm)
+    assert machine.usable_cores() == cores

@@ -137,7 +137,7 @@ def test_the_jobs_of_the_guide_to_clusters_are_commands_of_ours(here: Path) -> N
 
 
 def test_the_sweep_file_of_the_guide_is_one(here: Path) -> None:
-    (text,) = blocks("sweeps", "yaml")
+    text, *_ = blocks("sweeps", "yaml")
     (here / "mine.yaml").write_text(text)
     assert load_sweep("mine.yaml").sweep.num_trials == 40
 

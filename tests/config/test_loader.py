@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from raydistill.config import Config, dump, load_config, parse_overrides
-from raydistill.config.loader import setting_names
+from raydistill.config.loader import setting_names, settings_of_folder
 from raydistill.config.sections import defaults
 from raydistill.config.words import WORDS_OF_OTHERS
 from raydistill.errors import UserError
@@ -471,3 +471,21 @@ def test_a_path_from_python_is_a_text_or_a_path() -> None:
         load_config("finetune", {"data.root": "here"}, wrong)
     with pytest.raises(UserError, match=r"data\.root: must be a valid string, got 2012; put it in quotes"):
         load_config("finetune", {"data": {"root": 2012}})
+
+
+def test_that_a_folder_takes_the_place_of_a_recipes_data_and_is_recognised(tmp_path):
+    for recipe in ("quickstart", "finetune", "voc_r101_r50"):
+        data = load_config(recipe, settings_of_folder(recipe, "pets")).data
+        assert (data.format, data.root) == ("auto", str(Path("pets").resolve()))
+    kept = load_config("coco_r101_r50", settings_of_folder("coco_r101_r50", "pets")).data
+    assert (kept.format, kept.skip_images_without_objects) == ("auto", True)
+    (tmp_path / "mine.yaml").write_text("base: finetune\ndata: {format: voc, root: old, val_split: test}\n")
+    mine = load_config(str(tmp_path / "mine.yaml"), settings_of_folder(str(tmp_path / "mine.yaml"), "pets")).data
+    assert (mine.format, mine.root, mine.val_split) == ("voc", str(Path("pets").resolve()), "test")
+
+
+def test_that_settings_which_name_files_of_one_format_say_which_it_is():
+    assert load_config("finetune", ["data.root=x", "data.train_annotations=a.json"]).data.format == "coco"
+    assert load_config("finetune", ["data.root=x", "data.val_split=test"]).data.format == "voc"
+    assert load_config("quickstart", ["data.root=x"]).data.format == "auto"
+    assert load_config("finetune", ["data.root=x", "data.format=voc"]).data.root == str(Path("x").resolve())

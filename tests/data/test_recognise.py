@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from raydistill import train
 from raydistill.config.data import AutoData, FilesData
 from raydistill.data.build import AS_USUAL, build_splits
 from raydistill.data.dataset import DetectionDataset
@@ -290,3 +292,15 @@ def test_a_file_that_describes_data_stands_for_them(tmp_path: Path) -> None:
     assert _objects(splits.train, splits.val) == RIGHT
     (tmp_path / "notes.txt").write_text("")
     assert "got another file at" in _asked(tmp_path / "notes.txt")
+
+
+def test_train_takes_a_folder_and_prints_the_settings_that_it_stands_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    label_studio_yolo(tmp_path)
+    assert train.main(["scratch", str(tmp_path), "data.val_fraction=0.4", "--print-config"]) == 0
+    data = yaml.safe_load(capsys.readouterr().out)["data"]
+    assert (data["format"], data["train"], data["val"], data["val_fraction"]) == ("yolo", ".", None, 0.4)
+    assert data["classes"] == ["cat", "dog"]
+    assert train.main(["scratch", str(tmp_path / "gone"), "--local", "--output", str(tmp_path / "run")]) == 2
+    assert "data.root: must be a folder with COCO, YOLO, PASCAL VOC or LabelMe data" in capsys.readouterr().err

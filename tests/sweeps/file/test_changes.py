@@ -1,7 +1,10 @@
+from typing import get_args
+
 import pytest
 
 from raydistill.errors import UserError
-from raydistill.sweeps.file import differences, dump_sweep, precision_then
+from raydistill.sweeps.file import differences, dump_sweep, growth, precision_then
+from raydistill.sweeps.file.sections import Scheduler
 from tests.sweeps.file.written import load
 
 RANDOM = {
@@ -183,3 +186,9 @@ def test_that_a_precision_that_was_left_open_is_no_change(tmp_path):
     assert precision_then(dump_sweep(now)) == "fp32"
     other = load(tmp_path, "distillation.teacher_precision=bf16", **RANDOM)
     assert differences(dump_sweep(now), other) == ["distillation.teacher_precision: fp32 then, bf16 now"]
+
+
+def test_that_no_scheduler_lacks_a_reason_against_growth():
+    (kinds, *_) = get_args(Scheduler)
+    names = {get_args(kind.model_fields["name"].annotation)[0] for kind in get_args(kinds)}
+    assert names - {"none"} == set(growth._DECIDED_THEN)

@@ -41,7 +41,9 @@ class ExactTransform(GeneralizedRCNNTransform):  # type: ignore[misc]
         shape = torch._shape_as_tensor(image)[-2:].double()
         # Of one dimension: the exporter to ONNX takes a number, or a tensor without any, for a float.
         least, most = (torch.tensor([float(side)]).double() for side in (self.min_size[-1], self.max_size))
-        scale = torch.minimum(least / shape.amin(0, keepdim=True), most / shape.amax(0, keepdim=True))
+        shorter, longer = shape.amin(0, keepdim=True), shape.amax(0, keepdim=True)
+        # OpenVINO divides a constant the wrong way round where it computes in doubles.
+        scale = torch.minimum((least + 0 * shorter) / shorter, (most + 0 * longer) / longer)
         size: Any = torch.floor(shape * scale).long()
         return size[0], size[1]
 

@@ -6,21 +6,22 @@ import argparse
 import csv
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from raydistill.detectors.restore import restore_detector
 from raydistill.inference.export.export import Exported, Wanted, export
-from raydistill.inference.export.formats import FORMATS
+from raydistill.inference.export.formats import FORMATS, FormatName
 from raydistill.inference.on_data import student_place, weights_here
 
 
-def rows(run: str, num_images: int) -> list[dict[str, object]]:
+def rows(run: str, num_images: int, formats: Sequence[FormatName]) -> list[dict[str, object]]:
     """Return a row per format and precision of what was measured of the student in ``run``."""
     family = type(restore_detector(weights_here(student_place(run)))).__name__.removesuffix("Detector")
     found = []
     with tempfile.TemporaryDirectory() as folder:
-        for name, made in FORMATS.items():
-            file = str(Path(folder) / f"net{made.suffix}")
+        for name in formats:
+            file = str(Path(folder) / f"net{FORMATS[name].suffix}")
             wanted = Wanted(format=name, int8=name == "onnx", output=file, num_images=num_images)
             found += [_row(family, one) for one in export(run, wanted, lambda text: sys.stderr.write(f"{text}\n"))]
     return found
@@ -57,8 +58,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("run")
     parser.add_argument("file", metavar="FILE.csv")
     parser.add_argument("--num-images", type=int, default=100)
+    parser.add_argument("--formats", nargs="+", choices=[*FORMATS], default=[*FORMATS])
     options = parser.parse_args(arguments)
-    table = rows(options.run, options.num_images)
+    table = rows(options.run, options.num_images, options.formats)
     names = list(dict.fromkeys(name for row in table for name in row))
     with Path(options.file).open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, names, lineterminator="\n")

@@ -20,7 +20,7 @@ _FORMATS = ("onnx", "torchscript", "openvino")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    parser = _parser()
+    parser = command_line()
     options = parser.parse_args(arguments)
     if options.split is not None and options.data is None:
         parser.error("--split: names a split of --data; give both or none")
@@ -72,7 +72,8 @@ def _times(one: Exported, who: str) -> list[str]:
     return [f"{times[who]:.1f}" for times in one.milliseconds.values()]
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m raydistill.export",
         description="Write a student as a file that takes an image as bytes and gives boxes, class ids from 0 on and "

@@ -60,8 +60,7 @@ def gone_on(directory: SweepDirectory, loaded: LoadedSweep) -> LoadedSweep:
         )
     if not directory.begun:
         return loaded if changed else begun
-    searched = [record.point for record in directory.records() if record.role == "searched"]
-    return grown(before, begun, max(searched, default=-1) + 1)
+    return grown(before, begun, directory.num_points)
 
 
 def _with_precision_then(directory: SweepDirectory, loaded: LoadedSweep, before: str) -> LoadedSweep:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -137,6 +138,12 @@ class SweepDirectory:
     def begun(self) -> bool:
         """Whether any trial was."""
         return any(self.path.glob("trials/*/trial.json"))
+
+    @property
+    def num_points(self) -> int:
+        """How many points were begun, by the names of their trials: no record is read."""
+        names = (file.parent.name for file in self.path.glob("trials/p*-seed*/trial.json"))
+        return max((int(name[1:].partition("-")[0]) for name in names if re.match(r"p\d+-", name)), default=-1) + 1
 
     def trial(self, name: str) -> TrialDirectory:
         """Return the directory of the trial called ``name``."""

@@ -7,7 +7,6 @@ torch and Ray by itself is busy for several seconds before it does anything.
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib
 import os
 import secrets
@@ -29,7 +28,7 @@ from raydistill.sweeps.file import load_sweep
 from raydistill.training.stages import run_stages
 from tests.outputs import output_of
 from tests.ranks import PRELOADED, PROCESSES
-from tests.small import REPOSITORY, Listener
+from tests.small import REPOSITORY, Listener, plain_report
 
 TIMEOUT = 600
 _IMPORTED = (  # raydistill before Ray, which reads its environment as it is imported
@@ -154,7 +153,7 @@ def users_environment(**changes: str) -> dict[str, str]:
 def without_pictures() -> Iterator[None]:
     """Let reports have no pictures, which take seconds and have tests of their own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reports, "write_report", functools.partial(reports.write_report, pictures=False))
+        patch.setattr(reports, "write_report", plain_report)
         yield
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import yaml
 
+from raydistill import reports
 from raydistill.config import Config, load_config
 from raydistill.config.loader import split_overrides
 from raydistill.data.build import build_splits
@@ -247,3 +248,11 @@ def run_python(
         timeout=timeout,
         check=False,
     )
+
+
+_write_report = reports.write_report
+
+
+def plain_report(*directories: Any, pictures: bool = True, **where: Any) -> Any:
+    """Write a report without pictures, whatever its caller wants of them: they take seconds, and have their tests."""
+    return _write_report(*directories, pictures=False, **where)

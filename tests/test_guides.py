@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
 import re
 import shlex
@@ -21,7 +20,7 @@ from raydistill.config.data import Data
 from raydistill.config.reference import entries, names
 from raydistill.inference.export import export
 from raydistill.sweeps.file import load_sweep
-from tests.small import REPOSITORY, SMALL_RUN
+from tests.small import REPOSITORY, SMALL_RUN, plain_report
 
 BLOCKS = {name: re.findall(r"```(\w+)\n(.*?)```", GUIDES.read(name), flags=re.DOTALL) for name in GUIDES.names}
 COMMANDS = {
@@ -51,8 +50,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder to work in; reports are written without pictures."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))  # as ``python -m`` does
-    without_pictures = functools.partial(raydistill.reports.write_report, pictures=False)
-    monkeypatch.setattr(raydistill.reports, "write_report", without_pictures)
+    monkeypatch.setattr(raydistill.reports, "write_report", plain_report)
     return tmp_path
 
 
@@ -176,7 +174,7 @@ def test_the_settings_are_those_that_a_recipe_has(capsys: pytest.CaptureFixture[
     assert "\ntraining.accumulation: a whole number" in shown
     assert "    Parts that a batch is worked off in" in shown
     assert "\ndata (format: coco)\n" in shown and "\ndecay (shape: exponential)\n" in shown
-    for name in ("evaluation.best_metric: AP, AP50 or AP75; default AP", "seed: a whole number; default 0"):
+    for name in ("evaluation.best_metric: AP, AP50 or AP75; default AP", "seed: a whole number, at least 0; default 0"):
         assert f"\n{name}\n" in shown
     flat = load_config("quickstart").model_dump(mode="json")
     assert set(flat) == {name for name in names() if "." not in name}

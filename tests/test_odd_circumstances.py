@@ -23,7 +23,7 @@ SHELLS: dict[str, tuple[str, int, str]] = {
     "stdout full": (f"{PRINTING} >/dev/full", 2, "stdout: must take what is shown, got: No space left on device; part"),
     "stdout closed": (f"{PRINTING} >&-", 0, "stdout: is closed: what would be shown there is not"),
     "stderr closed": (f"{PRINTING} 2>&- | grep -c epochs", 0, ""),
-    "stderr full": (f"{PRINTING} seeds=1 2>/dev/full", 2, ""),
+    "stderr full": (f"{PRINTING} sead=1 2>/dev/full", 2, ""),
     "nobody reads to the end": (f"set -o pipefail; {PRINTING} | head -c 1 >/dev/null", 0, ""),
     "all closed": (f"{PRINTING} <&- >&- 2>&-", 0, ""),
 }

@@ -23,7 +23,7 @@ from raydistill.config.loader import split_overrides
 from raydistill.reports import load
 from raydistill.sweeps.file import load_sweep
 from tests.benchmarks import __main__ as benchmarks
-from tests.small import SMALL_RUN, run_python
+from tests.small import SMALL_RUN, plain_report, run_python
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -76,7 +76,6 @@ def test_that_every_command_of_the_readme_does_what_it_says(world, monkeypatch):
     (own_method,) = (text for kind, text in BLOCKS if kind == "py")
     (world / "my_losses.py").write_text(own_method)
     monkeypatch.syspath_prepend(str(world))  # as ``python -m`` does
-    without_pictures = functools.partial(raydistill.reports.write_report, pictures=False)
     mains = {
         "check": functools.partial(_look_at, check.main),
         "train": train.main,
@@ -92,7 +91,7 @@ def test_that_every_command_of_the_readme_does_what_it_says(world, monkeypatch):
         small = [*TINY, *SMALLER[f"{verb} {arguments[0]}"]] if trains else []
         with monkeypatch.context() as patch:
             if trains:  # the command `report` draws them
-                patch.setattr(raydistill.reports, "write_report", without_pictures)
+                patch.setattr(raydistill.reports, "write_report", plain_report)
             assert mains[verb]([*arguments, *small]) == 0, command
     assert (world / "runs/quickstart/comparison.csv").is_file()
     assert (world / "runs/voc_r101_r50/distilled/best.pt").is_file()

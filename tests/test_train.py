@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import io
 import resource
 import shutil
@@ -25,7 +24,7 @@ from raydistill.runs.worker import Worker
 from raydistill.storage.output import Output
 from raydistill.train import main
 from raydistill.training import stages
-from tests.small import SMALL_RUN, metrics_of, run_python
+from tests.small import SMALL_RUN, metrics_of, plain_report, run_python
 
 QUICK = [*SMALL_RUN, "distillation.preflight=warn", "training.epochs=1", "data.num_train=4", "data.num_val=2"]
 
@@ -38,8 +37,7 @@ def _local(output: Path, *more: str) -> int:
 def _without_pictures() -> Iterator[None]:
     """Pictures take seconds, and have tests of their own."""
     with pytest.MonkeyPatch.context() as patch:
-        plain = functools.partial(raydistill.reports.write_report, pictures=False)
-        patch.setattr(raydistill.reports, "write_report", plain)
+        patch.setattr(raydistill.reports, "write_report", plain_report)
         yield
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import io
 import json
 import shutil
@@ -22,7 +21,7 @@ from raydistill.sweeps import trial as trial_module
 from raydistill.sweeps.directory import SweepDirectory
 from raydistill.training import stages
 from raydistill.tune import main
-from tests.small import metrics_of, repeatable, run_python, small_sweep
+from tests.small import metrics_of, plain_report, repeatable, run_python, small_sweep
 
 TRIALS = ["baseline-seed0", "constant-seed0", "p0000-seed0"]
 TWO_SHAPES = {"decay.shape": {"grid": ["linear", "cosine"]}}
@@ -32,8 +31,7 @@ TWO_SHAPES = {"decay.shape": {"grid": ["linear", "cosine"]}}
 def _without_pictures() -> Any:
     """Pictures take seconds, and have tests of their own."""
     with pytest.MonkeyPatch.context() as patch:
-        plain = functools.partial(raydistill.reports.write_report, pictures=False)
-        patch.setattr(raydistill.reports, "write_report", plain)
+        patch.setattr(raydistill.reports, "write_report", plain_report)
         yield
 
 

@@ -20,6 +20,7 @@ from raydistill.config.methods import Methods, settings_of_method
 from raydistill.config.tree import Tree, models_in
 
 _WIDTH = 100
+_NO_LIMIT = 10**12
 _KINDS = {"integer": "a whole number", "number": "a number", "string": "a text", "boolean": "true or false"}
 _KINDS |= {"array": "a list", "object": "settings", "null": "unset"}
 
@@ -124,7 +125,8 @@ def _in_words(schema: Mapping[str, Any]) -> str:
         *first, last = (str(value) for value in schema["enum"])
         return f"{', '.join(first)} or {last}" if first else last
     kind = _KINDS.get(schema.get("type", ""), "anything")
-    low, high = schema.get("minimum"), schema.get("maximum")
+    low, high = (schema.get(name, schema.get(other)) for name, other in (("minimum", "ge"), ("maximum", "le")))
+    high = None if high is not None and high > _NO_LIMIT else high  # a seed's: none that anybody meets
     above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
     bounds = [f"above {above:g}"] if above is not None else []
     bounds += [f"below {below:g}"] if below is not None else []

@@ -218,6 +218,8 @@ class Tree(Generic[Model]):
             return f"{where}: must be given"
         if item["type"] == "value_error":
             message = str(item["ctx"]["error"])
+            if message.startswith("must "):  # of a setting itself, not of its section
+                return f"{where}: {message}"
             return f"{where}.{message.replace(' ', ': ', 1)}" if where else message
         if item["type"] in ("union_tag_invalid", "union_tag_not_found"):
             tag = self.tags[where]

@@ -75,7 +75,7 @@ def in_words(seconds: float) -> str:
     """Return a time that is a guess, roughly.
 
     >>> [in_words(seconds) for seconds in (4, 50, 200, 5400, 200_000)]
-    ['less than a minute', 'less than a minute', '3 min', '1 h 30 min', '2 days 8 h']
+    ['less than a minute', 'less than a minute', '3 min', '1 h 30 min', '2 days 7 h']
     """
     minutes = round(seconds / 60)
     if minutes < 1 or seconds < 60:

@@ -157,7 +157,11 @@ ALIKE = [
 
 FORM = [
     Case("no file", opened("gone.json"), r"gone\.json: the annotations file must exist; JSON files near it"),
-    Case("a folder instead of a file", opened("."), "must be a COCO annotations file, a folder with annotations"),
+    Case(
+        "a folder instead of a file",
+        opened("."),
+        "must have a file of the training split, got annotations/val.json only",
+    ),
     Case("an empty file", written(""), r"val\.json, line 1, column 1: must be complete JSON"),
     Case("cut off", written('{"images": [{"id": 1'), r"line 1, column \d+: must be complete JSON, got: .*; copy or"),
     Case("two objects", written("{} {}"), "must be complete JSON, got: Extra data"),

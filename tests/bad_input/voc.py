@@ -147,7 +147,7 @@ BOX = "<bndbox><xmin>{}</xmin><ymin>5</ymin><xmax>9</xmax><ymax>9</ymax></bndbox
 
 FILES = [
     Case("no folder", lambda folder: read(folder / "gone"), "must be a PASCAL VOC folder with JPEGImages, Annotations"),
-    Case("no ImageSets", _opened, "got none of Annotations, ImageSets/Main; correct the path or add the folders"),
+    Case("no ImageSets", _opened, "must be a folder with COCO, YOLO, PASCAL VOC or LabelMe data, got an empty one"),
     Case("no list of the split", after(lambda f: None, val_split="dev"), r"dev\.txt: the list .* splits there: train"),
     Case("a split with a NUL", after(lambda f: None, val_split="a\0"), "the list of the split must exist"),
     Case("an endless split", after(lambda f: None, val_split="x" * 5000), "must be readable, got: .*too long"),

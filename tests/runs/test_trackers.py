@@ -400,9 +400,12 @@ def test_a_damaged_record_of_loggers_begins_a_new_run(text: str, tmp_path: Path,
 
 
 @pytest.mark.skipif(importlib.util.find_spec("mlflow") is None, reason="needs mlflow")
-def test_the_real_mlflow_has_one_run_of_a_stage_that_was_interrupted(tmp_path: Path) -> None:
+def test_the_real_mlflow_has_one_run_of_a_stage_that_was_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from mlflow.tracking import MlflowClient
 
+    monkeypatch.chdir(tmp_path)  # where it puts what is no number
     store = f"sqlite:///{tmp_path}/mlflow.db"
     config = _config(tmp_path, f"logging.mlflow={{tracking_uri: '{store}', experiment: shapes}}")
     with pytest.raises(KeyboardInterrupt), tracked(config, Output.at(config.output), Listener()) as heard:

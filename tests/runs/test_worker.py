@@ -22,7 +22,7 @@ from raydistill.training.distiller import Distiller
 from raydistill.training.job import Job
 from raydistill.training.loop import finish
 from raydistill.training.state import export
-from tests.small import PATIENCE, Listener, metrics_of, small_sweep
+from tests.small import PATIENCE, Listener, metrics_of, plain_report, small_sweep
 
 
 def _reporter(folder: Path, tensorboard: bool = True, **worker: Any) -> FileReporter:
@@ -158,14 +158,13 @@ def test_the_teacher_and_every_trial_have_event_files_where_they_are_wanted(
     wanted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def report(job: Job, distiller: Distiller, loader: Any, worker: Worker, reporter: Reporter) -> None:
-        reporter.report({"epoch": 1, "train/total": 0.5})
+        reporter.report({"epoch": 1, "train/total": 0.5, "val/AP": 0.25})
         export(job, distiller.student, job.run.best, epoch=1)
         finish(job, distiller.student, {"epoch": 1, "AP": 0.25, "images_per_second": 1.0}, worker, epochs=1)
         reporter.event(EpochDone(job.stage, 1, 1, {}, 1.0))
 
     monkeypatch.setattr(stages, "fit", report)
-    monkeypatch.setattr("raydistill.reports.write_report", lambda output, pictures: None)
-    monkeypatch.setattr("raydistill.reports.screen.as_text", lambda report: "")
+    monkeypatch.setattr("raydistill.reports.write_report", plain_report)
     settings = {"logging.tensorboard": wanted, "training.epochs": 1}
     assert tune.main([small_sweep(tmp_path, settings), "--local"]) == 0
     sweep = SweepDirectory(tmp_path / "sweep")

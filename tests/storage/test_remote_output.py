@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import re
 import shutil
@@ -28,7 +27,7 @@ from raydistill.sweeps.directory import SweepDirectory
 from raydistill.train import main
 from raydistill.training import loop
 from tests.object_store import BUCKET, s3_server, unsteady
-from tests.small import SMALL_RUN, metrics_of, repeatable, same_weights, small_sweep, weights_of
+from tests.small import SMALL_RUN, metrics_of, plain_report, repeatable, same_weights, small_sweep, weights_of
 
 SETTINGS = [
     *(
@@ -45,8 +44,7 @@ SETTINGS = [
 def _fast() -> Iterator[None]:
     """Pictures take seconds, and have tests of their own; what failing storage is waited for has too."""
     with s3_server(), pytest.MonkeyPatch.context() as patch:
-        plain = functools.partial(raydistill.reports.write_report, pictures=False)
-        patch.setattr(raydistill.reports, "write_report", plain)
+        patch.setattr(raydistill.reports, "write_report", plain_report)
         yield
 
 
@@ -247,4 +245,4 @@ def test_what_a_trial_costs_does_not_grow_with_the_number_of_trials(
     new = {f"{uri}/trials/{name}-seed1" for name in ("baseline", "constant", "p0000")}
     assert new <= set(of_trials)
     assert all(place.startswith(tuple(new)) for place in of_trials)
-    assert all(listed.count(place) == 1 for place in of_trials)
+    assert all(listed.count(place) <= 2 for place in of_trials)  # once more as its checkpoints are removed

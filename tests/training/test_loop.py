@@ -134,7 +134,8 @@ def test_a_stage_interrupted_after_its_last_epoch_is_only_finished(tmp_path: Pat
     first = stage.fit()
     stage.run.result.unlink()
     written = stage.run.last.stat().st_mtime_ns
-    assert Stage(stage.config).fit() == first
+    again = Stage(stage.config).fit()
+    assert again | {"images_per_second": 0} == first | {"images_per_second": 0}  # that is measured anew
     assert stage.run.last.stat().st_mtime_ns == written
 
 

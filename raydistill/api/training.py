@@ -1,56 +1,27 @@
-"""What ``import raydistill as rd`` offers: the commands as functions, with Python values in and results out.
-
-Settings are given as on the command line, and checked with the same words; a mistake raises ``UserError``. Ctrl-C, or
-interrupting a notebook's kernel, ends a run with a checkpoint and raises ``KeyboardInterrupt``; the same call goes on.
-Several threads may each have a run; only one in the main thread can be interrupted.
-"""
+"""Runs and sweeps, and students for a Tuner of one's own."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from raydistill.api.paths import StrPath, text_of
 from raydistill.config.loader import Overrides, Recipe, called, load_config
 from raydistill.config.precision import precision_of, with_precision
 from raydistill.errors import UserError
-from raydistill.results import BestPoint, Confirmed, Run, SweepRun, nothing_to_confirm
+from raydistill.results import Run, SweepRun, nothing_to_confirm
 from raydistill.runs.stopping import Stop, stoppable
 from raydistill.storage.mirror import places_named
 from raydistill.storage.output import Output
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from raydistill.config import Config
-    from raydistill.config.training import Backend, Evaluation
-    from raydistill.detectors.base import Detector
-    from raydistill.detectors.predictions import Prediction, Predictions
-    from raydistill.inference.predict import Told
     from raydistill.runs.comparison import Row
     from raydistill.runs.events import Listener
     from raydistill.sweeps.file import LoadedSweep
     from raydistill.sweeps.table import SweepEvent, SweepListener
-    from raydistill.training.data_report import DataReport
-
-__all__ = [
-    "BestPoint",
-    "Confirmed",
-    "Run",
-    "StrPath",
-    "SweepRun",
-    "detect",
-    "distill",
-    "draw",
-    "inspect",
-    "load",
-    "score",
-    "sweep",
-    "trainable",
-]
-
-StrPath = str | os.PathLike[str]
 
 
 def distill(
@@ -202,7 +173,7 @@ def trainable(
     with places_named():
         config = load_config(recipe, overrides or (), output)
         if teacher is not None:
-            given = {"weights": _text(teacher), "train": False, "epochs": None, "learning_rate": None}
+            given = {"weights": text_of(teacher), "train": False, "epochs": None, "learning_rate": None}
             config = load_config(config, {"teacher": given})
         check_space(config, space or {})
         config = with_precision(config, precision_of(config) or config.training.precision)
@@ -211,201 +182,6 @@ def trainable(
             with stoppable(ends_process=False) as stop, contextlib.closing(display):
                 _train_teacher(config, local, on_event or display, stop)
         return trainable_with(config)
-
-
-def inspect(
-    recipe: Recipe,
-    overrides: Overrides | None = None,
-    *,
-    pictures: StrPath | None = None,
-    measure_time: bool = False,
-) -> DataReport:
-    """Say what the data of a recipe are: counts, sizes of boxes, what looks wrong, how long training on them takes.
-
-    Args:
-        recipe: as ``distill`` takes it.
-        overrides: likewise; ``data.root`` names a folder as a tool has exported it.
-        pictures: where ten images with their boxes go; by default nowhere.
-        measure_time: take a step of each net to guess the time that a run needs.
-
-    Raises:
-        UserError: where the data cannot be trained on, or it must be said what they are.
-
-    >>> inspect("quickstart", {"data.num_train": 4, "data.num_val": 2}).splits["training"].images
-    4
-    """
-    from raydistill.data.recognise import with_known_data
-    from raydistill.runs.worker import Worker, local_device
-    from raydistill.training.data_report import report_on
-
-    with places_named():
-        config, found = with_known_data(load_config(recipe, overrides or ()))
-        said, _, settings = found.removeprefix("data: ").partition("; stands for ")
-        worker = Worker(device=local_device()) if measure_time else None
-        return report_on(config, said, settings, None if pictures is None else Output.at(os.fspath(pictures)), worker)
-
-
-def score(
-    weights: StrPath | Detector,
-    data: StrPath,
-    *,
-    split: str | None = None,
-    images: StrPath | None = None,
-    difficult: Literal["ignore", "include"] = "ignore",
-    coordinates: Literal["one_based", "zero_based"] = "one_based",
-    max_megapixels: float = 179,
-    pixel_range: tuple[float, float] | None = None,
-    alpha: Literal["over_white", "ignore"] = "over_white",
-    max_detections: int = 100,
-    area_ranges: tuple[float, float] = (1024.0, 9216.0),
-    backend: Backend = "pycocotools",
-    batch_size: int = 4,
-    num_workers: int = 2,
-    download_folder: StrPath | None = None,
-    download_gb: float = 50,
-) -> dict[str, Any]:
-    """Return the COCO scores of a detector on data, from 0 to 1, -1 where there is no object.
-
-    Args:
-        weights: a detector, or what ``load`` takes.
-        data: a COCO annotations file, a COCO folder or a PASCAL VOC folder.
-        split: of a folder; by default ``val``.
-        images: where the images of an annotations file lie; by default near it.
-        difficult: of a PASCAL VOC folder, as ``data.difficult``.
-        coordinates: of a PASCAL VOC folder, as ``data.coordinates``.
-        max_megapixels: as ``data.max_megapixels``.
-        pixel_range: as ``data.pixel_range``.
-        alpha: as ``data.alpha``.
-        max_detections: as ``evaluation.max_detections``.
-        area_ranges: as ``evaluation.area_ranges``.
-        backend: who computes the numbers.
-        batch_size: images at once.
-        num_workers: loader processes.
-        download_folder: as ``downloads.folder``, for data on an object store.
-        download_gb: as ``downloads.max_gb``.
-
-    Returns:
-        ``AP, AP50, AP75, AP_small, AP_medium, AP_large, AR1, ...``, and under ``per_class`` those of each class.
-
-    Raises:
-        UserError: when weights or data cannot be read, or do not fit together.
-    """
-    from raydistill.inference.on_data import DataPath, downloads_to, score_weights
-    from raydistill.inference.scoring import Rules, check_backend
-
-    for name, value, least, most in (("batch_size", batch_size, 1, 10**6), ("num_workers", num_workers, 0, 1000)):
-        if not least <= value <= most:
-            raise UserError(f"{name}: must be {least} to {most}, got {value}")
-    if not 0 < max_megapixels <= 100_000:
-        raise UserError(f"max_megapixels: must be above 0 and at most 100000, got {max_megapixels}")
-    evaluation = _checked_rules(max_detections, area_ranges)
-    with places_named():
-        check_backend(backend, "backend")
-        downloads = downloads_to(_text(download_folder), download_gb, "download_folder, download_gb")
-        place = DataPath(
-            os.fspath(data),
-            split,
-            _text(images),
-            difficult,
-            coordinates,
-            downloads,
-            max_megapixels,
-            None if pixel_range is None else (pixel_range[0], pixel_range[1]),
-            alpha,
-        )
-        rules = Rules(evaluation.max_detections, evaluation.area_ranges)
-        found = score_weights(
-            weights, place, backend=backend, rules=rules, batch_size=batch_size, num_workers=num_workers
-        )
-    return found.metrics
-
-
-def _checked_rules(max_detections: int, area_ranges: tuple[float, float]) -> Evaluation:
-    from pydantic import ValidationError
-
-    from raydistill.config.training import Evaluation
-
-    try:
-        return Evaluation(max_detections=max_detections, area_ranges=(area_ranges[0], area_ranges[1]))
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(map(str, problem["loc"])) or "area_ranges"
-        raise UserError(f"{where}: {problem['msg']}, got {problem['input']!r}") from error
-
-
-def load(path: StrPath) -> Detector:
-    """Return a detector ready to use: in eval mode, ``detector.detect(images)``, ``detector.classes``.
-
-    Args:
-        path: the output of a run (its distilled student at its best), the directory of a stage or of a trial, or a
-            weights file; also on an object store.
-
-    Raises:
-        UserError: when there is none, or it does not say how its net is built.
-
-    >>> load("runs/nowhere")
-    Traceback (most recent call last):
-    raydistill.errors.UserError: runs/nowhere: must be a weights file or a run directory, there is no such file
-    """
-    from raydistill.inference.on_data import load_student
-
-    with places_named():
-        return load_student(os.fspath(path))
-
-
-def detect(
-    weights: StrPath | Detector,
-    images: Any,
-    *,
-    output: StrPath = "predictions",
-    threshold: float | None = None,
-    batch_size: int = 1,
-    pictures: bool = True,
-    on_image: Told | None = None,
-) -> Predictions:
-    """Detect objects in images and write pictures with boxes and COCO's files; ``load(...).predict`` writes nothing.
-
-    Args:
-        weights: a detector, or what ``load`` takes.
-        images: as ``Detector.predict`` takes them; those that cannot be read are left out, see ``left_out`` of what
-            comes back.
-        output: the folder that the files go to.
-        threshold: score from which on a detection counts; by default the one that the weights say.
-        batch_size: images at once.
-        pictures: write ``pictures/``, a copy of each image with boxes.
-        on_image: hears of each image as it is done, of how many so far, and of how many.
-
-    Returns:
-        What was found in each image. ``annotations.json`` holds the same as a COCO data set with scores, which
-        labelling tools open, ``detections.json`` as COCO's results.
-
-    Raises:
-        UserError: when there are no weights or images, or something cannot be written.
-    """
-    from raydistill.detectors.base import Detector as AnyDetector
-    from raydistill.inference.predict import predict_to
-    from raydistill.runs.worker import local_device
-
-    with places_named():
-        detector = weights if isinstance(weights, AnyDetector) else load(weights).to(local_device())
-        return predict_to(
-            Output.to_read(os.fspath(output)),
-            detector,
-            images,
-            threshold=threshold,
-            batch_size=batch_size,
-            pictures=pictures,
-            told=on_image,
-        )
-
-
-def draw(image: Any, found: Prediction) -> Image.Image:
-    """Return a picture with the boxes, classes and scores that were found in ``image``, its path or a value."""
-    from raydistill.data.sources import source_images
-    from raydistill.inference.draw import draw_boxes
-
-    (source,) = source_images(image)
-    return draw_boxes(source.read(), found.boxes, found.labels, found.scores, found.classes)
 
 
 def _train(config: Config, local: bool, listener: Listener, stop: Stop) -> None:
@@ -468,7 +244,3 @@ def _compared(config: Config) -> list[Row]:
 
 def _sweep_called(file: StrPath | Mapping[str, Any]) -> str:
     return str(file.get("base", "sweep")) if isinstance(file, Mapping) else os.fspath(file)
-
-
-def _text(path: StrPath | None) -> str | None:
-    return None if path is None else os.fspath(path)

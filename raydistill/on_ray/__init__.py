@@ -13,6 +13,7 @@ if os.environ.get("RAY_ADDRESS") == "local":  # Ray's name for this machine alon
     del os.environ["RAY_ADDRESS"]
 if not os.environ.get("RAY_ADDRESS") and "ray" not in sys.modules:
     os.environ.setdefault("RAY_AUTH_MODE", "token")  # set later, Ray's servers would ask for a token that nobody made
-# Ray's own paragraph on a lost node, which goes to stdout: ours is a sentence, and says what was at work there
-os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "has been marked dead because")
+# Ray's own paragraphs on a lost node, which go to stdout, one with the end of that node's log: ours is a sentence, and
+# says what was at work there
+os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "has been marked dead because|Raylet is terminated")
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # an epoch's report waits for it; 2 s by default

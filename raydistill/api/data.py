@@ -72,7 +72,7 @@ def score(
 
     Args:
         weights: a detector, or what ``load`` takes.
-        data: a COCO annotations file, a COCO folder or a PASCAL VOC folder.
+        data: a COCO annotations file, or a folder of data as a tool has exported it.
         split: of a folder; by default ``val``.
         images: where the images of an annotations file lie; by default near it.
         difficult: of a PASCAL VOC folder, as ``data.difficult``.

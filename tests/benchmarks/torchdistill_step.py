@@ -44,7 +44,7 @@ from raydistill.training.optimizer import build_optimizer
 from tests.benchmarks.cases import Bench, CaseOptions
 from tests.benchmarks.commands import add_step, parser_of, recipe_of, show, worker_with
 from tests.benchmarks.handwritten import tar_settings
-from tests.benchmarks.timing import Clock, Spread, clock, in_turn, ratios
+from tests.benchmarks.timing import RATIO_HEADER, Clock, Spread, clock, in_turn, ratio_columns, ratios
 from tests.nets import adapters_of
 
 VERSION = "1.1.5"
@@ -123,11 +123,10 @@ def as_text(result: dict[str, Any]) -> str:
         f"{result['adapter']}, our teacher in {result['our_teacher_precision']}",
         *result["notes"],
         "",
-        f"{'step':<16}{'seconds':>10}{'x plain':>10}{'lowest':>9}{'highest':>9}{'x all_levels':>14}",
+        f"{'step':<16}{'seconds':>10}{RATIO_HEADER}{'x all_levels':>14}",
     ]
     for name, seconds in result["seconds"].items():
-        ratio = result["ratios"].get(name)
-        plain = f"{ratio['median']:>10.2f}{ratio['low']:>9.2f}{ratio['high']:>9.2f}" if ratio else f"{1:>10.2f}{'':18}"
+        plain = ratio_columns(result["ratios"].get(name))
         other = result["ratios_to_all_levels"].get(name, {"median": 1.0})["median"]
         lines.append(f"{name:<16}{seconds['median']:>10.4f}{plain}{other:>14.2f}")
     return "\n".join(lines)

@@ -24,19 +24,29 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
     """Add a recipe, changes to it, and torch's threads."""
     parser.add_argument("recipe", help=f"one of {', '.join(RECIPES)}, or a YAML file")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings to change")
+    add_threads(parser)
+
+
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    """Add torch's threads."""
     parser.add_argument("--threads", type=count, default=1, metavar="N", help="torch's threads")
 
 
 def add_step(parser: argparse.ArgumentParser) -> None:
     """Add how steps are measured, and on what."""
     add_recipe(parser)
-    parser.add_argument("--rounds", type=count, default=5, metavar="N", help="times each step is measured")
-    parser.add_argument(
-        "--clock", choices=["cpu", "wall"], default="cpu", help="CPU seconds of the process, or the user's time"
-    )
+    add_timing(parser)
     parser.add_argument("--made-up", action="store_true", help="images of noise instead of the recipe's data")
     parser.add_argument(
         "--size", type=count, metavar="N", help="input.min_size, and input.max_size in the recipe's proportion"
+    )
+
+
+def add_timing(parser: argparse.ArgumentParser) -> None:
+    """Add how often steps are measured, and by which clock."""
+    parser.add_argument("--rounds", type=count, default=5, metavar="N", help="times each step is measured")
+    parser.add_argument(
+        "--clock", choices=["cpu", "wall"], default="cpu", help="CPU seconds of the process, or the user's time"
     )
 
 

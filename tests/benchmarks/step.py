@@ -16,7 +16,7 @@ from tests.benchmarks.commands import add_step, count, parser_of, recipe_of, sho
 from tests.benchmarks.handwritten import tar_settings
 from tests.benchmarks.memory import peak_memory
 from tests.benchmarks.shares import shares
-from tests.benchmarks.timing import RATIO_HEADER, Clock, Spread, clock, in_turn, ratio_columns, ratios
+from tests.benchmarks.timing import Clock, Spread, clock, in_turn, ratios, table_of
 
 
 @dataclass(frozen=True)
@@ -98,12 +98,10 @@ def as_text(result: dict[str, Any]) -> str:
         f"{result['clock']} seconds, {result['rounds']} rounds, teacher in {result['teacher_precision']}",
         *result["notes"],
         "",
-        f"{'step':<16}{'seconds':>10}{RATIO_HEADER}",
+        *table_of(result["seconds"], {"plain": result["ratios"]}),
+        "",
+        "where the time goes, as multiples of the plain step:",
     ]
-    for name, seconds in result["seconds"].items():
-        columns = ratio_columns(result["ratios"].get(name)).rstrip()
-        lines.append(f"{name:<16}{seconds['median']:>10.4f}{columns}")
-    lines += ["", "where the time goes, as multiples of the plain step:"]
     lines += [f"  {name:<14}{value:>8.3f}" for name, value in result["shares"].items()]
     lines += ["", "peak memory: " + ", ".join(f"{n} {m:.0f} MiB" for n, m in result["peak_memory_mib"].items())]
     return "\n".join(lines)

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from tests.benchmarks.timing import Ratio, Spread, in_turn, median_interval, ratio_columns, ratios
+from tests.benchmarks.timing import Ratio, Spread, in_turn, median_interval, ratios, table_of
 
 
 def test_that_cases_are_timed_in_turn_there_and_back():
@@ -45,8 +45,11 @@ def test_that_one_round_has_an_interval_of_no_width():
     assert median_interval([1.25]) == (1.25, 1.25)
 
 
-def test_that_a_ratio_is_shown_with_its_interval():
-    shown = ratio_columns(Ratio.of([1.0, 1.2, 1.1]).as_dict())
-    assert shown.split() == ["1.10", "1.00", "to", "1.20"]
-    assert ratio_columns(None).split() == ["1.00"]
-    assert len(shown) == len(ratio_columns(None))
+def test_that_a_table_has_a_column_for_each_base():
+    seconds = {"a": [1.0, 1.0], "b": [2.0, 4.0]}
+    multiples = {base: {n: r.as_dict() for n, r in ratios(seconds, base).items()} for base in "ab"}
+    header, a, b = table_of({name: Spread.of(values).as_dict() for name, values in seconds.items()}, multiples)
+    assert header.split() == ["step", "seconds", "x", "a", "x", "b"]
+    assert a.split() == ["a", "1.0000", "1.00", "0.38", "(0.25", "to", "0.50)"]
+    assert b.split() == ["b", "3.0000", "3.00", "(2.00", "to", "4.00)", "1.00"]
+    assert a.index("0.38") == b.index("1.00")

@@ -15,7 +15,7 @@ from raydistill.config import load_config
 from raydistill.runs.worker import Worker
 from tests.benchmarks.__main__ import main
 from tests.benchmarks.cases import Bench, CaseOptions
-from tests.benchmarks.torchdistill_step import OURS, VARIANTS, VERSION, build_box, build_cases
+from tests.benchmarks.torchdistill_step import OURS, TEACHERS, VARIANTS, VERSION, build_box, build_cases
 from tests.nets import adapters_of
 
 TINY = ["data.num_train=8", "data.num_val=2", "training.batch_size=2", "loader.num_workers=0", "scaling.num_workers=1"]
@@ -91,6 +91,19 @@ def test_that_only_one_variant_asks_a_teacher_in_training_mode():
 
 
 @needs_torchdistill
+@pytest.mark.parametrize(("name", "detects"), [("plain_and_backbone", 0), ("plain_and_detector", 1)])
+def test_that_the_teacher_beside_a_plain_step_is_asked_once_without_gradients(name, detects):
+    bench = tiny_bench()
+    cases = build_cases(bench)
+    teacher, asked = bench.slow_teacher.model, []
+    for part in (teacher.backbone, teacher.roi_heads):
+        part.register_forward_hook(lambda module, *_: asked.append((module, torch.is_grad_enabled())))
+    cases[name]()
+    assert asked == [(teacher.backbone, False), (teacher.roi_heads, False)][: 1 + detects]
+    assert not teacher.training
+
+
+@needs_torchdistill
 def test_that_fpns_of_different_depths_are_refused():
     bench = tiny_bench(
         "student.returned_layers=[2, 3]", "student.anchor_sizes=[[16], [32], [64]]", "methods.tar.rpn.weight=0"
@@ -107,8 +120,10 @@ def test_the_command_prints_a_table_and_writes_the_ratios(tmp_path: Path, capsys
     torch.set_num_threads(threads)
     printed = capsys.readouterr().out
     result = json.loads(out.read_text())
-    assert list(result["seconds"]) == [*OURS, *VARIANTS]
+    assert list(result["seconds"]) == [*OURS, *TEACHERS, *VARIANTS]
     assert all(name in printed for name in result["seconds"])
     assert result["ratios"].keys() == result["seconds"].keys() - {"plain"}
     assert all(0 < ratio["low"] <= ratio["median"] <= ratio["high"] for ratio in result["ratios"].values())
-    assert result["losses"].keys() == result["seconds"].keys()
+    assert result["ratios_to"].keys() == {*TEACHERS, "all_levels"}
+    assert all(f"x {base}" in printed for base in ("plain", *result["ratios_to"]))
+    assert result["losses"].keys() == result["seconds"].keys() - {*TEACHERS}

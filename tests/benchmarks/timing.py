@@ -46,15 +46,28 @@ class Ratio(Spread):
         return Ratio(spread.median, spread.low, spread.high, median_interval(values))
 
 
-RATIO_HEADER = f"{'x plain':>10}{'95 % interval':>18}"
+def table_of(
+    seconds: Mapping[str, Mapping[str, float]], multiples: Mapping[str, Mapping[str, Mapping[str, Any]]]
+) -> list[str]:
+    """Return the lines of a table: the median seconds of each case, and its ratio to each base with the interval.
+
+    Args:
+        seconds: a ``Spread`` as a dict for each case.
+        multiples: for each base, a ``Ratio`` as a dict for each other case.
+    """
+    wide = max(len(name) for name in ("step", *seconds)) + 2
+    lines = [f"{'step':<{wide}}{'seconds':>10}" + "".join(f"{f'x {base}':>23}" for base in multiples)]
+    for name, measured in seconds.items():
+        cells = [_cell(ratio_of.get(name)) for ratio_of in multiples.values()]
+        lines.append(f"{name:<{wide}}{measured['median']:>10.4f}" + "".join(f"{cell:>23}" for cell in cells))
+    return [line.rstrip() for line in lines]
 
 
-def ratio_columns(ratio: Mapping[str, Any] | None) -> str:
-    """Return what stands below ``RATIO_HEADER`` for a ``Ratio`` as a dict; None is the plain step itself."""
+def _cell(ratio: Mapping[str, Any] | None) -> str:
     if ratio is None:
-        return f"{1:>10.2f}{'':18}"
+        return f"1.00{'':15}"
     low, high = ratio["interval"]
-    return f"{ratio['median']:>10.2f}{f'{low:.2f} to {high:.2f}':>18}"
+    return f"{ratio['median']:.2f} ({low:.2f} to {high:.2f})"
 
 
 def median_interval(values: Sequence[float], resamples: int = 10_000, seed: int = 0) -> tuple[float, float]:

@@ -7,6 +7,8 @@ One student, one teacher and one batch of images, from the recipe by ``cases``; 
 
 - ``plain``, ``feature``, ``all_levels``: torchvision's own step, raydistill's with the feature level alone, and with
   every level that the recipe has, as in ``python -m tests.benchmarks step``;
+- ``plain_and_backbone``, ``plain_and_detector``: the plain step, and then torchvision's teacher in eval mode, of which
+  only the backbone with its FPN runs, or all: what a teacher costs that is asked and compared with nothing;
 - ``td_backbone``: torchdistill, teacher in eval mode, of which only the backbone with its FPN runs (``HeadRCNN``);
 - ``td_training``: torchdistill, the whole teacher in training mode with the targets, as in stage 2 of torchdistill's
   own example of a distilled Faster R-CNN (factor transfer);
@@ -44,11 +46,12 @@ from raydistill.training.optimizer import build_optimizer
 from tests.benchmarks.cases import Bench, CaseOptions
 from tests.benchmarks.commands import add_step, parser_of, recipe_of, show, worker_with
 from tests.benchmarks.handwritten import tar_settings
-from tests.benchmarks.timing import RATIO_HEADER, Clock, Spread, clock, in_turn, ratio_columns, ratios
+from tests.benchmarks.timing import Clock, Spread, clock, in_turn, ratios, table_of
 from tests.nets import adapters_of
 
 VERSION = "1.1.5"
 OURS = ("plain", "feature", "all_levels")
+TEACHERS = ("plain_and_backbone", "plain_and_detector")
 LEVEL = "backbone.fpn.layer_blocks"  # its children are the FPN's levels, finest first
 
 
@@ -109,8 +112,11 @@ def measure(bench: Bench, rounds: int, kind: Clock) -> dict[str, Any]:
         "rounds": rounds,
         "losses": bench.totals,
         "seconds": {name: Spread.of(values).as_dict() for name, values in seconds.items()},
-        "ratios": {name: spread.as_dict() for name, spread in ratios(seconds, "plain").items()},
-        "ratios_to_all_levels": {name: spread.as_dict() for name, spread in ratios(seconds, "all_levels").items()},
+        "ratios": {name: ratio.as_dict() for name, ratio in ratios(seconds, "plain").items()},
+        "ratios_to": {
+            base: {name: ratio.as_dict() for name, ratio in ratios(seconds, base).items()}
+            for base in (*TEACHERS, "all_levels")
+        },
     }
 
 
@@ -123,12 +129,8 @@ def as_text(result: dict[str, Any]) -> str:
         f"{result['adapter']}, our teacher in {result['our_teacher_precision']}",
         *result["notes"],
         "",
-        f"{'step':<16}{'seconds':>10}{RATIO_HEADER}{'x all_levels':>14}",
+        *table_of(result["seconds"], {"plain": result["ratios"]} | result["ratios_to"]),
     ]
-    for name, seconds in result["seconds"].items():
-        plain = ratio_columns(result["ratios"].get(name))
-        other = result["ratios_to_all_levels"].get(name, {"median": 1.0})["median"]
-        lines.append(f"{name:<16}{seconds['median']:>10.4f}{plain}{other:>14.2f}")
     return "\n".join(lines)
 
 
@@ -137,7 +139,26 @@ def build_cases(bench: Bench) -> dict[str, Callable[[], object]]:
     ours = bench.cases()
     _register()
     cases = {name: ours[name] for name in OURS}
+    for name in TEACHERS:
+        cases[name] = _plain_and_teacher(bench, ours["plain"], backbone_only=name == "plain_and_backbone")
     return cases | {name: _torchdistill_step(bench, name, variant) for name, variant in VARIANTS.items()}
+
+
+def _plain_and_teacher(bench: Bench, plain: Callable[[], object], backbone_only: bool) -> Callable[[], None]:
+    """Return a plain step that is followed by the teacher's forward pass, whose result is thrown away."""
+    teacher, worker = bench.slow_teacher.model, bench.worker
+
+    def run() -> None:
+        plain()
+        images, _ = worker.to_device(*bench.batch)
+        floats = [to_dtype(image, torch.float32, scale=True) for image in images]
+        with torch.no_grad(), worker.autocast(bench.config.training.precision):
+            if backbone_only:
+                teacher.backbone(teacher.transform(floats)[0].tensors)
+            else:
+                teacher(floats)
+
+    return run
 
 
 def _torchdistill_step(bench: Bench, name: str, variant: Variant) -> Callable[[], None]:

@@ -14,7 +14,13 @@ AUTO_MAY_BE_BF16 = True
 
 
 def meaning_of_auto(config: Config, all_compute_bf16: bool) -> Precision:
-    """Return what ``auto`` means, given whether the processors of all workers compute with bf16; GPUs do not count."""
+    """Return what ``auto`` means, given whether the processors of all workers compute with bf16; GPUs do not count.
+
+    A teacher in another engine than torch answers in fp32, in OpenVINO in bf16 where that is fast.
+    """
+    engine = config.distillation.teacher_engine
+    if engine != "torch":
+        return "bf16" if AUTO_MAY_BE_BF16 and all_compute_bf16 and engine == "openvino" else "fp32"
     return "bf16" if AUTO_MAY_BE_BF16 and all_compute_bf16 else config.training.precision
 
 

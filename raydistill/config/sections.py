@@ -200,6 +200,24 @@ def conflicts(config: Config) -> list[str]:
         problems.append("training.precision: fp16 needs a GPU and scaling.use_gpu is false; use bf16 or fp32")
     if config.distillation.teacher_precision == "fp16" and config.scaling.use_gpu is False:
         problems.append("distillation.teacher_precision: fp16 needs a GPU and scaling.use_gpu is false; use bf16")
+    problems += _engine_conflicts(config)
     for name, settings in config.methods.named().items():
         problems += [f"methods.{name}.{problem}" for problem in settings.conflicts(teacher, student)]
+    return problems
+
+
+def _engine_conflicts(config: Config) -> list[str]:
+    """Say what does not fit to a teacher in another engine than torch."""
+    distillation = config.distillation
+    engine, precision = distillation.teacher_engine, distillation.teacher_precision
+    if engine == "torch":
+        return []
+    problems, beside = [], f"with distillation.teacher_engine={engine}"
+    if precision not in ("auto", "fp32", *(("bf16",) if engine == "openvino" else ())):
+        known = "fp32 or bf16" if engine == "openvino" else "fp32"
+        problems.append(f"distillation.teacher_precision: must be {known} {beside}, got {precision}")
+    if distillation.compile_teacher:
+        problems.append(f"distillation.compile_teacher: must be false {beside}, got true; leave one of them out")
+    if config.scaling.use_gpu is True:
+        problems.append(f"scaling.use_gpu: must not be true {beside}, which is for a processor; use torch")
     return problems

@@ -110,7 +110,10 @@ class Detector(nn.Module, ABC):
 
     @abstractmethod
     def feature_extractor(self) -> nn.Module:
-        """Return the part that makes the features, as a module of its own: a frozen teacher's may be compiled."""
+        """Return the part that makes the features, as a module of its own, which ``extract_features`` calls.
+
+        A frozen teacher's may be compiled, or run in another engine: images [N, 3, H, W] to maps.
+        """
 
     def untold_settings(self) -> dict[str, Any]:
         """Return settings, as a weights file has them, that ``exported`` depends on but its tensors do not show."""

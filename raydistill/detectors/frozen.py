@@ -7,11 +7,15 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision.ops import FrozenBatchNorm2d
 
+from raydistill.config.distillation import Engine
+from raydistill.detectors import engines
 from raydistill.detectors.base import Detector
 from raydistill.errors import UserError
 
 
-def make_fast(detector: Detector, dtype: torch.dtype = torch.float32, compiled: bool = False) -> None:
+def make_fast(
+    detector: Detector, dtype: torch.dtype = torch.float32, compiled: bool = False, engine: Engine = "torch"
+) -> None:
     """Freeze ``detector`` in eval mode, in place: norms folded into convolutions, weights laid out for speed.
 
     Its answers stay the same up to rounding, in ``float32`` to about 1e-5 of a map's largest value. It can no longer be
@@ -22,13 +26,17 @@ def make_fast(detector: Detector, dtype: torch.dtype = torch.float32, compiled: 
         dtype: type of the convolutions' and linear layers' weights.
         compiled: run the feature extractor through ``torch.compile``, once per shape of a batch; from the ninth shape
             on torch runs it plainly.
+        engine: what computes the feature maps; see ``engines.check_engine`` for what must hold.
     """
     detector.eval().requires_grad_(False)
     _fold_norms(detector.feature_extractor())
     detector.to(memory_format=torch.channels_last)
+    elsewhere = {*detector.feature_extractor().modules()} if engine != "torch" else set()  # has its own weights
     for module in detector.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
+        if isinstance(module, nn.Conv2d | nn.Linear) and module not in elsewhere:
             module.to(dtype)
+    if engine != "torch":
+        engines.run_in(engine, detector.feature_extractor(), dtype)
     if compiled:
         torch.compiler.reset()  # shapes of a teacher before this one would count as shapes of this one
         detector.feature_extractor().compile(dynamic=False)

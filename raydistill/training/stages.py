@@ -18,9 +18,8 @@ from raydistill.data.dataset import DetectionDataset
 from raydistill.data.split_checks import doubts_of_splits
 from raydistill.detectors.base import Detector
 from raydistill.detectors.downloads import refuse_weights_out_of_reach
-from raydistill.detectors.frozen import check_compiler, make_fast
 from raydistill.detectors.state_dicts import LoadReport
-from raydistill.detectors.teacher import DTYPES, decide_precision
+from raydistill.detectors.teacher import decide_precision
 from raydistill.detectors.weights import inherit_weights
 from raydistill.errors import UserError, counted
 from raydistill.runs.comparison import as_csv, comparison
@@ -45,6 +44,12 @@ from raydistill.runs.worker import Worker
 from raydistill.storage.output import Output
 from raydistill.storage.parcels import NOTHING, Shipped
 from raydistill.training.distiller import Distiller
+from raydistill.training.fast_teacher import (
+    check_teachers_means,
+    doubt_of_engine,
+    engine_text,
+    make_teacher_fast,
+)
 from raydistill.training.job import Job
 from raydistill.training.loop import evaluate_on_val, finish, fit, make_loader, threshold_on_val
 from raydistill.training.nets import ReporterFactory, Stages, load_teacher
@@ -92,8 +97,8 @@ def run_stages(
         if missing:
             notify(Note(_device(config, worker)))
             config = _with_decided_precision(config, output, missing, worker, notify)
-            if config.distills and config.distillation.compile_teacher:
-                check_compiler(worker.device)
+            if "distilled" in missing and config.distills:
+                check_teachers_means(config, decide_precision(config, worker), worker)
             data, data_id = _datasets(config, output, worker, _any_begun(config, output, only))
             refuse_missing_metric(metric, config, data)
             notify(_contents(data))
@@ -261,10 +266,12 @@ def _run_stage(stages: Stages, stage: StageName) -> None:
     distiller = Distiller(detector, teacher, config, precision)
     loader = make_loader(job, worker)
     if teacher is not None:
-        reporter.event(Note(f"{stage}: the teacher answers in {precision}"))
-        make_fast(teacher, DTYPES[precision], config.distillation.compile_teacher)
+        reporter.event(Note(f"{stage}: the teacher answers in {precision}{engine_text(config)}"))
+        make_teacher_fast(teacher, config, precision, worker)
         _compare_known_scores(stages, reporter)
         preflight(job, distiller, loader, worker, reporter.event)
+        if doubt := doubt_of_engine(teacher, config):
+            reporter.event(Note(doubt, warning=True))
     if worker.is_main:
         write_settings(config, stage, job.run)
     worker.wait()  # nobody looks for a checkpoint that another has begun to write
@@ -298,6 +305,8 @@ def _rehearse(stages: Stages) -> None:
     student, _ = stages.detector("distilled")
     teacher, _ = stages.detector("teacher")
     teacher.to(stages.worker.device)  # no part of the distiller, which moves itself
+    if stages.config.distillation.teacher_engine != "torch":  # whether it can be run there
+        make_teacher_fast(teacher, stages.config, "fp32", stages.worker)
     rehearse(job, Distiller(student, teacher, stages.config), make_loader(job, stages.worker), stages.worker)
 
 

@@ -16,8 +16,7 @@ from raydistill.config import Config
 from raydistill.config.loader import CONFIG
 from raydistill.config.tree import nest
 from raydistill.data.loading.loaders import MicroBatch
-from raydistill.detectors.frozen import make_fast
-from raydistill.detectors.teacher import DTYPES, Teacher, TeacherPass, decide_precision
+from raydistill.detectors.teacher import Teacher, TeacherPass, decide_precision
 from raydistill.detectors.two_stage.faster_rcnn import FasterRCNNDetector
 from raydistill.errors import UserError
 from raydistill.methods.values import StepLosses
@@ -26,6 +25,7 @@ from raydistill.runs.reporter import FileReporter
 from raydistill.runs.worker import Worker
 from raydistill.structures import Batch, Target
 from raydistill.training.distiller import Distiller
+from raydistill.training.fast_teacher import make_teacher_fast
 from raydistill.training.job import Job
 from raydistill.training.loop import make_loader, take_step
 from raydistill.training.metrics import MetricSums
@@ -90,7 +90,7 @@ class Bench:
         self.teacher = benchmark_net(config.teacher, config.input, train.classes, batch, "teacher").to(worker.device)
         self.slow_teacher = copy.deepcopy(self.teacher).eval().requires_grad_(False)
         self.precision = decide_precision(config, worker)
-        make_fast(self.teacher, DTYPES[self.precision], config.distillation.compile_teacher)
+        make_teacher_fast(self.teacher, config, self.precision, worker)
         self.students = options.students
         self.totals: dict[str, float] = {}
         self.states: dict[str, TrainingState] = {}

@@ -198,6 +198,22 @@ def test_that_a_setting_without_effect_is_an_error(overrides, start):
         (["training.batch_size=6", "training.accumulation=4"], "training.batch_size: must be a multiple of"),
         (["training.precision=fp16", "scaling.use_gpu=false"], "training.precision: fp16 needs a GPU"),
         (
+            ["distillation.teacher_engine=onnxruntime", "distillation.teacher_precision=bf16"],
+            "distillation.teacher_precision: must be fp32 with distillation.teacher_engine=onnxruntime, got bf16",
+        ),
+        (
+            ["distillation.teacher_engine=openvino", "distillation.teacher_precision=fp16"],
+            "distillation.teacher_precision: must be fp32 or bf16 with distillation.teacher_engine=openvino, got fp16",
+        ),
+        (
+            ["distillation.teacher_engine=openvino", "distillation.compile_teacher=true"],
+            "distillation.compile_teacher: must be false with distillation.teacher_engine=openvino, got true",
+        ),
+        (
+            ["distillation.teacher_engine=openvino", "scaling.use_gpu=true"],
+            "scaling.use_gpu: must not be true with distillation.teacher_engine=openvino",
+        ),
+        (
             ["student.anchor_aspect_ratios=[1]"],
             "methods.tar.rpn.weight: teacher and student must have the same anchors",
         ),

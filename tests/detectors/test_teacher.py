@@ -123,6 +123,10 @@ class _OneOfTwo(Worker):
         (["training.precision=fp16"], "cuda", False, False, "fp16"),
         (["distillation.teacher_precision=fp32"], "cpu", True, True, "fp32"),
         (["distillation.teacher_precision=bf16"], "cpu", False, False, "bf16"),
+        (["distillation.teacher_engine=onnxruntime"], "cpu", True, True, "fp32"),
+        (["distillation.teacher_engine=onnxruntime", "training.precision=bf16"], "cpu", True, True, "fp32"),
+        (["distillation.teacher_engine=openvino"], "cpu", True, True, "bf16"),
+        (["distillation.teacher_engine=openvino", "training.precision=bf16"], "cpu", True, False, "fp32"),
     ],
 )
 def test_that_the_precision_follows_training_and_the_processors_of_all_workers(

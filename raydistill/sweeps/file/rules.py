@@ -36,6 +36,7 @@ _REFUSED = {
     "teacher": "one teacher is shared by the whole sweep; trials with others could not be compared",
     "distillation.baseline": "the sweep trains the student alone itself, as a control",
     "distillation.preflight": "it has no influence on a result",
+    "distillation.teacher_engine": "it has no influence on a result beyond rounding",
 }
 
 

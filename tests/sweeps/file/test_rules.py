@@ -49,6 +49,7 @@ def test_that_an_unknown_search_has_no_rules(tmp_path):
         ("teacher.epochs", 1, "one teacher is shared"),
         ("distillation.baseline", False, "as a control"),
         ("distillation", {"preflight": "warn"}, "no influence"),
+        ("distillation.teacher_engine", "openvino", "beyond rounding"),
     ],
 )
 def test_that_some_settings_are_not_searched(tmp_path, name, value, reason):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from raydistill.api.paths import StrPath, text_of
 from raydistill.config.loader import Overrides, Recipe, called, load_config
-from raydistill.config.precision import precision_of, with_precision
+from raydistill.config.precision import meaning_of_auto, precision_of, with_precision
 from raydistill.errors import UserError
 from raydistill.results import Run, SweepRun, nothing_to_confirm
 from raydistill.runs.stopping import Stop, stoppable
@@ -176,7 +176,7 @@ def trainable(
             given = {"weights": text_of(teacher), "train": False, "epochs": None, "learning_rate": None}
             config = load_config(config, {"teacher": given})
         check_space(config, space or {})
-        config = with_precision(config, precision_of(config) or config.training.precision)
+        config = with_precision(config, precision_of(config) or meaning_of_auto(config, all_compute_bf16=False))
         if config.distills:
             display = Display()
             with stoppable(ends_process=False) as stop, contextlib.closing(display):

@@ -11,6 +11,7 @@ from raydistill.errors import UserError
 VERBS = {
     "step": "a distilling step in plain student steps, and beside the same terms written by hand",
     "torchdistill": "torchdistill's distilling steps beside these",
+    "engines": "a frozen teacher's maps: types, torch.compile, onnxruntime and OpenVINO, beside torch in fp32",
     "data": "images per second of the training loader alone",
     "eval": "seconds from detections to scores, beside pycocotools alone",
     "start": "seconds from the command to the first step, beside Ray Train alone",

@@ -11,6 +11,7 @@ from raydistill.errors import UserError
 VERBS = {
     "step": "a distilling step in plain student steps, and beside the same terms written by hand",
     "torchdistill": "torchdistill's distilling steps beside these",
+    "libreyolo": "LibreYOLO's distilling step in its own plain steps",
     "engines": "a frozen teacher's maps: types, torch.compile, onnxruntime and OpenVINO, beside torch in fp32",
     "data": "images per second of the training loader alone",
     "eval": "seconds from detections to scores, beside pycocotools alone",
@@ -19,7 +20,11 @@ VERBS = {
     "resumed": "no timing: how often a resumed sweep stops other trials than an undisturbed one",
     "scaling": "what a trial costs as sweeps grow, beside Ray Tune alone, and what a report does",
 }
-_MODULES = {"torchdistill": "torchdistill_step", "eval": "evaluation"}  # of verbs that are called otherwise
+_MODULES = {  # of verbs that are called otherwise
+    "torchdistill": "torchdistill_step",
+    "libreyolo": "libreyolo_step",
+    "eval": "evaluation",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

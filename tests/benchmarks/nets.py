@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -28,7 +30,8 @@ def benchmark_net(
         load_into(detector, settings, role)
         return detector
     source = build_faster_rcnn(settings.model_copy(update={"norm": _countable(settings.norm)}), image, classes)
-    _calibrate(source, batch)
+    source.train()
+    calibrate(source, lambda: source.extract_features(source.prepare(*batch)))
     if settings.norm != "frozen":
         return source
     detector = build_faster_rcnn(settings, image, classes)
@@ -42,13 +45,13 @@ def _countable(norm: str) -> str:
     return "batch" if norm == "frozen" else norm
 
 
-def _calibrate(detector: FasterRCNNDetector, batch: MicroBatch) -> None:
-    """Set the running statistics to those of ``batch``."""
-    norms = [module for module in detector.modules() if isinstance(module, nn.BatchNorm2d)]
-    usual = [norm.momentum for norm in norms]
+def calibrate(net: nn.Module, run: Callable[[], object]) -> None:
+    """Set the running statistics of the norms of ``net`` to those of what ``run`` lets pass through them."""
+    norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+    usual = [(norm.momentum, norm.training) for norm in norms]
     for norm in norms:
-        norm.momentum = 1.0
+        norm.train().momentum = 1.0
     with torch.no_grad():
-        detector.train().extract_features(detector.prepare(*batch))
-    for norm, momentum in zip(norms, usual, strict=True):
-        norm.momentum = momentum
+        run()
+    for norm, (momentum, training) in zip(norms, usual, strict=True):
+        norm.train(training).momentum = momentum

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
-
-import optuna
+from typing import TYPE_CHECKING, Any
 
 from raydistill.errors import UserError
 from raydistill.sweeps.file import LoadedSweep, OptunaSearch, Point, controls, draw, signature
 from raydistill.sweeps.file.space import value_key
+
+if TYPE_CHECKING:  # a third of a second, which sweeps that suggest nothing do without
+    import optuna
 
 _TRIES = 50
 """Suggestions in a row that may be known already, before the space is called exhausted."""
@@ -20,6 +21,8 @@ class Suggestions:
     """Optuna's side of a sweep; a point's number says which one is meant."""
 
     def __init__(self, loaded: LoadedSweep) -> None:
+        import optuna
+
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         search = loaded.sweep.search
         if not isinstance(search, OptunaSearch):
@@ -27,6 +30,7 @@ class Suggestions:
         self._loaded, self._search = loaded, search
         self._study = optuna.create_study(direction="maximize" if loaded.sweep.mode == "max" else "minimize")
         self._in_every_trial = optuna.search_space.IntersectionSearchSpace(include_pruned=True)
+        self._states = optuna.trial.TrialState
         self._trials: dict[int, optuna.trial.Trial] = {}
         self._given = deque(loaded.given)
         self._known = {signature(loaded, point) for point in controls(loaded).values()}
@@ -48,7 +52,7 @@ class Suggestions:
             if self._is_new(point):
                 self._remember(number, point, trial)
                 return point
-            self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            self._study.tell(trial, state=self._states.FAIL)
         for point in self._loaded.all_points or ():
             if self._is_new(point):
                 self.repeat(number, point)
@@ -69,16 +73,18 @@ class Suggestions:
         trial = self._trials.pop(number)
         if stopped_at:
             trial.report(value, stopped_at)
-            self._study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            self._study.tell(trial, state=self._states.PRUNED)
         else:
             self._study.tell(trial, value)
 
     def tell_failed(self, number: int) -> None:
         """Let Optuna know that a point has no value."""
-        self._study.tell(self._trials.pop(number), state=optuna.trial.TrialState.FAIL)
+        self._study.tell(self._trials.pop(number), state=self._states.FAIL)
 
     def _sampler(self, number: int, attempt: int) -> optuna.samplers.TPESampler:
         """Return a sampler with a seed of its own: a sweep that goes on suggests as one that was never interrupted."""
+        import optuna
+
         sampler = optuna.samplers.TPESampler(
             seed=hash((self._search.seed, number, attempt)) % 2**32,
             n_startup_trials=self._search.startup_trials,

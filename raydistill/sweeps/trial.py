@@ -68,7 +68,8 @@ def run_trial(
         with memory_explained(config):
             data = datasets(config.data, config.downloads)
             data_id, free, own = data_of(trial.output), tuple(changed or ()), trial.output.part(trial.path)
-            run_student(config, own, worker, reporter_for, data, sweep.teacher, shipped, data_id, free)
+            speeds = _speeds_of(sweep.path)
+            run_student(config, own, worker, reporter_for, data, sweep.teacher, shipped, data_id, free, speeds)
     except UserError as error:
         return _failed(trial, worker, str(error))
     except Exception as error:
@@ -89,6 +90,12 @@ def _failed(trial: TrialDirectory, worker: Worker, reason: str, details: str = "
 def datasets(data: Data, downloads: Downloads) -> Splits:
     """Return the data, read once for all trials of this process."""
     return build_splits(data, downloads)
+
+
+@functools.lru_cache(maxsize=1)
+def _speeds_of(_sweep: Path) -> dict[str, float]:
+    """Return what this process knows of the speed of nets: trials with the same one are measured once."""
+    return {}
 
 
 @dataclass(frozen=True)

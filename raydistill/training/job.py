@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from raydistill.config.sections import AnyDetector, Config
 from raydistill.data.dataset import DetectionDataset
@@ -24,6 +24,8 @@ class Job:
     test: DetectionDataset | None = None
     identity: Identity | None = None
     """Whose its checkpoints are; None: nobody asks."""
+    speeds: dict[str, float] = field(default_factory=dict, compare=False)
+    """Images per second of nets that were measured in this process, by what decides them; those of this are added."""
 
     @property
     def horizon(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -45,6 +45,8 @@ class Stages:
     """Stands for the data; empty where nobody knows."""
     free: frozenset[str] = frozenset()
     """Settings that a population exchanges between its members."""
+    speeds: dict[str, float] = field(default_factory=dict)
+    """What is known of the speed of nets, see ``Job``."""
 
     def run_directory(self, stage: StageName) -> RunDirectory:
         """Return where a stage lies: the teacher may have been trained elsewhere."""
@@ -59,7 +61,8 @@ class Stages:
         if stage == "teacher":
             config = with_teacher_learning_rate(config).model_copy(update={"schedule": ()})  # it is the students'
         identity = Identity.of(stage, self.config, self.data_id, self.free)
-        return Job(stage, config, settings, epochs, self.run_directory(stage), *self.data, identity=identity)
+        run = self.run_directory(stage)
+        return Job(stage, config, settings, epochs, run, *self.data, identity=identity, speeds=self.speeds)
 
     def settings(self, stage: StageName) -> AnyDetector:
         """Return the settings of the net that a stage trains."""

@@ -1,4 +1,4 @@
-"""How fast a stage's net detects: the latency of one image, measured once for all stages that have the same net."""
+"""How fast a stage's net detects: the latency of one image, measured once for stages or trials of one net."""
 
 from __future__ import annotations
 
@@ -24,10 +24,12 @@ def speed_of(job: Job, detector: Detector, worker: Worker) -> dict[str, Any]:
     """Return ``images_per_second`` of the net alone, and under ``speed`` how it was measured; the main worker calls it.
 
     The first validation image is detected on, one at a time: warmed up, repeated, the median. A net of another stage of
-    the run that was built and measured alike has the same speed: what it found in its images only made it differ.
+    the run, or of another trial of a sweep in this process, that was built and measured alike has the same speed: what
+    it found in its images only made it differ.
     """
     conditions = _conditions(job, worker)
-    known = _measured_before(job.run, conditions)
+    named = json.dumps(conditions, sort_keys=True)
+    known = job.speeds.get(named) or _measured_before(job.run, conditions)
     if known is not None:
         return {"images_per_second": known, "speed": conditions}
     image = job.val.load(0)[0].to(worker.device)
@@ -42,7 +44,8 @@ def speed_of(job: Job, detector: Detector, worker: Worker) -> dict[str, Any]:
     with torch.no_grad():
         (timing,) = time_in_turn([detect], seconds=_SECONDS, least=_LEAST, most=_MOST)
     detector.train(was_training)
-    return {"images_per_second": 1 / timing.seconds, "speed": conditions}
+    job.speeds[named] = 1 / timing.seconds
+    return {"images_per_second": job.speeds[named], "speed": conditions}
 
 
 def _conditions(job: Job, worker: Worker) -> dict[str, Any]:

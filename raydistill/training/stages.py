@@ -220,11 +220,13 @@ def run_student(
     shipped: Shipped = NOTHING,
     data_id: str = "",
     free: Collection[str] = (),
+    speeds: dict[str, float] | None = None,
 ) -> None:
     """Train one student in ``output``, distilled from a teacher that lies elsewhere, or alone.
 
     Nothing is trained where it is finished. Every worker calls it. ``data_id`` stands for the data; ``free`` are the
-    settings by dotted name that may have been others before its checkpoint was handed over.
+    settings by dotted name that may have been others before its checkpoint was handed over; ``speeds`` what is known of
+    the speed of nets on these data, to which the student's is added.
 
     Raises:
         UserError: as ``run_stages`` does, or where the teacher's precision is left open: no student decides by itself.
@@ -236,7 +238,8 @@ def run_student(
     if worker.broadcast(is_finished(config, run, stage)):
         return
     with log_to_notes(reporter_for(run).event, worker):
-        stages = Stages(config, output, worker, reporter_for, data, shipped, teacher, data_id, frozenset(free))
+        known = {} if speeds is None else speeds
+        stages = Stages(config, output, worker, reporter_for, data, shipped, teacher, data_id, frozenset(free), known)
         _run_stage(stages, stage)
     worker.wait()
 

@@ -16,6 +16,7 @@ VERBS = {
     "data": "images per second of the training loader alone",
     "eval": "seconds from detections to scores, beside pycocotools alone",
     "start": "seconds from the command to the first step, beside Ray Train alone",
+    "sweep": "where the time of a small sweep goes, and its trials per hour",
     "emulated_bf16": "no timing: trains with a bf16 teacher on a processor that has no bf16, in fp32's time",
     "resumed": "no timing: how often a resumed sweep stops other trials than an undisturbed one",
     "scaling": "what a trial costs as sweeps grow, beside Ray Tune alone, and what a report does",
@@ -24,6 +25,7 @@ _MODULES = {  # of verbs that are called otherwise
     "torchdistill": "torchdistill_step",
     "libreyolo": "libreyolo_step",
     "eval": "evaluation",
+    "sweep": "trials_per_hour",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -125,6 +126,13 @@ def test_a_trial_trains_its_student_to_the_end(both: _Both) -> None:
     assert ran.trial.run.path == ran.trial.path / "distilled"
     assert not ran.trial.failure.exists()
     assert not (ran.trial.path / "teacher").exists()  # it is the sweep's
+
+
+def test_trials_of_one_net_are_timed_once(both: _Both) -> None:
+    alone, distilled = (json.loads(ran.trial.run.result.read_text()) for ran in (both.alone, both.distilled))
+    assert alone["speed"] == distilled["speed"]
+    assert alone["images_per_second"] == distilled["images_per_second"]
+    assert alone["AP"] != distilled["AP"] or alone["weights"] != distilled["weights"]
 
 
 def test_the_baseline_is_the_student_alone(both: _Both) -> None:

@@ -18,6 +18,7 @@ COMMANDS = {
     "evaluate": "score weights on a data set, or a file of detections",
     "predict": "detect objects in images: pictures with boxes, and a file of what was found",
     "export": "a student as an ONNX, TorchScript or OpenVINO file, compared with torch and timed",
+    "cache": "teachers' answers that are kept on this machine: shown, or removed",
     "report": "tables, pictures and a page of runs and sweeps",
 }
 VERBS = COMMANDS | {

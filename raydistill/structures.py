@@ -26,6 +26,7 @@ class Target(TypedDict, total=False):
     labels: Tensor  # [M], 1 to K
     scores: Tensor  # [M], detections only
     image_id: int  # as in the data's annotations
+    digest: str  # stands for the pixels as they came from the loader, where somebody wants to know them again
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "raydistill"
 
-COMMANDS = ("__main__", "train", "tune", "check", "evaluate", "predict", "export", "report")
+COMMANDS = ("__main__", "train", "tune", "check", "evaluate", "predict", "export", "cache", "report")
 """The modules at the top that are command lines: only they write to stdout and end the process."""
 BETWEEN = "runs.streams"
 """Stands between the commands and their streams."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from raydistill.config.base import (
     Channels,
@@ -150,6 +150,11 @@ class OwnDetector(Section):
         return self
 
 
+def _off(value: Any) -> Any:
+    """Return YAML's bare ``off``, which is false there, as the text that was meant."""
+    return "off" if value is False else value
+
+
 class Taught(Section):
     """How a teacher comes to its weights."""
 
@@ -160,6 +165,23 @@ class Taught(Section):
     must not stand in the way of weights given on the command line."""
     learning_rate: Positive | None = None
     """Learning rate of its own training; unset: ``training.optimizer.learning_rate``."""
+    cache: Annotated[Literal["auto", "memory", "disk", "off"], BeforeValidator(_off)] = "auto"
+    """Keep what it says about an image for every later epoch in which the same picture comes, in the ``memory`` of the
+    training process, or on ``disk``, where all trials and workers of a machine share it. ``auto``: with
+    ``augmentation.draws``, where that fits; else off. With it the teacher is asked image by image, each padded by its
+    own size alone (``exact``): near the edges of smaller images other answers than about whole batches."""
+    cache_folder: Text | None = None
+    """Folder on a fast disk of each machine; unset: ``teacher`` in ``$RAYDISTILL_CACHE``, else in
+    ``~/.cache/raydistill``. ``raydistill cache`` shows and clears it."""
+    cache_max_gb: Annotated[Positive, Field(le=10**9)] = 50
+    """Most that is kept, in 10^9 bytes. On disk, what no running command uses goes first; a run never drives out its
+    own."""
+    cache_half: bool = False
+    """Keep its maps in 16 bits (fp16) instead of 32: half the size, off by 0.05 % at most. It trains on them so whether
+    they come from the cache or not."""
+    exact: bool = False
+    """Ask it image by image also where nothing is kept: then a run has the same numbers to the bit with ``cache`` on
+    and off."""
 
     @model_validator(mode="before")
     @classmethod
@@ -167,6 +189,16 @@ class Taught(Section):
         if isinstance(raw, dict) and raw.get("train") is None:
             return raw | {"train": raw.get("weights", cls.model_fields["weights"].default) in NAMED_WEIGHTS}
         return raw
+
+    @model_validator(mode="after")
+    def _kept_somewhere(self) -> Self:
+        if self.cache_folder is not None and self.cache in ("memory", "off"):
+            raise ValueError(f"cache_folder has no effect with cache '{self.cache}'; remove it")
+        if self.cache_folder is not None and "://" in self.cache_folder:
+            raise ValueError(f"cache_folder must be a folder of each machine, got {self.cache_folder}")
+        if self.cache_half and self.cache == "off" and not self.exact:
+            raise ValueError("cache_half has no effect with cache 'off'; remove it")
+        return self
 
 
 class Teacher(Taught, Detector):

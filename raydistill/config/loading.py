@@ -35,13 +35,25 @@ class Augmentation(Section):
     """Probability of mirroring left to right."""
     scale_jitter: tuple[_Zoom, _Zoom] = (1.0, 1.0)
     """Zoom factor drawn log-uniformly from this range; the frame keeps its size (crop when above 1, pad when below)."""
+    draws: Annotated[Whole, Field(ge=1, le=10_000)] | None = None
+    """So many random changes of each image, used in turn, one an epoch; unset: a new one in every epoch. They depend on
+    the image alone, not on ``seed``, so that what a teacher says of them can be kept (``teacher.cache``)."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         low, high = self.scale_jitter
         if low > high:
             raise ValueError(f"scale_jitter must be [low, high] with low <= high, got [{low}, {high}]")
+        if self.draws is not None and self.scale_jitter == (1.0, 1.0) and self.horizontal_flip in (0, 1):
+            raise ValueError("draws has no effect where nothing is changed at random; remove it")
         return self
+
+    @property
+    def num_variants(self) -> int | None:
+        """How many ways there are in which an image can come: 1 where nothing is random; None: no end of them."""
+        if self.draws is not None or self.scale_jitter != (1.0, 1.0):  # also by one factor: what is cut out is random
+            return self.draws
+        return 2 if 0 < self.horizontal_flip < 1 else 1
 
 
 class Downloads(Section):

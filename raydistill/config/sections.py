@@ -146,7 +146,7 @@ def _below(limit: Any, most: float) -> bool:
 WITHOUT_INFLUENCE = (
     *("evaluation.batch_size", "evaluation.backend", "loader.num_workers", "loader.prefetch", "loader.cache"),
     *("distillation.baseline", "distillation.preflight", "downloads.folder", "downloads.max_gb"),
-    "data.max_megapixels",
+    *("data.max_megapixels", "teacher.cache_folder", "teacher.cache_max_gb"),
 )
 """Settings that change how a result is reached, not the result."""
 

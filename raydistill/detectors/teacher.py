@@ -14,6 +14,7 @@ from raydistill.config.precision import Precision, meaning_of_auto, precision_of
 from raydistill.config.sections import Config
 from raydistill.detectors import frozen
 from raydistill.detectors.base import AnswersAt, Detector, Normalization, ProposesRegions, ScoresAnchors
+from raydistill.detectors.kept.by_image import Answering, ImageByImage
 from raydistill.detectors.values import AnchorAnswers, Answers, Proposals, Regions
 from raydistill.errors import UserError
 from raydistill.runs.worker import Worker
@@ -39,15 +40,23 @@ def decide_precision(config: Config, worker: Worker) -> Precision:
 class Teacher:
     """A detector without gradient, in its own precision whatever the student's autocast is."""
 
-    def __init__(self, detector: Detector, precision: Precision = "fp32", given: Normalization | None = None) -> None:
+    def __init__(
+        self,
+        detector: Detector,
+        precision: Precision = "fp32",
+        given: Normalization | None = None,
+        answering: Answering | None = None,
+    ) -> None:
         """Freeze ``detector``; ``detectors.frozen.make_fast`` makes it fast beforehand.
 
         Args:
             detector: the teacher.
             precision: type in which it answers.
             given: how the student normalises the batches that it is shown; None: as the teacher does.
+            answering: ask image by image, and keep the answers as this says; None: ask about batches as they are.
         """
         self.detector = detector.eval().requires_grad_(False)
+        self.answering = answering
         self._precision = precision
         self._given = detector.normalization if given is None else given
 
@@ -74,10 +83,16 @@ class TeacherPass:
     def __init__(self, teacher: Teacher, batch: Batch) -> None:
         self._teacher, self._batch = teacher, batch
         self._answers: list[tuple[Regions, Answers]] = []
+        answering = teacher.answering
+        self._by_image = (
+            None if answering is None else ImageByImage(teacher.detector, self._batch, answering, self._asked)
+        )
 
     @functools.cached_property
     def features(self) -> Features:
         """The feature maps."""
+        if self._by_image is not None:
+            return self._by_image.features()
         with self._asked():
             found = self._teacher.detector.extract_features(self._batch)
             return {name: level.contiguous() for name, level in found.items()}
@@ -85,6 +100,8 @@ class TeacherPass:
     @functools.cached_property
     def proposals(self) -> Proposals:
         """What the teacher itself proposes (``ProposesRegions``)."""
+        if self._by_image is not None:
+            return Proposals(self._by_image.proposals())
         features, detector = self.features, self._teacher.detector
         assert isinstance(detector, ProposesRegions)
         with self._asked():

@@ -76,6 +76,11 @@ class Method(nn.Module, ABC):
         """
         super().__init__()
 
+    @property
+    def reads_objects_only(self) -> bool:
+        """Whether ``compare`` reads the teacher's maps on objects alone, and nothing else of it: less is kept then."""
+        return False
+
     def follow(self, settings: Any) -> None:
         """Go on with its section of ``methods`` as it is now, where a ``schedule`` changes more of it than weights.
 

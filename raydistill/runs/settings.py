@@ -10,6 +10,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from raydistill.config import Config, yaml_text
+from raydistill.config.asking import what_is_compared
 from raydistill.config.course import without
 from raydistill.config.loader import read_text
 from raydistill.config.precision import TEACHER_PRECISION, Precision, precision_of, with_precision
@@ -34,6 +35,7 @@ DATA_PLACES = (
 )
 """Where data lie; what they are counts, where it was written down."""
 _OF_TEACHERS_TRAINING = ("teacher.epochs", "teacher.learning_rate")
+_OF_ASKING = ("teacher.cache", "teacher.exact")
 _NOT_OF_SCORING = ("seed", "augmentation.", "loader.", "training.", "evaluation.every", "evaluation.best_metric")
 
 
@@ -63,6 +65,8 @@ def setting_differences(then: Mapping[str, Any], config: Config, stage: StageNam
     now = with_lengths(_with_influence(config, stage), stage)
     if before.get(TEACHER_PRECISION) not in get_args(Precision) and TEACHER_PRECISION in now:
         before[TEACHER_PRECISION] = now[TEACHER_PRECISION]  # nobody wrote down what it meant
+    if stage == "distilled":
+        before, now = what_is_compared(before), what_is_compared(now)
     of_methods = [name for name in before if name.startswith("methods.")]
     distils = any(name.startswith("methods.") for name in now)
     differences = {
@@ -141,9 +145,9 @@ def write_settings(config: Config, stage: StageName, run: RunDirectory) -> None:
 def _with_influence(config: Config, stage: StageName) -> dict[str, Any]:
     """Return the settings that the stage's result depends on, by dotted name; a given teacher is only scored."""
     settings = _flat(settings_of(config, stage))
-    if config.teacher.train:
-        return settings
-    without = (*_OF_TEACHERS_TRAINING, *(_NOT_OF_SCORING if stage == "teacher" else ()))
+    without = _OF_ASKING if stage == "teacher" else ()
+    if not config.teacher.train:
+        without += (*_OF_TEACHERS_TRAINING, *(_NOT_OF_SCORING if stage == "teacher" else ()))
     return {name: value for name, value in settings.items() if not name.startswith(without)}
 
 

@@ -113,6 +113,9 @@ class Worker:
             )
             for target in targets
         ]
+        for there, target in zip(moved, targets, strict=True):
+            if "digest" in target:
+                there["digest"] = target["digest"]
         return on_device, moved
 
     def autocast(self, precision: str) -> contextlib.AbstractContextManager[Any]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from raydistill.config.asking import asks_by_image
 from raydistill.config.course import at_epoch, largest_weights, with_settings
 from raydistill.config.precision import Precision
 from raydistill.config.sections import Config
 from raydistill.detectors.base import Detector, ParameterGroup, groups_by_dimension
+from raydistill.detectors.kept.by_image import Answering
 from raydistill.detectors.teacher import Teacher
 from raydistill.methods.base import Compared, Method
 from raydistill.methods.catalogue import build_methods
@@ -38,8 +40,13 @@ class Distiller(nn.Module):
         self.teacher: Teacher | None = None
         self.precision: Precision | None = None
         if teacher is not None and config.distills:
-            self.teacher, self.precision = Teacher(teacher, precision, student.normalization), precision
+            answering = Answering(half=config.teacher.cache_half) if asks_by_image(config) else None
+            self.teacher = Teacher(teacher, precision, student.normalization, answering)
+            self.precision = precision
             self.methods.update(build_methods(self._with_all_terms(config), student, teacher))
+            if answering is not None:
+                narrow = all(method.reads_objects_only for method in self._all_methods())
+                answering.objects_only = narrow and not config.schedule
         self.follow(at_epoch(config, 0))
 
     def follow(self, config: Config) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from raydistill.config.asking import asks_by_image
 from raydistill.config.course import at_epoch
 from raydistill.config.precision import Precision
 from raydistill.data.dataset import DetectionDataset
@@ -53,6 +54,8 @@ def make_loader(job: Job, worker: Worker) -> TrainingLoader:
         rank=worker.rank,
         world_size=worker.world_size,
         accumulation=config.training.accumulation,
+        draws=config.augmentation.draws,
+        digests=job.stage == "distilled" and asks_by_image(config),
     )
 
 

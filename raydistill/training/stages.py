@@ -51,6 +51,7 @@ from raydistill.training.fast_teacher import (
     make_teacher_fast,
 )
 from raydistill.training.job import Job
+from raydistill.training.kept_answers import keep_answers, tell_what_was_kept
 from raydistill.training.loop import evaluate_on_val, finish, fit, make_loader, threshold_on_val
 from raydistill.training.nets import ReporterFactory, Stages, load_teacher
 from raydistill.training.out_of_memory import memory_explained
@@ -253,6 +254,7 @@ def _run_stage(stages: Stages, stage: StageName) -> None:
         _score_only(job, config, detector, report, worker)
         return
     teacher: Detector | None = None
+    weights = ""
     if stage == "distilled":
         teacher, weights = load_teacher(stages, reporter)
         job = replace(job, identity=job.identity and job.identity.with_teacher(weights))
@@ -272,6 +274,8 @@ def _run_stage(stages: Stages, stage: StageName) -> None:
         reporter.event(Note(f"{stage}: the teacher answers in {precision}{engine_text(config)}"))
         make_teacher_fast(teacher, config, precision, worker)
         _compare_known_scores(stages, reporter)
+        shared = stages.teacher is not None
+        keep_answers(job, distiller, loader, worker, weights, shared, reporter.event)
         preflight(job, distiller, loader, worker, reporter.event)
         if doubt := doubt_of_engine(teacher, config):
             reporter.event(Note(doubt, warning=True))
@@ -279,6 +283,7 @@ def _run_stage(stages: Stages, stage: StageName) -> None:
         write_settings(config, stage, job.run)
     worker.wait()  # nobody looks for a checkpoint that another has begun to write
     fit(job, distiller, loader, worker, reporter)
+    tell_what_was_kept(distiller, stage, reporter.event)
 
 
 def _open_again(job: Job, worker: Worker) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,8 @@ from torchvision.transforms.v2.functional import to_dtype
 from raydistill.config import Config
 from raydistill.config.loader import CONFIG
 from raydistill.config.tree import nest
-from raydistill.data.loading.loaders import MicroBatch
+from raydistill.data.loading.loaders import MicroBatch, digest_of
+from raydistill.detectors.kept.tensors import InMemory, KeptTensors, OnDisk
 from raydistill.detectors.teacher import Teacher, TeacherPass, decide_precision
 from raydistill.detectors.two_stage.faster_rcnn import FasterRCNNDetector
 from raydistill.errors import UserError
@@ -23,6 +25,7 @@ from raydistill.methods.values import StepLosses
 from raydistill.runs.directory import RunDirectory
 from raydistill.runs.reporter import FileReporter
 from raydistill.runs.worker import Worker
+from raydistill.storage.kept_files import KeptFiles
 from raydistill.structures import Batch, Target
 from raydistill.training.distiller import Distiller
 from raydistill.training.fast_teacher import make_teacher_fast
@@ -92,6 +95,7 @@ class Bench:
         self.precision = decide_precision(config, worker)
         make_teacher_fast(self.teacher, config, self.precision, worker)
         self.students = options.students
+        self._folder = tempfile.TemporaryDirectory(prefix="raydistill-bench-")
         self.totals: dict[str, float] = {}
         self.states: dict[str, TrainingState] = {}
 
@@ -110,6 +114,8 @@ class Bench:
             if weight or self._possible(short, case):
                 cases[short] = case
         cases["all_levels"] = self._distilling("all_levels", self.config)
+        for place, kept in self._kept().items():
+            cases[f"known_{place}"] = self._known(f"known_{place}", kept)
         if unknown := unknown_setting(self.config):
             self.notes.append(f"handwritten is left out: the loop does not know {unknown}")
         else:
@@ -160,6 +166,26 @@ class Bench:
             losses = take_step(state, [self.batch], decay, 0, sums)
             self.totals[name] = losses.total.item()
             return losses
+
+        return run
+
+    def _kept(self) -> dict[str, KeptTensors]:
+        """Return where answers of the teacher are kept."""
+        files = KeptFiles(Path(self._folder.name), "bench", {}, 10**11)
+        return {"memory": InMemory(10**11), "disk": OnDisk(files)}
+
+    def _known(self, name: str, kept: KeptTensors) -> Callable[[], object]:
+        """Take steps whose teacher's answers are kept, but for the first one; images are recognised each time anew."""
+        step = self._distilling(name, _with_cache(self.config))
+        teacher = self.states[name].distiller.teacher
+        assert teacher is not None
+        assert teacher.answering is not None
+        teacher.answering.kept = kept
+
+        def run() -> object:
+            for image, target in zip(*self.batch, strict=True):
+                target["digest"] = digest_of(image)
+            return step()
 
         return run
 
@@ -215,6 +241,11 @@ class Bench:
             nn.utils.clip_grad_norm_(self.student.parameters(), self.config.training.clip_grad_norm)
         optimizer.step()
         self.totals[name] = loss.item()
+
+
+def _with_cache(config: Config) -> Config:
+    teacher = config.teacher.model_copy(update={"cache": "memory"})
+    return config.model_copy(update={"teacher": teacher})
 
 
 def _with_weights(config: Config, weights: dict[str, float]) -> Config:

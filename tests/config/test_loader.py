@@ -224,6 +224,7 @@ def test_that_a_setting_without_effect_is_an_error(overrides, start):
         (["student.anchor_sizes=[[8]]"], "student.anchor_sizes: must hold one list per pyramid level, 4"),
         (["input.max_size=50"], "input.max_size: must be at least min_size"),
         (["augmentation.scale_jitter=[2, 1]"], "augmentation.scale_jitter: must be [low, high]"),
+        (["augmentation.horizontal_flip=0", "augmentation.draws=2"], "augmentation.draws: has no effect where"),
         (["decay.shape=step", "decay.milestones=[0.7, 0.5]"], "decay.milestones: must be ascending"),
     ],
 )

@@ -100,9 +100,9 @@ def stored_sizes(sizes: NDArray[np.int32], size: Input | None) -> NDArray[np.int
         return sizes
     stored = []
     for width, height in sizes.tolist():
-        small = _transformed(width, height, size)
+        small = transformed(width, height, size)
         shrinks = 0 < small[0] <= width and 0 < small[1] <= height
-        stored.append(small if shrinks and _transformed(*small, size) == small else (width, height))
+        stored.append(small if shrinks and transformed(*small, size) == small else (width, height))
     return np.array(stored, dtype=np.int32).reshape(-1, 2)
 
 
@@ -155,7 +155,7 @@ class CachedImages:
         _write_all(file, _checksum(pixels), place * _CHECKSUM.size)
 
 
-def _transformed(width: int, height: int, size: Input) -> tuple[int, int]:
+def transformed(width: int, height: int, size: Input) -> tuple[int, int]:
     """Return the (width, height) that torchvision's ``GeneralizedRCNNTransform`` gives an image."""
     scale = min(size.min_size / min(width, height), size.max_size / max(width, height))
     return math.floor(width * scale), math.floor(height * scale)

@@ -1,7 +1,7 @@
 """Batches for training and evaluation, the same whatever the number of workers and loader processes.
 
 What an epoch's batches are follows from (seed, epoch) alone, and how an image is augmented from (seed, epoch, index)
-alone. Nothing here draws from torch's global random numbers.
+alone, or from (file, number of the draw) where draws repeat. Nothing here draws from torch's global random numbers.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ class TrainingLoader:
     ``world_size``-th image of it from r on, in ``accumulation`` parts, one image more in some of them where it cannot
     be divided evenly. Where the dataset ``replaces_unreadable``, the
     next image that can be read stands for one that cannot, with one warning per image.
+
+    With ``draws`` an image comes in so many ways, one after the other, epoch by epoch: the same for every seed.
     """
 
     def __init__(
@@ -61,6 +63,8 @@ class TrainingLoader:
         rank: int = 0,
         world_size: int = 1,
         accumulation: int = 1,
+        draws: int | None = None,
+        digests: bool = False,
     ) -> None:
         """Prepare the loader; its processes start with the first epoch.
 
@@ -73,6 +77,8 @@ class TrainingLoader:
             rank: which of the ``world_size`` workers this is.
             world_size: number of workers.
             accumulation: parts of a rank's batch.
+            draws: ways in which each image comes; None: another one in every epoch.
+            digests: hand out with each image what its pixels are known by.
 
         Raises:
             UserError: for a dataset without images, or a batch that cannot be divided.
@@ -87,10 +93,11 @@ class TrainingLoader:
         self._dataset = dataset
         self._batch_size, self._seed = batch_size, seed
         self._rank, self._world_size, self._accumulation = rank, world_size, accumulation
+        self._draws = draws
         sizes = dataset.records.sizes
         grouped = loader_config.group_by_aspect_ratio
         self._groups = sizes[:, 0] >= sizes[:, 1] if grouped else np.ones(len(sizes), dtype=np.bool_)
-        self._items = _Items(dataset, augmentation)
+        self._items = _Items(dataset, augmentation, digests)
         self._warned: set[str] = set()
         self._sampler = _Sampler([])
         self._loader = _data_loader(self._items, self._sampler, loader_config)
@@ -140,7 +147,12 @@ class TrainingLoader:
     def _parts(self, step: NDArray[np.int64], epoch: int) -> list[list[Key]]:
         """Keys of this rank's micro-batches of one global batch ``step`` [batch_size]."""
         parts = np.array_split(step[self._rank :: self._world_size], self._accumulation)
-        return [[Key(index, _image_seed(self._seed, epoch, index)) for index in part.tolist()] for part in parts]
+        return [[Key(index, self._image_seed(epoch, index)) for index in part.tolist()] for part in parts]
+
+    def _image_seed(self, epoch: int, index: int) -> int:
+        if self._draws is None:
+            return _hashed(f"{self._seed}/{epoch}/{index}")
+        return _hashed(f"draw {epoch % self._draws} of {self._dataset.records.file(index)}")
 
 
 def evaluation_loader(
@@ -185,10 +197,17 @@ def plan_epoch(groups: NDArray[np.bool_], batch_size: int, seed: int, epoch: int
     return rng.permutation(np.resize(order, (num_steps, batch_size)))
 
 
-def _image_seed(seed: int, epoch: int, index: int) -> int:
+def _hashed(text: str) -> int:
     """Hash to 63 bits: neighbouring epochs and images must not have related random numbers."""
-    digest = hashlib.blake2b(f"{seed}/{epoch}/{index}".encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
+
+
+def digest_of(image: Tensor) -> str:
+    """Return a text that stands for the pixels and the size of an image, uint8 [3, H, W]."""
+    about = hashlib.blake2b(repr(tuple(image.shape)).encode(), digest_size=16)
+    about.update(image.contiguous().numpy().data)
+    return about.hexdigest()
 
 
 class _Sampler:
@@ -210,6 +229,7 @@ class _Item(NamedTuple):
     image: Tensor
     target: Target
     replaced: tuple[str, ...]  # what was wrong with the images whose place it takes
+    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -221,15 +241,17 @@ class _Items:
 
     dataset: DetectionDataset
     augmentation: Augment | None
+    digests: bool = False
 
     def __getitem__(self, key: Key) -> _Item | UserError:
         try:
-            image, target, replaced = self._read(key.index)
+            item = self._read(key.index)
         except UserError as error:
             return UserError(str(error))
+        image, target = item.image, item.target
         if self.augmentation is not None:
             image, target = self.augmentation(image, target, torch.Generator().manual_seed(key.seed))
-        return _Item(image, target, replaced)
+        return _Item(image, target, item.replaced, digest_of(image) if self.digests else "")
 
     def _read(self, index: int) -> _Item:
         """Read image ``index``, or the first one behind it that can be read where the dataset wants that."""
@@ -255,7 +277,9 @@ def _collate(items: Sequence[_Item | UserError]) -> PackedBatch | UserError:
             return item
         loaded.append(item)
     packed = pack([(item.image, item.target) for item in loaded])
-    return replace(packed, replaced=tuple(sentence for item in loaded for sentence in item.replaced))
+    digests = tuple(item.digest for item in loaded if item.digest)
+    replaced = tuple(sentence for item in loaded for sentence in item.replaced)
+    return replace(packed, digests=digests, replaced=replaced)
 
 
 def _unpacked(collated: PackedBatch | UserError) -> MicroBatch:

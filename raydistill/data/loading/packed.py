@@ -29,6 +29,7 @@ class PackedBatch:
     sizes: list[tuple[int, int]]  # (height, width) of each image
     counts: list[int]  # objects of each image
     image_ids: list[int]
+    digests: tuple[str, ...] = ()  # of the images, where they are wanted
     replaced: tuple[str, ...] = ()  # a sentence for each image that could not be read and has another in its place
 
     def pin_memory(self) -> PackedBatch:
@@ -48,7 +49,10 @@ class PackedBatch:
             self.image_ids,
             strict=True,
         )
-        return images, [Target(boxes=own, labels=names, image_id=image_id) for own, names, image_id in rows]
+        targets = [Target(boxes=own, labels=names, image_id=image_id) for own, names, image_id in rows]
+        for target, digest in zip(targets, self.digests, strict=False):
+            target["digest"] = digest
+        return images, targets
 
 
 def pack(items: Sequence[tuple[Tensor, Target]]) -> PackedBatch:

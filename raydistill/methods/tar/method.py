@@ -34,6 +34,13 @@ class Tar(Method):
         self.settings = settings
 
     @property
+    def reads_objects_only(self) -> bool:
+        """Say so of a feature term under masks of boxes that is alone."""
+        feature = self.settings.feature
+        masked = feature.mask != "full" and not feature.background_weight and feature.normalization == "none"
+        return masked and not self._uses_heads and not self.settings.rpn.weight
+
+    @property
     def _uses_heads(self) -> bool:
         return self.settings.classification.weight > 0 or self.settings.regression.weight > 0
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, get_args
 
 from raydistill.config import yaml_text
+from raydistill.config.asking import what_is_compared
 from raydistill.config.precision import TEACHER_PRECISION, Precision
 from raydistill.config.sections import WITHOUT_INFLUENCE, defaults
 from raydistill.errors import one_error
@@ -42,6 +43,7 @@ def differences(before: str, loaded: LoadedSweep) -> list[str]:
     then = {key: value for key, value in _flat({"config": defaults()}).items() if key in now} | then
     if then[_PRECISION] == "auto":
         then[_PRECISION] = now[_PRECISION]
+    then, now = what_is_compared(then, "config."), what_is_compared(now, "config.")
     changed = [
         f"{key.partition('.')[2]}: {_text(then.get(key, _UNSET))} then, {_text(now.get(key, _UNSET))} now"
         for key in dict.fromkeys([*then, *now])

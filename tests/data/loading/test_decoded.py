@@ -126,7 +126,7 @@ def test_the_transform_leaves_stored_sizes_as_they_are_or_does_what_it_always_di
 
 
 def test_an_image_that_the_transform_would_resize_twice_keeps_its_size() -> None:
-    once = decoded._transformed(65, 98, Input(min_size=64, max_size=64))
+    once = decoded.transformed(65, 98, Input(min_size=64, max_size=64))
     assert max(once) == 63  # the rounding that this is about
     assert stored_sizes(np.array([[65, 98]], dtype=np.int32), Input(min_size=64, max_size=64)).tolist() == [[65, 98]]
 

@@ -17,7 +17,7 @@ from raydistill.config.sections import Augmentation
 from raydistill.data.dataset import AnnotatedImage, AnnotatedObject, DetectionDataset, Record, Records
 from raydistill.data.images import UnreadableImageError, read_image
 from raydistill.data.loading.augmentation import build_augmentation
-from raydistill.data.loading.loaders import MicroBatch, TrainingLoader, evaluation_loader, plan_epoch
+from raydistill.data.loading.loaders import MicroBatch, TrainingLoader, digest_of, evaluation_loader, plan_epoch
 from raydistill.errors import UserError
 
 IN_PROCESS = Loader(num_workers=0)
@@ -59,8 +59,9 @@ def training(
     world_size: int = 1,
     accumulation: int = 1,
     seed: int = 0,
+    draws: int | None = None,
 ) -> TrainingLoader:
-    return TrainingLoader(dataset, batch_size, seed, AUGMENTATION, config, rank, world_size, accumulation)
+    return TrainingLoader(dataset, batch_size, seed, AUGMENTATION, config, rank, world_size, accumulation, draws)
 
 
 def ids(steps: list[list[MicroBatch]]) -> list[list[list[int]]]:
@@ -123,6 +124,45 @@ def test_global_batches_do_not_depend_on_workers_or_accumulation(world_size: int
 def test_pixels_do_not_depend_on_loader_processes() -> None:
     alone = images_by_id(training(make(9)), epoch=2)
     assert same(alone, images_by_id(training(make(9), config=Loader(num_workers=2)), epoch=2))
+
+
+def test_draws_repeat_after_as_many_epochs_whatever_the_seed_and_the_order() -> None:
+    loader = training(make(9), draws=3)
+    drawn = [images_by_id(loader, epoch) for epoch in range(6)]
+    assert not any(same(drawn[epoch], drawn[epoch + 1]) for epoch in range(5))
+    assert all(same(drawn[epoch], drawn[epoch + 3]) for epoch in range(3))
+    assert same(drawn[1], images_by_id(training(make(9), seed=1, draws=3), epoch=1))
+    assert ids(list(loader.epoch(0))) != ids(list(loader.epoch(3)))  # other batches of the same pictures
+
+
+def test_draws_of_an_image_do_not_depend_on_the_images_beside_it() -> None:
+    few, many = (images_by_id(training(make(count), draws=2), epoch=0) for count in (5, 9))
+    assert all(torch.equal(few[number], many[number]) for number in few)
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+def test_digests_tell_pictures_apart_and_are_the_same_again(processes: int) -> None:
+    def digests(epoch: int, seed: int = 0) -> dict[int, str]:
+        config = Loader(num_workers=processes)
+        loader = TrainingLoader(make(9), 4, seed, AUGMENTATION, config, draws=2, digests=True)
+        batches = [part for step in loader.epoch(epoch) for part in step]
+        return {target["image_id"]: target["digest"] for _, targets in batches for target in targets}
+
+    first = digests(0)
+    assert len(set(first.values())) == 9
+    assert digests(2) == digests(0, seed=1) == first
+    assert not set(digests(1).values()) & set(first.values())
+
+
+def test_no_digest_is_computed_unless_it_is_wanted() -> None:
+    ((_, targets),) = next(training(make(4)).epoch(0))
+    assert "digest" not in targets[0]
+
+
+def test_pictures_of_one_content_and_other_sides_have_other_digests() -> None:
+    flat = torch.zeros(3, 4, 6, dtype=torch.uint8)
+    assert digest_of(flat) != digest_of(flat.transpose(1, 2))
+    assert digest_of(flat.transpose(1, 2)) == digest_of(flat.transpose(1, 2).contiguous())
 
 
 def test_loader_processes_serve_several_epochs_even_after_one_was_left_early() -> None:

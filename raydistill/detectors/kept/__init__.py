@@ -1,0 +1,1 @@
+"""What a teacher says of an image, asked once and kept."""

@@ -170,7 +170,8 @@ class Scaling(Section):
     them, a quarter of an hour for those that its autoscaler starts or that were lost, and without end where others are
     at work on nodes which could. A Ray of this machine only is not waited for."""
     hang_seconds: Count = 1200
-    """How long a worker that stands still is waited for; then Ray starts all workers of the run again."""
+    """How long a worker that stands still is waited for, by Ray and by the other workers (gloo's and NCCL's timeout);
+    then Ray starts all workers of the run again."""
 
     @model_validator(mode="after")
     def _has_effect(self) -> Self:

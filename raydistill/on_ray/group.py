@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 import ray
 
 _OF_ANOTHER_WORKER = re.compile(r"[Cc]onnection (reset|closed) by|remote process exited")  # of gloo and of NCCL
+_WAITED = re.compile(r"[Tt]imed out|collective operation timeout|before timing out")  # likewise
 
 
 class Order(Protocol):
@@ -153,11 +154,17 @@ def _work(loop_config: dict[str, _Launch]) -> None:
         _tell(launch, f"worker {worker.rank} was told to end (SIGTERM); its checkpoint is written")
         raise
     except Exception as error:
-        reason = f"failed: {type(error).__name__}: {first_line(error)}"
-        if worker.world_size > 1 and _OF_ANOTHER_WORKER.search(str(error)):
-            reason = "lost its connection to another worker"
-        _tell(launch, named(f"worker {worker.rank} {reason}"))
+        _tell(launch, named(f"worker {worker.rank} {reason_of(error, worker.world_size)}"))
         raise
+
+
+def reason_of(error: Exception, world_size: int) -> str:
+    """Return what befell a worker of so many that raised ``error``."""
+    if world_size > 1 and _OF_ANOTHER_WORKER.search(str(error)):
+        return "lost its connection to another worker"
+    if world_size > 1 and isinstance(error, RuntimeError) and _WAITED.search(str(error)):
+        return "waited scaling.hang_seconds for another worker; raise it where one takes that long on purpose"
+    return f"failed: {type(error).__name__}: {first_line(error)}"
 
 
 def _tell(launch: _Launch, text: str) -> None:

@@ -72,4 +72,7 @@ def _loss(error: Exception) -> str:
         return ""
     if isinstance(error.health_check_failure, ray.exceptions.OutOfMemoryError):
         return "was ended by Ray as its machine ran out of memory (lower training.batch_size or loader.num_workers)"
-    return "was lost: its process was killed, by the system where memory runs out, or its machine is gone"
+    return (
+        "was lost: its process was killed, by the system where memory runs out, by NCCL where another worker kept it "
+        "waiting for scaling.hang_seconds, or its machine is gone"
+    )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from raydistill.config.renamed import current_metrics
@@ -31,7 +31,7 @@ from raydistill.training.state import TrainingState, export_best
 
 _OPTION = "forward_sync_buffers"  # as PyTorch calls it since 2.14
 _HAS_OPTION = _OPTION in inspect.signature(DistributedDataParallel).parameters
-KEEPING_BUFFERS: dict[str, Any] = {_OPTION if _HAS_OPTION else "broadcast_buffers": False}
+_KEEPING_BUFFERS: dict[str, Any] = {_OPTION if _HAS_OPTION else "broadcast_buffers": False}
 """What lets each rank keep its batch norm's statistics."""
 
 
@@ -43,10 +43,7 @@ def start(job: Job, distiller: Distiller, loader: TrainingLoader, worker: Worker
             the checkpoint names.
     """
     distiller.to(worker.device)
-    wrapped: nn.Module = distiller
-    if worker.world_size > 1:
-        device_ids = [worker.device.index] if worker.device.type == "cuda" else None
-        wrapped = DistributedDataParallel(distiller, device_ids=device_ids, **KEEPING_BUFFERS)
+    wrapped = in_ddp(distiller, worker) if worker.world_size > 1 else distiller
     scaler = torch.amp.GradScaler(worker.device.type, enabled=job.config.training.precision == "fp16")
     optimizer = build_optimizer(job.config.training.optimizer, distiller.parameter_groups())
     state = TrainingState(job, worker, reporter, distiller, wrapped, optimizer, scaler, loader)
@@ -68,6 +65,17 @@ def start(job: Job, distiller: Distiller, loader: TrainingLoader, worker: Worker
     if other_best:
         raise UserError(other_best)
     return state
+
+
+def in_ddp(distiller: Distiller, worker: Worker) -> DistributedDataParallel:
+    """Let every worker of the group take the mean of their gradients.
+
+    Gradients are views of what is sent, the same numbers to the bit without a copy of them all (4 bytes a parameter).
+    ``static_graph`` must stay off: DDP then looks for tensors in what the distiller returns, does not see into its
+    dataclass, and silently leaves every rank its own gradients.
+    """
+    device_ids = [worker.device.index] if worker.device.type == "cuda" else None
+    return DistributedDataParallel(distiller, device_ids=device_ids, gradient_as_bucket_view=True, **_KEEPING_BUFFERS)
 
 
 def _go_on(state: TrainingState, paths: list[Path]) -> dict[Path, UserError]:

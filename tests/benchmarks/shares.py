@@ -12,7 +12,6 @@ from typing import Any
 
 import torch.distributed as dist
 from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
 
 from raydistill.config.precision import Precision
 from raydistill.detectors.base import Detector
@@ -23,7 +22,7 @@ from raydistill.structures import Batch
 from raydistill.training.distiller import Distiller
 from raydistill.training.loop import take_step
 from raydistill.training.metrics import FiniteWatch, MetricSums
-from raydistill.training.resume import KEEPING_BUFFERS
+from raydistill.training.resume import in_ddp
 from tests.benchmarks.cases import Bench
 from tests.benchmarks.timing import in_turn
 
@@ -152,7 +151,7 @@ def _ddp(bench: Bench, rounds: int, now: Callable[[], float]) -> float:
     state, sums = bench.states["all_levels"], MetricSums()
     own = bench.begin(Distiller(copy.deepcopy(bench.student), bench.teacher, bench.config, bench.precision))
     with _group_of_one():
-        own.wrapped = DistributedDataParallel(own.distiller, **KEEPING_BUFFERS)
+        own.wrapped = in_ddp(own.distiller, bench.worker)
         cases = {
             "without": lambda: take_step(state, [bench.batch], 1.0, 0, sums),
             "with": lambda: take_step(own, [bench.batch], 1.0, 0, sums),

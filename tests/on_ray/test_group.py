@@ -18,7 +18,7 @@ from raydistill.errors import UserError
 from raydistill.on_ray import group as module
 from raydistill.on_ray import trial
 from raydistill.on_ray.board import Board
-from raydistill.on_ray.group import Group, run_group
+from raydistill.on_ray.group import Group, reason_of, run_group
 from raydistill.on_ray.run import RunOrder
 from raydistill.on_ray.trial import SweepOrder, TrialOrder
 from raydistill.runs.stopping import Stop
@@ -139,3 +139,20 @@ def test_orders_arrive_as_they_were_sent(tmp_path: Path) -> None:
         TrialOrder("p0000-seed0", sweep),
     ):
         assert cloudpickle.loads(cloudpickle.dumps(order)) == order
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [10.0.0.2]:55", "lost its"),
+        ("NCCL Error 6: remote process exited or there was a network error", "lost its connection to another worker"),
+        (
+            "[Rank 0] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=7) ran for 60000 ms",
+            "waited scaling.",
+        ),
+        ("CUDA error: an illegal memory access", "failed: RuntimeError: CUDA error"),
+    ],
+)
+def test_what_befell_a_worker_of_several_has_its_words(text: str, said: str) -> None:
+    assert reason_of(RuntimeError(text), 2).startswith(said)
+    assert reason_of(RuntimeError(text), 1).startswith("failed: RuntimeError: ")

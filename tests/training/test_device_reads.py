@@ -12,7 +12,11 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from raydistill.training.distiller import Distiller
+from raydistill.training.loop import take_step
+from raydistill.training.metrics import MetricSums
+from raydistill.training.resume import start
 from tests.nets import mixed_batch, pair, small_config
+from tests.small import Stage, small_run
 
 # Operators whose result's size, or whose value in Python, depends on data.
 READING = {"nonzero", "_local_scalar_dense", "masked_select", "_unique2", "unique_dim", "repeat_interleave", "nms"}
@@ -86,7 +90,34 @@ def test_that_sharing_the_students_regions_adds_no_read_of_torchvisions_but_thos
         ("methods.tar.feature.mask=box", "methods.tar.feature.background_weight=0.5"),
         ("methods.tar.classification.divergence=kl", "methods.tar.classification.temperature=2"),
         ("methods.tar.rpn.gate=foreground", "methods.tar.regression.reference=none"),
+        ("methods.tar.feature.levels=assigned", "methods.tar.feature.normalization=teacher_variance"),
+        ("methods.tar.feature.adapter=conv3x3", "methods.tar.feature.background_weight=0.5"),
+        ("methods.tar.classification.gate=teacher_better_all", "methods.tar.regression.reference=proposal"),
+        ("methods.tar.classification.gate=all", "methods.tar.rpn.reference=none"),
+        ("methods.tar.classification.gate=foreground", "methods.tar.rpn.reference=proposal"),
     ],
 )
 def test_that_no_setting_adds_a_read(overrides):
-    assert reads("student", 1.0, *overrides).ours == reads("student", 1.0).ours
+    assert reads("student", 1.0, *overrides).ours <= reads("student", 1.0).ours
+
+
+@pytest.mark.parametrize("setting", ["clip_grad_norm=5", "optimizer.name=adamw", "precision=bf16"])
+def test_that_a_step_reads_nothing_else_than_whether_its_loss_is_finite(setting, tmp_path):
+    """On a GPU that comes over beside the next step."""
+    stage = Stage(small_run(tmp_path, "data.num_train=4", f"training.{setting}"), "distilled")
+    state = start(stage.job, stage.distiller(), stage.loader(), stage.worker, stage.reporter)
+    (parts,) = state.loader.epoch(0)
+    take_step(state, parts, 1.0, 0, MetricSums())  # the first step sets up the pooling
+    counted = []
+    for run in (lambda: take_step(state, parts, 1.0, 0, MetricSums()), lambda: _forward(state, parts)):
+        torch.manual_seed(0)
+        with Lists() as lists, Reads() as found:
+            run()
+        counted.append(found.ours + lists.number)
+    step, forward = counted
+    assert step - forward == 1
+
+
+def _forward(state, parts):
+    with state.worker.autocast(state.job.config.training.precision):
+        state.wrapped(*parts[0], 1.0)

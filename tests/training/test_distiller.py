@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torchvision.models.detection._utils import BoxCoder
 
 from raydistill.config import Config
@@ -16,6 +15,7 @@ from raydistill.methods.tar.feature import feature_term
 from raydistill.methods.tar.heads import compare_boxes, compare_classes
 from raydistill.runs.worker import Worker
 from raydistill.training.distiller import Distiller
+from raydistill.training.resume import in_ddp
 from tests.nets import (
     adapters_of,
     batch_without_objects,
@@ -559,7 +559,9 @@ def gradients_of_two_steps(module: nn.Module, rank: int) -> list[dict[str, Tenso
 
 
 def train_on_rank(worker: Worker, folder: str) -> None:
-    found = gradients_of_two_steps(DistributedDataParallel(two_rank_distiller()), worker.rank)
+    module = in_ddp(two_rank_distiller(), worker)
+    assert module.gradient_as_bucket_view
+    found = gradients_of_two_steps(module, worker.rank)
     torch.save(found, Path(folder) / f"rank{worker.rank}.pt")
 
 

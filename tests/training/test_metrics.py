@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -61,6 +62,33 @@ def test_the_optimizer_that_was_named_is_built(name: str, kind: type) -> None:
 
 def test_sgd_takes_its_momentum() -> None:
     assert build_optimizer(Optimizer(momentum=0.3), groups_by_dimension(_net())).param_groups[0]["momentum"] == 0.3
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_the_optimizer_is_fused_and_goes_on_from_a_checkpoint_of_one_that_was_not(name: str) -> None:
+    net, images = nn.Linear(3, 2), torch.ones(4, 3)
+    settings = Optimizer.model_validate({"name": name, "learning_rate": 0.25})
+
+    def stepped(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+        optimizer.zero_grad()
+        net(images).square().sum().backward()
+        optimizer.step()
+        return [parameter.detach().clone() for parameter in net.parameters()]
+
+    optimizer = build_optimizer(settings, groups_by_dimension(net))
+    assert all(group["fused"] for group in optimizer.param_groups)
+    plain = [{**group, "fused": None} for group in optimizer.param_groups]
+    unfused = type(optimizer)(plain, lr=0.25)
+    stepped(unfused)
+    weights = [parameter.detach().clone() for parameter in net.parameters()]
+    saved = copy.deepcopy(unfused.state_dict())
+    expected = stepped(unfused)
+    with torch.no_grad():
+        for parameter, before in zip(net.parameters(), weights, strict=True):
+            parameter.copy_(before)
+    optimizer.load_state_dict(saved)
+    for found, wanted in zip(stepped(optimizer), expected, strict=True):
+        torch.testing.assert_close(found, wanted)
 
 
 def test_losses_become_means_over_the_steps() -> None:

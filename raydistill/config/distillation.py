@@ -31,7 +31,7 @@ class Distillation(Section):
     -1.0 to 0.8, 5 seeds; tests/results/README.md)."""
     compile_teacher: bool = False
     """Run the teacher's backbone through ``torch.compile``: pays in long runs on images of one size, since every new
-    shape of a batch is compiled (a minute each, eight at most); needs a C++ compiler."""
+    shape of a batch is compiled (a minute each, eight at most: a run says where there are more); needs a compiler."""
     teacher_engine: Engine = "torch"
     """What computes the teacher's feature maps on a processor: ``onnxruntime`` (extra ``export``) in fp32, ``openvino``
     (extra ``openvino``) in fp32, or in bf16 where the processor computes with it. Batches may have any size. The maps

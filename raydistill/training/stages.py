@@ -46,6 +46,7 @@ from raydistill.storage.parcels import NOTHING, Shipped
 from raydistill.training.distiller import Distiller
 from raydistill.training.fast_teacher import (
     check_teachers_means,
+    doubt_of_compiling,
     doubt_of_engine,
     engine_text,
     make_teacher_fast,
@@ -273,6 +274,8 @@ def _run_stage(stages: Stages, stage: StageName) -> None:
     if teacher is not None:
         reporter.event(Note(f"{stage}: the teacher answers in {precision}{engine_text(config)}"))
         make_teacher_fast(teacher, config, precision, worker)
+        if doubt := doubt_of_compiling(job, worker):
+            reporter.event(Note(doubt, warning=True))
         _compare_known_scores(stages, reporter)
         shared = stages.teacher is not None
         keep_answers(job, distiller, loader, worker, weights, shared, reporter.event)

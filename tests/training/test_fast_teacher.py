@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
 from raydistill.config import Config
+from raydistill.data.build import build_splits
+from raydistill.data.loading.loaders import plan_epoch
 from raydistill.detectors.base import Detector
 from raydistill.detectors.two_stage.build import build_faster_rcnn
 from raydistill.errors import UserError
 from raydistill.runs.directory import RunDirectory
 from raydistill.runs.reporter import FileReporter, Reporter
 from raydistill.runs.worker import Worker
-from raydistill.training.fast_teacher import doubt_of_engine, make_teacher_fast
+from raydistill.structures import Target
+from raydistill.training.fast_teacher import batch_sizes, doubt_of_compiling, doubt_of_engine, make_teacher_fast
+from raydistill.training.job import Job
 from raydistill.training.stages import run_stages
 from tests.nets import CLASSES, small_config
 from tests.outputs import output_of, refuse_other_settings
@@ -124,3 +132,34 @@ def test_an_engine_that_a_detector_goes_round_is_said() -> None:
     assert "onnxruntime was not asked for the first batches" in doubt_of_engine(teacher, config)
     teacher.feature_extractor()(torch.zeros(1, 3, 96, 96))
     assert doubt_of_engine(teacher, config) == ""
+
+
+def _job(tmp_path: Path, *overrides: str, sizes: list[tuple[int, int]]) -> Job:
+    config = _config(
+        tmp_path, "data.num_train=2", "training.batch_size=2", "distillation.compile_teacher=true", *overrides
+    )
+    records = SimpleNamespace(sizes=np.array(sizes))
+    train: Any = SimpleNamespace(records=records)
+    return Job("distilled", config, config.student, 1, RunDirectory(tmp_path), train, train)
+
+
+def test_sizes_of_batches_are_those_that_torchvision_pads_to(tmp_path: Path) -> None:
+    splits = build_splits(_config(tmp_path).data)
+    sizes = [(70, 96), (96, 50), (200, 100), (97, 96)]  # width, height
+    job = _job(tmp_path, "loader.group_by_aspect_ratio=false", "input.max_size=160", sizes=sizes)
+    detector = build_faster_rcnn(job.settings, job.config.input, splits.train.classes)
+    prepared = set()
+    for step in plan_epoch(np.ones(4, dtype=np.bool_), 2, job.config.seed, 0).tolist():
+        images = [torch.zeros(3, sizes[index][1], sizes[index][0]) for index in step]
+        empty = [Target(boxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.int64)) for _ in images]
+        prepared.add(tuple(detector.prepare(images, empty).images.shape[2:]))
+    assert batch_sizes(job.train, job.config, Worker()) == prepared
+    assert doubt_of_compiling(job, Worker()) == ""
+
+
+def test_more_sizes_than_torch_compiles_are_said(tmp_path: Path) -> None:
+    sizes = [(width, 96) for width in range(96, 96 + 32 * 20, 16)]
+    said = doubt_of_compiling(_job(tmp_path, "input.max_size=960", sizes=sizes), Worker())
+    assert re.fullmatch(
+        r"distillation.compile_teacher: .* got \d+ in the first epoch \(96 x .*compiles the first 8 .*", said
+    )

@@ -28,7 +28,7 @@ COMMANDS = {
     for name, blocks in BLOCKS.items()
 }
 TINY = [*SMALL_RUN, "data.num_train=4", "data.num_val=2", "training.epochs=1", "distillation.preflight=warn", "--local"]
-NEEDS_NOTHING = ("sweeps", "methods", "own-parts")  # guides whose commands train on generated images
+NEEDS_NOTHING = ("sweeps", "methods", "own-parts", "speed")  # guides whose commands train on generated images
 
 
 def blocks(name: str, kind: str) -> list[str]:
@@ -49,13 +49,14 @@ def carry_out(command: str, *more: str) -> None:
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder to work in; reports are written without pictures."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAYDISTILL_CACHE", str(tmp_path / "cache"))
     monkeypatch.syspath_prepend(str(tmp_path))  # as ``python -m`` does
     monkeypatch.setattr(raydistill.reports, "write_report", plain_report)
     return tmp_path
 
 
 def test_every_guide_begins_with_what_it_is_about_and_is_short() -> None:
-    assert {"cluster", "data", "deploy", "methods", "own-parts", "reports", "sweeps"} <= set(GUIDES.names)
+    assert {"cluster", "data", "deploy", "methods", "own-parts", "reports", "speed", "sweeps"} <= set(GUIDES.names)
     for name in GUIDES.names:
         first, *lines = GUIDES.read(name).splitlines()
         assert re.fullmatch(r"# [A-Z].{10,90}", first), name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from raydistill.config.asking import asks_by_image
 from raydistill.errors import UserError
 from raydistill.runs.comparison import comparison
 from raydistill.runs.scores import exists
@@ -59,6 +60,11 @@ def said_beforehand(loaded: LoadedSweep) -> list[str]:
         lines.append(
             f"keep: the weights of the {best} and of the controls stay, those of the others are removed as points end; "
             "scores, curves and recipes stay"
+        )
+    if asks_by_image(loaded.config) and loaded.config.teacher.cache in ("auto", "disk"):
+        lines.append(
+            "teacher.cache: what the teacher says of a picture is kept on each machine for all trials; "
+            "raydistill cache shows and clears it"
         )
     return lines
 

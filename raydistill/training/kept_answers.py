@@ -104,17 +104,24 @@ def keep_answers(
         notify(Note(f"teacher.cache: off: {problem}", True))
 
 
-def tell_what_was_kept(distiller: Distiller, stage: str, notify: Callable[[Note], None]) -> None:
-    """Say at the end of a stage what the cache has done."""
+def tell_what_was_kept(distiller: Distiller, worker: Worker, notify: Callable[[Note], None]) -> None:
+    """Say at the end of a stage what the cache has done, on all workers together; every worker calls it."""
     answering = None if distiller.teacher is None else distiller.teacher.answering
-    if answering is None or answering.kept is None or not answering.known + answering.computed:
+    kept = None if answering is None else answering.kept
+    own = None
+    if answering is not None and kept is not None:
+        own = (answering.known, answering.computed, kept.bytes_kept, kept.damaged, kept.full)
+    found = [counts for counts in worker.gather(own) if counts is not None]
+    if not found:
         return
-    asked, kept = answering.known + answering.computed, answering.kept
-    text = f"{stage}: of {asked} answers of the teacher {answering.known} were kept before"
-    text += f", {size_in_words(kept.bytes_kept)} were added"
-    notify(Note(f"{text}; no more is kept: {kept.full}" if kept.full else text))
-    if kept.damaged:
-        notify(Note(f"{stage}: {counted(kept.damaged, 'kept answer')} were damaged and computed again", True))
+    known, computed, added, damaged = map(sum, zip(*(counts[:4] for counts in found), strict=True))
+    asked = counted(known + computed, "picture")
+    text = f"teacher.cache: of {asked} that the teacher was asked about {known} were known"
+    text += f"; {size_in_words(added)} were added"
+    full = next((counts[4] for counts in found if counts[4]), "")
+    notify(Note(f"{text}; no more is kept: {full}" if full else text))
+    if damaged:
+        notify(Note(f"teacher.cache: {counted(damaged, 'kept answer')} were damaged and computed again", True))
 
 
 def _repeats(job: Job) -> bool:

@@ -286,7 +286,7 @@ def _run_stage(stages: Stages, stage: StageName) -> None:
         write_settings(config, stage, job.run)
     worker.wait()  # nobody looks for a checkpoint that another has begun to write
     fit(job, distiller, loader, worker, reporter)
-    tell_what_was_kept(distiller, stage, reporter.event)
+    tell_what_was_kept(distiller, worker, reporter.event)
 
 
 def _open_again(job: Job, worker: Worker) -> None:

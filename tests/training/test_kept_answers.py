@@ -86,7 +86,7 @@ def test_tables_are_the_same_to_the_bit_whether_answers_are_kept_and_wherever(
     assert "added" in heard.text
     output, heard = again("teacher.cache=disk", folder)  # another run of the same teacher
     assert is_same(output, begun)
-    assert "distilled: of 12 answers of the teacher 12 were kept before, 0.00 MB were added" in heard.text
+    assert "of 12 pictures that the teacher was asked about 12 were known; 0.00 MB were added" in heard.text
     assert len(kept_sources(tmp_path / "kept")) == 1
 
 
@@ -119,7 +119,7 @@ def test_other_pixels_and_other_threads_are_other_answers(
     settings = (*given, "teacher.cache=disk", f"teacher.cache_folder={folder}")
     run(config_of(tmp_path / "first", *settings))
     heard = run(config_of(tmp_path / "second", *settings, "data.seed=5"))
-    assert "of 12 answers of the teacher 8 were kept before" in heard.text  # in this run, none of the one before
+    assert "of 12 pictures that the teacher was asked about 8 were known" in heard.text  # in this run
     assert len(kept_sources(folder)) == 1
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     run(config_of(tmp_path / "third", *settings))
@@ -175,7 +175,7 @@ def test_a_sweeps_trials_share_what_lies_on_disk(begun: Path, tmp_path: Path, mo
         )
         said.append(heard.text)
     assert "shared by all trials on this machine" in said[0]
-    assert "of 12 answers of the teacher 12 were kept before" in said[1]
+    assert "of 12 pictures that the teacher was asked about 12 were known" in said[1]
 
 
 def test_a_run_may_go_on_with_another_place_but_not_with_other_answers(begun: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import tempfile
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from raydistill.methods.values import StepLosses
 from raydistill.runs.directory import RunDirectory
 from raydistill.runs.reporter import FileReporter
 from raydistill.runs.worker import Worker
-from raydistill.storage.kept_files import KeptFiles
+from raydistill.storage.kept_files import KeptFiles, remove_source
 from raydistill.structures import Batch, Target
 from raydistill.training.distiller import Distiller
 from raydistill.training.fast_teacher import make_teacher_fast
@@ -114,8 +115,9 @@ class Bench:
             if weight or self._possible(short, case):
                 cases[short] = case
         cases["all_levels"] = self._distilling("all_levels", self.config)
-        for place, kept in self._kept().items():
-            cases[f"known_{place}"] = self._known(f"known_{place}", kept)
+        cases["filling"] = self._with_cache("filling", self._on_disk("filled"), known=False)
+        cases["known_memory"] = self._with_cache("known_memory", InMemory(10**11))
+        cases["known_disk"] = self._with_cache("known_disk", self._on_disk("known"))
         if unknown := unknown_setting(self.config):
             self.notes.append(f"handwritten is left out: the loop does not know {unknown}")
         else:
@@ -169,22 +171,26 @@ class Bench:
 
         return run
 
-    def _kept(self) -> dict[str, KeptTensors]:
-        """Return where answers of the teacher are kept."""
-        files = KeptFiles(Path(self._folder.name), "bench", {}, 10**11)
-        return {"memory": InMemory(10**11), "disk": OnDisk(files)}
+    def _on_disk(self, source: str) -> OnDisk:
+        return OnDisk(KeptFiles(Path(self._folder.name), source, {}, 10**11))
 
-    def _known(self, name: str, kept: KeptTensors) -> Callable[[], object]:
-        """Take steps whose teacher's answers are kept, but for the first one; images are recognised each time anew."""
+    def _with_cache(self, name: str, kept: KeptTensors, known: bool = True) -> Callable[[], object]:
+        """Take steps whose teacher's answers are kept, but for the first one; images are recognised each time anew.
+
+        Where they are not to be ``known``, each step computes and keeps them; those before it are removed.
+        """
         step = self._distilling(name, _with_cache(self.config))
-        teacher = self.states[name].distiller.teacher
+        teacher, counted = self.states[name].distiller.teacher, itertools.count()
         assert teacher is not None
         assert teacher.answering is not None
         teacher.answering.kept = kept
 
         def run() -> object:
+            new = "" if known else str(next(counted))
+            if new and isinstance(kept, OnDisk):
+                remove_source(kept.files.path)
             for image, target in zip(*self.batch, strict=True):
-                target["digest"] = digest_of(image)
+                target["digest"] = digest_of(image) + new
             return step()
 
         return run

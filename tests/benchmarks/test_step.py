@@ -22,7 +22,7 @@ from tests.benchmarks.step import StepOptions, measure_step
 TINY = ["data.num_train=8", "data.num_val=2", "training.batch_size=2", "loader.num_workers=0", "scaling.num_workers=1"]
 TINY_IMAGES = ["data.size=64", "input.min_size=64", "input.max_size=64"]
 RATIOS = {"feature", "classification", "regression", "rpn", "all_levels", "terms_off", "handwritten"}
-RATIOS |= {"known_memory", "known_disk"}
+RATIOS |= {"known_memory", "known_disk", "filling"}
 TWO_LEVELS = ["student.returned_layers=[2, 3]", "student.anchor_sizes=[[16], [32], [64]]", "methods.tar.rpn.weight=0"]
 LIKE_FINETUNE = [  # two levels of the student have the teacher's third one's size, and none its name
     *("teacher.returned_layers=[1, 2, 4]", "student.backbone=mobilenet_v3_large", "student.returned_layers=[4, 5]"),
@@ -94,8 +94,11 @@ def test_that_switched_off_terms_leave_the_loss_of_the_plain_step():
 def test_that_a_known_step_does_not_ask_the_teacher_and_has_its_losses():
     bench = Bench(tiny_config(), Worker(), CaseOptions())
     cases = bench.cases()
-    for name in ("all_levels", "known_memory", "known_disk"):
+    for name in ("all_levels", "filling", "known_memory", "known_disk"):
         cases[name]()
+    with pytest.raises(TypeError):
+        bench.teacher.extract_features = None
+        cases["filling"]()
     bench.teacher.extract_features = None  # type: ignore[method-assign,assignment]
     for name in ("known_memory", "known_disk"):
         cases[name]()

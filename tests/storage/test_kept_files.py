@@ -6,6 +6,7 @@ import errno
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
 
@@ -121,6 +122,23 @@ def test_a_source_that_was_cleared_under_a_run_is_begun_anew(tmp_path: Path) -> 
     put(files, "bb", b"1")
     assert files.read("bb") == b"1"
     assert [source.about for source in kept_sources(tmp_path)] == [{"teacher": "resnet18"}]
+
+
+def test_runs_that_keep_the_same_at_the_same_time_read_whole_files(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 400
+
+    def use(_: int) -> set[bytes]:
+        files, found = opened(tmp_path, limit=10**9), set()
+        for turn in range(60):
+            name = f"{turn % 7:02}"
+            read = files.read(name)
+            found.add(bytes(read) if read is not None else content)
+            put(files, name, content)
+        return found
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(use, range(4))) == [{content}] * 4
+    assert kept_sources(tmp_path)[0].num_files == 7
 
 
 def test_the_folder_lies_beside_the_downloads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

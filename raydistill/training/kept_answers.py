@@ -8,8 +8,9 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 import torchvision
@@ -20,18 +21,20 @@ from raydistill.data.loading.decoded import transformed
 from raydistill.data.loading.loaders import TrainingLoader
 from raydistill.detectors.base import Detector
 from raydistill.detectors.frozen import computes_bf16
-from raydistill.detectors.kept.tensors import InMemory, OnDisk, bytes_of
+from raydistill.detectors.kept.tensors import InMemory, OnDisk
 from raydistill.errors import UserError, counted
 from raydistill.runs.events import Note
 from raydistill.runs.worker import Worker
 from raydistill.storage.free_memory import free_memory
 from raydistill.storage.kept_files import KeptFiles, kept_folder, size_in_words
+from raydistill.structures import Target
 from raydistill.training.distiller import Distiller
 from raydistill.training.job import Job
 
 _FORM = 1  # of what is kept, and of how it is computed
 _GB = 10**9
 _SHARE = 0.5  # of what is free that ``auto`` takes
+_MOST_OF_MEMORY = 0.8  # of what is free that ``memory`` takes
 
 
 @dataclass(frozen=True)
@@ -84,19 +87,18 @@ def keep_answers(
     need = _need(job, distiller, loader, worker)
     if need is None:
         return
-    place, why = _place(config, need, alone=worker.world_size == 1 and not shared, repeats=shared or _repeats(job))
-    most = int(config.teacher.cache_max_gb * _GB)
-    if place == "off":
-        notify(Note(f"teacher.cache: off: {why}"))
+    place = _place(config, need, alone=worker.world_size == 1 and not shared, repeats=shared or _repeats(job))
+    if place.kind == "off":
+        notify(Note(f"teacher.cache: off: {place.why}"))
         return
-    notify(Note(f"teacher.cache: {need}, {why}{_break_even(job, need, shared)}"))
-    if place == "memory":
-        teacher.answering.kept = InMemory(most if config.teacher.cache == "memory" else int(2 * need.num_bytes))
+    notify(Note(f"teacher.cache: {need}, {place.why}{_held(place, need)}{_break_even(job, need, shared)}"))
+    if place.kind == "memory":
+        teacher.answering.kept = InMemory(place.num_bytes)
         return
     folder = kept_folder(config.teacher.cache_folder)
     try:
         name, about = _source(config, distiller, worker, weights)
-        teacher.answering.kept = OnDisk(KeptFiles(folder, name, about, most))
+        teacher.answering.kept = OnDisk(KeptFiles(folder, name, about, place.num_bytes))
     except OSError as error:
         problem = f"{folder} must be a folder to write to, got: {error.strerror or error}"
         if config.teacher.cache == "disk":
@@ -135,16 +137,18 @@ def _need(job: Job, distiller: Distiller, loader: TrainingLoader, worker: Worker
     if sample is None or teacher is None:
         return None
     images, targets = worker.to_device(sample[0][:1], sample[1][:1])
-    targets[0].pop("digest", None)  # asked, not kept
     batch = distiller.student.prepare(images, targets)
     answering = teacher.answering
     assert answering is not None
-    size = bytes_of(teacher.look(batch).features) * (0.5 if answering.half else 1)
-    answering.computed = 0
+    probe = InMemory(2**60)
+    known: list[Target] = [{**target, "digest": "probe"} for target in batch.targets]
+    answering.kept = probe
+    _ = teacher.look(replace(batch, targets=known)).features
+    answering.kept, answering.computed = None, 0
     area = batch.image_sizes[0][0] * batch.image_sizes[0][1]
     areas = [width * height for width, height in _sizes(job)]
     variants = job.config.augmentation.num_variants or job.epochs
-    return Need(len(areas), min(variants, job.epochs), size * sum(areas) / len(areas) / area)
+    return Need(len(areas), min(variants, job.epochs), probe.bytes_kept * sum(areas) / len(areas) / area)
 
 
 def _sizes(job: Job) -> list[tuple[int, int]]:
@@ -152,27 +156,43 @@ def _sizes(job: Job) -> list[tuple[int, int]]:
     return [transformed(int(width), int(height), job.config.input) for width, height in job.train.records.sizes]
 
 
-def _place(config: Config, need: Need, alone: bool, repeats: bool) -> tuple[str, str]:
-    """Return where answers are kept, and that in words; for ``off`` why."""
-    wanted, most = config.teacher.cache, config.teacher.cache_max_gb * _GB
-    folder = kept_folder(config.teacher.cache_folder)
-    on_disk = f"kept in {folder}"
+@dataclass(frozen=True)
+class _Place:
+    kind: Literal["memory", "disk", "off"]
+    why: str  # in words
+    num_bytes: int = 0  # most that is kept there
+
+
+def _place(config: Config, need: Need, alone: bool, repeats: bool) -> _Place:
+    """Return where answers are kept."""
+    wanted, most = config.teacher.cache, int(config.teacher.cache_max_gb * _GB)
+    folder, room = kept_folder(config.teacher.cache_folder), free_memory()
+    in_memory = f"kept in memory ({size_in_words(room)} are free)"
     if wanted == "memory":
-        return "memory", "kept in memory"
-    if wanted == "disk":
-        return "disk", on_disk
-    if not repeats:
-        return "off", "no picture comes twice"
-    room = free_memory()
-    if alone and need.num_bytes <= min(most, _SHARE * room):
-        return "memory", f"kept in memory ({size_in_words(room)} are free)"
+        return _Place("memory", in_memory, min(most, int(_MOST_OF_MEMORY * room)))
     disk = _free_disk(folder)
+    on_disk = _Place("disk", f"kept in {folder} ({size_in_words(disk)} are free)", most)
+    if wanted == "disk":
+        return on_disk
+    if not repeats:
+        return _Place("off", "no picture comes twice")
+    if alone and need.num_bytes <= min(most, _SHARE * room):
+        return _Place("memory", in_memory, min(most, int(_MOST_OF_MEMORY * room)))
     if need.num_bytes <= min(most, _SHARE * disk):
-        return "disk", f"{on_disk} ({size_in_words(disk)} are free)"
-    return "off", (
+        return on_disk
+    why = (
         f"{need} exceed teacher.cache_max_gb={config.teacher.cache_max_gb:g} or half of what is free, "
         f"{size_in_words(room)} of memory and {size_in_words(disk)} in {folder}; use teacher.cache_half or fewer draws"
     )
+    return _Place("off", why)
+
+
+def _held(place: _Place, need: Need) -> str:
+    """Say how much of what is needed the place takes, where that is not all."""
+    if need.num_bytes <= place.num_bytes:
+        return ""
+    share = place.num_bytes / need.num_bytes
+    return f"; {size_in_words(place.num_bytes)} at most, {share:.0%} of it: the rest is computed each time"
 
 
 def _break_even(job: Job, need: Need, shared: bool) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -157,6 +158,17 @@ def test_auto_takes_what_there_is_room_for(again, memory: int, disk: int, said: 
     _, heard = again("training.epochs=2")
     assert said in heard.text
     assert (tmp_path / "cache" / "teacher").exists() == (disk > memory)
+
+
+@pytest.mark.parametrize("place", ["memory", "disk"])
+def test_what_does_not_fit_is_computed_each_time_and_said_beforehand(
+    begun: Path, again: Again, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAYDISTILL_CACHE", str(tmp_path / "cache"))
+    output, heard = again(f"teacher.cache={place}", "teacher.cache_max_gb=0.00001")
+    assert is_same(output, begun)
+    assert re.search(r"; 0\.01 MB at most, \d\d% of it: the rest is computed each time", heard.text)
+    assert "no more is kept" in heard.text
 
 
 def test_a_sweeps_trials_share_what_lies_on_disk(begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from raydistill.config import RECIPES, load_config
+from raydistill.errors import UserError
 from raydistill.runs.worker import Worker
 from raydistill.training.distiller import Distiller
 from tests.benchmarks.__main__ import main
@@ -17,7 +18,7 @@ from tests.benchmarks.handwritten import term_weights
 from tests.benchmarks.images import made_up_images
 from tests.benchmarks.memory import peak_memory
 from tests.benchmarks.nets import benchmark_net
-from tests.benchmarks.step import StepOptions, measure_step
+from tests.benchmarks.step import StepOptions, as_text, measure_step
 
 TINY = ["data.num_train=8", "data.num_val=2", "training.batch_size=2", "loader.num_workers=0", "scaling.num_workers=1"]
 TINY_IMAGES = ["data.size=64", "input.min_size=64", "input.max_size=64"]
@@ -229,3 +230,12 @@ def test_that_the_peak_is_that_of_the_run():
     small = peak_memory(lambda: None, torch.device("cpu"))
     large = peak_memory(lambda: torch.ones(64 * 1024**2), torch.device("cpu"))
     assert 200 < large - small < 320  # 256 MiB
+
+
+def test_that_chosen_steps_are_timed_alone_beside_the_plain_one():
+    result = measure_step(tiny_config(), Worker(), StepOptions(rounds=1, only=("known_memory",)))
+    assert result["ratios"].keys() == {"known_memory"}
+    assert "shares" not in result
+    assert "where the time goes" not in as_text(result)
+    with pytest.raises(UserError, match=r"--only: must be of plain, terms_off, .*, got known"):
+        measure_step(tiny_config(), Worker(), StepOptions(rounds=1, only=("known",)))

@@ -142,6 +142,7 @@ class InterruptedReporter:
 
     inner: FileReporter
     after: int
+    files_first: bool = False
 
     def report(self, metrics: dict[str, float]) -> None:
         self.inner.report(metrics)

@@ -148,6 +148,7 @@ class _RayReporter:
 
     files: FileReporter
     stage: str
+    files_first: bool = False
 
     def report(self, metrics: dict[str, float]) -> None:
         """Write the line, then tell Ray; every worker calls it."""

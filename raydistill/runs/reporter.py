@@ -25,6 +25,10 @@ _NOT_IN_A_TAG = re.compile(r"[^-/\w.]")  # what tensorboardX replaces in a name
 class Reporter(Protocol):
     """What carries a stage's numbers away; every worker has one and all of them call ``report`` together."""
 
+    @property
+    def files_first(self) -> bool:
+        """Whether an epoch's files must lie there when its ``EpochDone`` comes; else they are still being written."""
+
     def report(self, metrics: dict[str, float]) -> None:
         """Record one epoch's metrics, plain Python numbers; the checkpoint is written right after."""
 
@@ -46,6 +50,7 @@ class FileReporter:
     worker: Worker
     listener: Listener
     tensorboard: bool = False
+    files_first: bool = False
     _event_file: list[SummaryWriter] = field(default_factory=list)  # the open one
 
     def report(self, metrics: dict[str, float]) -> None:

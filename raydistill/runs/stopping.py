@@ -67,7 +67,7 @@ class Stop:
         if self._thread is None:
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
         else:
-            _interrupt(self._thread)
+            interrupt(self._thread)
 
     def fail(self, problem: str) -> None:
         """End what the run's thread does, once, with a sentence for its user; for another thread."""
@@ -182,7 +182,7 @@ def _heeding_signals(stop: Stop, ends_process: bool) -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not set from Python
 
 
-def _interrupt(thread: int) -> None:
+def interrupt(thread: int) -> None:
     """Raise KeyboardInterrupt in a thread of this process, before its next line of Python."""
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(KeyboardInterrupt))
 

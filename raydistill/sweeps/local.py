@@ -51,7 +51,7 @@ def run_sweep_locally(plan: Plan, display: SweepListener, stop: Stop) -> None:
             started = time.monotonic()
             display.begins(record)
             try:
-                run_trial(plan.directory, record.name, worker, display, lambda _: None)
+                run_trial(plan.directory, record.name, worker, display, None)
             except BaseException:
                 plan.interrupted(record.name, time.monotonic() - started)
                 raise

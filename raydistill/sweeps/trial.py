@@ -35,7 +35,7 @@ def run_trial(
     name: str,
     worker: Worker,
     tell: Tell,
-    on_epoch: OnEpoch,
+    on_epoch: OnEpoch | None,
     changed: Mapping[str, Any] | None = None,
     shipped: Shipped = NOTHING,
 ) -> str:
@@ -46,7 +46,8 @@ def run_trial(
         name: the trial's.
         worker: this process.
         tell: hears of epochs and steps; what else the trial says is left in its log.
-        on_epoch: is asked after each epoch whether to go on; it may raise SystemExit.
+        on_epoch: is asked after each epoch whether to go on; it may raise SystemExit. None: nobody asks, and an epoch's
+            files are written while the next one is trained.
         changed: settings that are others now than in the trial's recipe, by dotted name.
         shipped: weights of the command's machine, by their names in the settings.
 
@@ -117,7 +118,12 @@ class TrialReporter:
     """The file reporter, and the scheduler asked after every epoch."""
 
     files: FileReporter
-    on_epoch: OnEpoch
+    on_epoch: OnEpoch | None
+
+    @property
+    def files_first(self) -> bool:
+        """Whether anybody may end the trial, or take its files, after an epoch."""
+        return self.on_epoch is not None
 
     def report(self, metrics: dict[str, float]) -> None:
         """Write the line."""
@@ -126,7 +132,7 @@ class TrialReporter:
     def event(self, event: Event) -> None:
         """Hand on; after an epoch ask."""
         self.files.event(event)
-        if isinstance(event, EpochDone):
+        if isinstance(event, EpochDone) and self.on_epoch is not None:
             self.on_epoch(event)
 
     def resume_from(self) -> list[Path]:

@@ -37,7 +37,7 @@ from raydistill.training.job import Job
 from raydistill.training.metrics import MetricSums
 from raydistill.training.resume import start
 from raydistill.training.speed import speed_of
-from raydistill.training.state import Best, TrainingState, export_best, of_all_ranks, save, stop
+from raydistill.training.state import Best, TrainingState, of_all_ranks, save, set_best_aside, stop
 
 _SECONDS_BETWEEN_EVENTS = 1.0
 
@@ -67,6 +67,16 @@ def fit(job: Job, distiller: Distiller, loader: TrainingLoader, worker: Worker, 
     """
     state = start(job, distiller, loader, worker, reporter)
     reporter.event(StageStarted(job.stage, job.epochs, loader.steps_per_epoch, state.epoch, state.step))
+    with state.writing.finished():
+        _train(state)
+    if state.epoch < job.epochs:
+        reporter.event(Note(_ended_early(state)))
+    return finish(state.job, state.student, state.best or {}, worker, state.epoch, distiller.precision)
+
+
+def _train(state: TrainingState) -> None:
+    """Train the epochs that are left, and write what each leaves while the next one is trained."""
+    job, worker, reporter = state.job, state.worker, state.reporter
     while not _is_done(state):
         epoch, started = state.epoch, time.perf_counter()
         _follow_schedule(state, epoch)
@@ -74,6 +84,7 @@ def fit(job: Job, distiller: Distiller, loader: TrainingLoader, worker: Worker, 
         if state.step == 0:
             state.diagnosis = _diagnosis(state, epoch)
         metrics = state.diagnosis | train_one_epoch(state, epoch)
+        state.writing.finish()  # loader processes of an evaluation are forked: nothing is to be half done then
         if (epoch + 1) % job.config.evaluation.every == 0 or epoch + 1 == job.epochs:
             worker.share_buffers(state.student)
             evaluation = evaluate_on_val(job, state.student, worker, _told(state, epoch + 1))
@@ -83,14 +94,13 @@ def fit(job: Job, distiller: Distiller, loader: TrainingLoader, worker: Worker, 
         state.end_epoch()
         seconds = time.perf_counter() - started
         reporter.report(
-            {"epoch": epoch + 1, "step": state.epoch * loader.steps_per_epoch, "seconds": seconds, **metrics}
+            {"epoch": epoch + 1, "step": state.epoch * state.loader.steps_per_epoch, "seconds": seconds, **metrics}
         )
         save(state)
+        if reporter.files_first:
+            state.writing.finish()
         epochs = epoch + 1 if _is_done(state) else job.epochs
         reporter.event(EpochDone(job.stage, epoch + 1, epochs, metrics, seconds))
-    if state.epoch < job.epochs:
-        reporter.event(Note(_ended_early(state)))
-    return finish(state.job, state.student, state.best or {}, worker, state.epoch, distiller.precision)
 
 
 def _is_done(state: TrainingState) -> bool:
@@ -279,7 +289,7 @@ def _score_metrics(evaluation: EvaluationResult) -> dict[str, float]:
 
 
 def _keep_best(state: TrainingState, epoch: int, evaluation: EvaluationResult) -> None:
-    """Write the weights if they are the best so far; where there is no score to go by, the last ones are."""
+    """Set the weights aside if they are the best so far; where there is no score to go by, the last ones are."""
     metric = state.job.config.evaluation.best_metric
     summary = evaluation.scores.summary
     scored = scores.exists(summary[metric])
@@ -292,7 +302,7 @@ def _keep_best(state: TrainingState, epoch: int, evaluation: EvaluationResult) -
     if state.threshold is not None:
         state.best["threshold"] = state.threshold
     if state.worker.is_main:
-        state.best["weights"] = export_best(state.job, state.student, epoch, state.threshold)
+        state.best["weights"] = set_best_aside(state, epoch)
 
 
 def finish(

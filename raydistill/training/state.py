@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, TypedDict
@@ -21,9 +22,34 @@ from raydistill.runs.worker import Worker
 from raydistill.training.distiller import Distiller
 from raydistill.training.job import Job
 from raydistill.training.metrics import FiniteWatch, MetricSums, SavedSums
+from raydistill.training.writing import Writing, copied
 
 Best = dict[str, Any]
 """Metrics of the best evaluation, its ``epoch``, and under ``weights`` what stands for those that were scored."""
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """What is written for deployment after ``epoch``."""
+
+    model: dict[str, Tensor]
+    epoch: int
+    threshold: float | None
+
+    def write(self, job: Job, classes: tuple[str, ...], path: Path, keep: int) -> None:
+        """Write them with what it takes to build the net and to read its labels."""
+        weights_file.save_weights(
+            path,
+            self.model,
+            classes,
+            described(job.settings),
+            job.config.input.model_dump(mode="json"),
+            self.epoch,
+            keep,
+            job.run.output,
+            pixels=Pixels.of(job.config.data).model_dump(mode="json"),
+            threshold=self.threshold,
+        )
 
 
 @dataclass
@@ -45,6 +71,8 @@ class TrainingState:
     best: Best | None = None
     threshold: float | None = None  # of the weights, where they were scored after their epoch
     watch: FiniteWatch = field(default_factory=FiniteWatch)
+    writing: Writing = field(default_factory=Writing)
+    unwritten_best: _Weights | None = None  # what the next checkpoint is to name, written before it
 
     @property
     def total_steps(self) -> int:
@@ -85,24 +113,28 @@ def export(job: Job, detector: Detector, path: Path, epoch: int, keep: int = 1, 
     ``files.versions``. What comes back stands for the weights.
     """
     model = {key: value.detach().cpu() for key, value in detector.exported().state_dict().items()}
-    weights_file.save_weights(
-        path,
-        model,
-        detector.classes,
-        described(job.settings),
-        job.config.input.model_dump(mode="json"),
-        epoch,
-        keep,
-        job.run.output,
-        pixels=Pixels.of(job.config.data).model_dump(mode="json"),
-        threshold=threshold,
-    )
+    _Weights(model, epoch, threshold).write(job, detector.classes, path, keep)
     return weights_file.digest(model)
 
 
 def export_best(job: Job, detector: Detector, epoch: int, threshold: float | None) -> str:
     """Write the weights that are best so far; those before stay as long as a checkpoint may need them."""
-    return export(job, detector, job.run.best, epoch, job.config.checkpoint.keep + 1, threshold)
+    return export(job, detector, job.run.best, epoch, _versions_of_best(job), threshold)
+
+
+def set_best_aside(state: TrainingState, epoch: int) -> str:
+    """Copy the weights that are best so far, for the next ``save`` to write; what comes back stands for them."""
+    state.unwritten_best = _weights(state, epoch)
+    return weights_file.digest(state.unwritten_best.model)
+
+
+def _weights(state: TrainingState, epoch: int) -> _Weights:
+    model = {key: copied(value) for key, value in state.student.exported().state_dict().items()}
+    return _Weights(model, epoch, state.threshold)
+
+
+def _versions_of_best(job: Job) -> int:
+    return job.config.checkpoint.keep + 1
 
 
 def of_all_ranks(state: TrainingState) -> list[RankState]:
@@ -114,18 +146,23 @@ def of_all_ranks(state: TrainingState) -> list[RankState]:
 
 
 def save(state: TrainingState, ranks: list[RankState] | None = None) -> None:
-    """Write what the next step depends on, and after an epoch the weights.
+    """Write what the next step depends on, and after an epoch the weights, in a thread: copies of what there is now.
 
     Every worker calls it, or the main one alone with ``ranks`` that came from ``of_all_ranks`` after the last step.
+
+    Raises:
+        UserError: when that before could not be written; ``state.writing.finish()`` says so of this one.
     """
     state.watch.check()  # on a GPU the last loss has not been looked at
     ranks = of_all_ranks(state) if ranks is None else ranks
     if not state.worker.is_main:
         return
-    if state.step == 0:  # before the checkpoint: what is written after the last one would never be written again
-        export(state.job, state.student, state.job.run.last, state.epoch, threshold=state.threshold)
-    weights_file.save(
-        state.job.run.checkpoint,
+    state.writing.finish()  # before there are other copies
+    best, state.unwritten_best = state.unwritten_best, None
+    last = None
+    if state.step == 0:
+        last = best if best is not None and best.epoch == state.epoch else _weights(state, state.epoch)
+    checkpoint = copied(
         {
             "epoch": state.epoch,
             "step": state.step,
@@ -138,15 +175,27 @@ def save(state: TrainingState, ranks: list[RankState] | None = None) -> None:
             "random": [rank["random"] for rank in ranks],
             "sums": [rank["sums"] for rank in ranks],
             "diagnosis": state.diagnosis,
-        },
-        state.job.config.checkpoint.keep,
-        state.job.run.output,
+        }
     )
+    write = functools.partial(_write, state.job, state.student.classes, best, last, checkpoint)
+    state.writing.begin(write)
+
+
+def _write(
+    job: Job, classes: tuple[str, ...], best: _Weights | None, last: _Weights | None, checkpoint: dict[str, Any]
+) -> None:
+    """Write weights, then the checkpoint: what is written after the last one would never be written again."""
+    if best is not None:
+        best.write(job, classes, job.run.best, _versions_of_best(job))
+    if last is not None:
+        last.write(job, classes, job.run.last, keep=1)
+    weights_file.save(job.run.checkpoint, checkpoint, job.config.checkpoint.keep, job.run.output)
 
 
 def stop(state: TrainingState, ranks: list[RankState] | None = None) -> NoReturn:
     """Save, called as ``save`` is, and end the run as its user wished."""
     save(state, ranks)
+    state.writing.finish()
     where = f"in epoch {state.epoch + 1} after step {state.step} of {state.loader.steps_per_epoch}"
     state.reporter.event(Note(f"{state.job.stage}: stopped {where}; its checkpoint is written"))
     raise Stopped

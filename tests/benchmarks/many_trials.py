@@ -90,7 +90,7 @@ def finished_at_once(
     name: str,
     worker: Any,
     tell: Callable[[Any], None],
-    on_epoch: Callable[[Any], None],
+    on_epoch: Callable[[Any], None] | None,
     changed: Mapping[str, Any] | None = None,
     shipped: Mapping[str, Any] | None = None,
 ) -> str:
@@ -107,7 +107,8 @@ def finished_at_once(
     for line in trial.run.lines():
         done = EpochDone(stage, int(line["epoch"]), epochs, line, 0.0)
         tell(TrialEvent(name, done))
-        on_epoch(done)
+        if on_epoch is not None:
+            on_epoch(done)
     return ""
 
 

@@ -6,7 +6,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from itertools import count
+from itertools import count as counting
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +20,9 @@ from raydistill.data.loading.augmentation import build_augmentation
 from raydistill.data.loading.decoded import for_training
 from raydistill.data.loading.loaders import TrainingLoader
 from raydistill.data.loading.packed import MicroBatch, PackedBatch, pack
-from tests.benchmarks.commands import add_recipe, parser_of, show
+from tests.benchmarks import feeding
+from tests.benchmarks.commands import add_recipe, count, parser_of, show
+from tests.benchmarks.feeding import images_per_cpu_second, made_up_photographs
 from tests.benchmarks.timing import Spread, turns
 
 T = TypeVar("T")
@@ -35,10 +37,19 @@ def main(arguments: Sequence[str]) -> None:
     parser = parser_of("data", "Drain the training loader of a recipe without training.")
     add_recipe(parser)
     parser.add_argument("--seconds", type=float, default=3.0, metavar="S", help="time for each case")
+    photographs = "made-up JPEGs of this size instead of the recipe's data, such as COCO's 640x480"
+    parser.add_argument("--photographs", type=_size, metavar="WxH", help=photographs)
     options = parser.parse_intermixed_args(arguments)
     torch.set_num_threads(options.threads)
-    result = measure_data(load_config(options.recipe, options.overrides), seconds=options.seconds)
+    with tempfile.TemporaryDirectory() as folder:
+        drawn = made_up_photographs(Path(folder) / "photographs", *options.photographs) if options.photographs else []
+        result = measure_data(load_config(options.recipe, [*options.overrides, *drawn]), seconds=options.seconds)
     show(as_text(result), result, options.json)
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    return count(width), count(height)
 
 
 def measure_data(config: Config, seconds: float = 2.0, rounds: int = 3) -> dict[str, Any]:
@@ -53,8 +64,8 @@ def measure_data(config: Config, seconds: float = 2.0, rounds: int = 3) -> dict[
         rounds: how often all cases are measured; half of them go backwards.
 
     Returns:
-        ``images_per_second`` (case -> median, low, high) and ``microseconds`` (part -> of one image, medians), with
-        what they were measured on.
+        ``images_per_second`` (case -> median, low, high), ``microseconds`` (part -> of one image, medians) and
+        ``images_per_cpu_second`` of one process without a cache, with what they were measured on.
 
     Raises:
         UserError: where the data cannot be read or the folder has no room for the cache.
@@ -65,6 +76,7 @@ def measure_data(config: Config, seconds: float = 2.0, rounds: int = 3) -> dict[
         sizes = [list(warm.load(index)[0].shape[:0:-1]) for index in range(len(warm))]
         speeds = _speeds(train, warm, config, Path(folder), seconds, rounds)
         parts = _parts(train, warm, config)
+        per_core = images_per_cpu_second(_batches(_loader(train, config, 0)))
     return {
         "images": len(train),
         "batch_size": config.training.batch_size,
@@ -75,6 +87,7 @@ def measure_data(config: Config, seconds: float = 2.0, rounds: int = 3) -> dict[
         "rounds": rounds,
         "images_per_second": {name: Spread.of(values).as_dict() for name, values in speeds.items()},
         "microseconds": parts,
+        "images_per_cpu_second": per_core,
     }
 
 
@@ -93,6 +106,8 @@ def as_text(result: dict[str, Any]) -> str:
         "",
         f"{'one image, in microseconds':<32}{'median':>9}",
         *(f"{name:<32}{value:>9.0f}" for name, value in result["microseconds"].items()),
+        "",
+        feeding.as_text(result["images_per_cpu_second"]),
     ]
     return "\n".join(lines)
 
@@ -138,7 +153,7 @@ def _loader(dataset: DetectionDataset, config: Config, num_workers: int) -> Trai
 
 def _batches(loader: TrainingLoader, epochs: int | None = None) -> Iterator[MicroBatch]:
     """Yield the micro-batches of ``epochs`` epochs, without end where that is None."""
-    for epoch in count() if epochs is None else range(epochs):
+    for epoch in counting() if epochs is None else range(epochs):
         for step in loader.epoch(epoch):
             yield from step
 

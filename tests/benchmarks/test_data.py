@@ -45,6 +45,7 @@ def test_the_result_says_what_was_measured_and_can_be_written(result: dict[str, 
 def test_the_text_names_every_number(result: dict[str, Any]) -> None:
     text = as_text(result)
     assert all(name in text for name in (*result["images_per_second"], *result["microseconds"]))
+    assert result["images_per_cpu_second"] > 0 and "cores that feed 8 GPUs: " in text
 
 
 def test_the_set_number_of_processes_and_prefetch_are_measured_too() -> None:

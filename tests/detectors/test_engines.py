@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import copy
+import gc
 import io
+import os
+import signal
 import sys
+import time
 from collections.abc import Callable
 
 import pytest
@@ -100,6 +104,32 @@ def _through_a_file(module: nn.Module) -> nn.Module:
     file.seek(0)
     found: nn.Module = torch.load(file, weights_only=False)
     return found
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_that_a_forked_process_leaves_engines_alone_that_nobody_needs_any_more(engine):
+    """A loader process would hang where it ends an engine whose threads stayed behind."""
+    module = convolutions()
+    run_in(engine, module, torch.float32)
+    gc.collect()
+    gc.disable()
+    try:
+        module(images_of(BATCHES[0]))
+        assert is_used(module)
+        del module  # in a cycle: it lives until garbage is collected
+        child = os.fork()
+        if not child:
+            gc.collect()
+            os._exit(7)
+    finally:
+        gc.enable()
+    deadline = time.monotonic() + 60
+    while (ended := os.waitpid(child, os.WNOHANG))[0] == 0 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    if ended[0] == 0:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(ended[1]) == 7 and ended[0] == child
 
 
 def test_that_an_engine_follows_torchs_threads(monkeypatch):

@@ -52,14 +52,14 @@ def test_a_phase_is_without_those_inside_it(tmp_path: Path, monkeypatch: pytest.
 def test_the_processes_add_up(tmp_path: Path) -> None:
     notes = [
         {"pid": 1, "at": 12.0, "first_step": "teacher"},
-        {"pid": 1, "at": 13.0, "thread": "main", "costs": {"students' training": [2.0, 1.0, 1]}},
+        {"pid": 1, "at": 13.0, "thread": "MainThread", "costs": {"students' training": [2.0, 1.0, 1]}},
         {
             "pid": 2,
             "at": 14.0,
-            "thread": "main",
+            "thread": "MainThread",
             "costs": {"students' training": [1.0, 0.5, 1], "start": [0.1, 0.1, 1]},
         },
-        {"pid": 2, "at": 15.0, "thread": "other", "costs": {"checkpoints and exports": [1.0, 0.2, 1]}},
+        {"pid": 2, "at": 15.0, "thread": "writes checkpoints", "costs": {"checkpoints and exports": [1.0, 0.2, 1]}},
     ]
     found = summed(notes, begun=10.0)
     assert found["seconds"]["students' training"] == {"wall": 3.0, "cpu": 1.5}

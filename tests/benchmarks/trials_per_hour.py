@@ -47,6 +47,7 @@ ORDER = (
 _HERE = Path(__file__).resolve().parents[2]
 _LOOKS = 0.2  # seconds between readings
 _WHOLE = "whole command"
+_WRITER = "writes checkpoints"  # the thread beside the training
 Seconds = dict[str, dict[str, float]]
 
 
@@ -121,7 +122,7 @@ def summed(notes: Sequence[Mapping[str, Any]], begun: float) -> dict[str, Any]:
     seconds: Seconds = {}
     for note in notes:
         for phase, (wall, cpu, _) in note.get("costs", {}).items():
-            name = phase if note["thread"] == "main" or phase == "imports" else f"{phase}, in a thread"
+            name = f"{phase}, in a thread" if note["thread"] == _WRITER else phase
             sums = seconds.setdefault(name, {"wall": 0.0, "cpu": 0.0})
             sums["wall"] += wall
             sums["cpu"] += cpu

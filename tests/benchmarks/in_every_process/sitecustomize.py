@@ -66,8 +66,7 @@ def _note(**about: Any) -> None:
 def _flush() -> None:
     costs, _sums.costs = _sums.costs, {}
     if costs:
-        thread = "main" if threading.current_thread() is threading.main_thread() else "other"
-        _note(costs=costs, thread=thread)
+        _note(costs=costs, thread=threading.current_thread().name)
 
 
 def timed(function: Callable[..., Any], phase: str) -> Callable[..., Any]:

@@ -37,7 +37,7 @@ class Distillation(Section):
     (extra ``openvino``) in fp32, or in bf16 where the processor computes with it. Batches may have any size. The maps
     are torch's up to rounding (4e-6 of the largest value in fp32), which changes results within noise: a run goes on
     with the engine that it was begun with. In torch's fp32 time, on a busy machine: 0.83 to 0.87, in OpenVINO's bf16
-    0.42 to 0.45 where torch's takes 0.51 to 0.57 (tests/results/engines.csv). int8 is not offered: its maps were
+    0.42 to 0.45 where torch's takes 0.46 to 0.57 (tests/results/engines.csv). int8 is not offered: its maps were
     off by 28 % of the largest value, and nobody has looked at what that costs in AP."""
 
 

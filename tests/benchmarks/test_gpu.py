@@ -43,6 +43,7 @@ def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str], monkeypatc
 
 def test_its_parts_run_and_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     measured = []
+    monkeypatch.setattr(gpu.engines, "computes_bf16", lambda: False)
     monkeypatch.setattr(gpu, "measure_step", lambda config, *_: measured.append(config) or STEP)
     monkeypatch.setattr(gpu.step, "as_text", lambda _: "a table")
     changes = (("training.precision=fp32",), ("training.precision=bf16",))

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from raydistill import train
-from raydistill.config import load_config
+from raydistill.config import Config, load_config
 from raydistill.config.renamed import RenamedWarning
 from raydistill.errors import UserError
 from raydistill.reports import load
@@ -23,9 +23,10 @@ from raydistill.runs.directory import DATA_RECORD, RunDirectory
 from raydistill.runs.reporter import FileReporter
 from raydistill.runs.worker import Worker
 from raydistill.sweeps.file import load_sweep
+from raydistill.training import loop
 from raydistill.training.stages import run_stages
-from tests.outputs import output_of, plan_of, refuse_other_settings
-from tests.small import Listener, ProcessEndedError, Stage, same_weights, small_run, weights_of
+from tests.outputs import output_of, plan_of, refuse_other_settings, write_settings
+from tests.small import Listener, ProcessEndedError, Stage, ending, same_weights, small_run, weights_of
 
 KEPT = Path(__file__).with_name("earlier_version")
 AS_BEGUN = (
@@ -107,7 +108,47 @@ def test_a_checkpoint_of_then_goes_on_to_the_bit(tmp_path: Path) -> None:
     assert same_weights(weights_of(whole.run.last), weights_of(begun.run.last))
 
 
+def _run(config: Config, heard: Listener) -> None:
+    run_stages(config, output_of(config), Worker(), lambda directory: FileReporter(directory, Worker(), heard))
+
+
+def test_a_run_from_before_there_was_a_fast_roi_align_goes_on_to_the_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ("data.num_train=4", "logging.tensorboard=false", "methods={}", "schedule=[]")
+    exact, heard = "training.roi_align=exact", Listener()
+    whole = small_run(tmp_path / "whole", *settings, exact)
+    _run(whole, heard)
+    begun = tmp_path / "begun"
+    with monkeypatch.context() as patch, pytest.raises(ProcessEndedError):
+        patch.setattr(loop, "take_step", ending(loop.take_step, 1))
+        _run(small_run(begun, *settings, exact), heard)
+    student = RunDirectory(begun / "baseline")
+    student.config.write_text(student.config.read_text().replace("  roi_align: exact\n", ""))
+    for checkpoint in student.checkpoints():
+        saved = torch.load(checkpoint, weights_only=True)
+        del saved["run"]["settings"]["training"]["roi_align"]
+        torch.save(saved, checkpoint)
+    assert not heard.text.count("as the run was begun")
+    for _ in range(2):  # it is kept, and found again where the run has ended
+        refuse_other_settings(small_run(begun, *settings))
+        _run(small_run(begun, *settings), heard)
+        assert "roi_align: exact" in student.config.read_text()
+    assert heard.text.count("regions are pooled as the run was begun: training.roi_align=exact") == 1
+    assert same_weights(*(weights_of(run / "baseline" / "last.pt") for run in (tmp_path / "whole", begun)))
+
+
+def test_a_fast_run_does_not_become_an_exact_one(tmp_path: Path) -> None:
+    write_settings(small_run(tmp_path), "teacher")
+    RunDirectory(tmp_path / "teacher").result.write_text("{}")
+    refuse_other_settings(small_run(tmp_path))
+    with pytest.raises(UserError, match=r"training\.roi_align=fast then, exact now"):
+        refuse_other_settings(small_run(tmp_path, "training.roi_align=exact"))
+
+
 def test_a_sweep_goes_on_with_what_was_left(output: Path) -> None:
+    recipe = output / "sweep" / "trials" / "p0002-seed0" / "recipe.yaml"
+    assert "\nfeature:" in recipe.read_text()
     loaded = load_sweep(str(output / "small.yaml"))
     plan = plan_of(loaded)
     assert sorted(record.name for record in plan.records if not record.ended) == ["p0001-seed0", "p0002-seed0"]
@@ -115,8 +156,9 @@ def test_a_sweep_goes_on_with_what_was_left(output: Path) -> None:
     assert first is not None and second is not None and plan.next() is None
     assert first.settings == {"methods.tar.feature.weight": 1, "methods.tar.rpn.gate": "foreground"}
     assert second.settings == {"methods.tar.feature.weight": 2}
-    recipe = output / "sweep" / "trials" / "p0002-seed0" / "recipe.yaml"
-    assert "\nfeature:" in recipe.read_text()
+    recipes = [load_config(str(plan.directory.trial(record.name).recipe)) for record in (first, second)]
+    assert [recipe.training.roi_align for recipe in recipes] == ["exact", "exact"]  # there was nothing else
+    assert plan_of(load_sweep(str(output / "small.yaml"))).loaded.config.training.roi_align == "exact"
     config = load_config(str(recipe))
     assert config.methods.tar is not None
     assert (config.methods.tar.feature.weight, config.methods.tar.feature.background_weight) == (2.0, 0.5)

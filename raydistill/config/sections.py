@@ -154,6 +154,8 @@ WITHOUT_INFLUENCE = (
 def defaults(methods: Collection[str] = ("tar",)) -> dict[str, Any]:
     """Return what a setting was before it existed: its default, also in ``data``, which must be given itself.
 
+    Who pools regions is the exception: there was torchvision only.
+
     Args:
         methods: those that ran; their settings have defaults too.
     """
@@ -161,6 +163,7 @@ def defaults(methods: Collection[str] = ("tar",)) -> dict[str, Any]:
     known = {
         name: field.default.model_dump(mode="json") for name, field in fields if isinstance(field.default, Section)
     }
+    known["training"] |= {"roi_align": "exact"}
     of_data = {name: value for kind in get_args(get_args(Data)[0]) for name, value in _defaults_of(kind).items()}
     of_methods = {name: _defaults_of(settings_of_method(name)) for name in methods}
     return known | {"data": of_data, "methods": of_methods, "schedule": []}

@@ -84,6 +84,12 @@ class Training(Section):
     """Largest gradient norm; unset: no clipping."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Autocast type of the forward passes; weights stay fp32."""
+    roi_align: Literal["fast", "exact"] = "fast"
+    """Who pools the regions of all nets on a CPU, in training and its evaluations. ``fast``: this program, in a fifth
+    of torchvision's time; its sums differ by rounding (1e-6), from which two trainings part in time. ``exact``:
+    torchvision, to the bit. What was begun ``exact``, as all was before there was a choice, goes on so. On a GPU and in
+    exported files it is always torchvision; for weights from a file (``evaluate``, ``predict``) it is always ``fast``.
+    """
 
 
 class Change(Section):

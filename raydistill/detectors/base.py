@@ -56,6 +56,8 @@ class Detector(nn.Module, ABC):
     """Score from which on ``predict`` gives a detection: that of the best F1 on the validation split; None: unknown."""
     decoding: Decoding = PLAIN
     """How ``predict`` makes pixels of images: as in training."""
+    fast_roi_align: bool = False
+    """Whether it may pool regions on a CPU otherwise than torchvision does, up to rounding, where it pools any."""
     body: str
     """Start of the names of those tensors of ``exported`` that a classifier's weights go into."""
 

@@ -40,6 +40,7 @@ def restore_detector(path: Path) -> Detector:
     except (RuntimeError, MemoryError) as error:
         raise UserError(f"{path}: must describe a net that fits into memory, got: {first_line(error)}") from error
     fill(detector, weights, path, "weights")
+    detector.fast_roi_align = True
     detector.threshold, detector.decoding = _threshold(weights, path), _decoding(weights, path)
     return detector
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,6 +13,7 @@ from raydistill.config import Config, yaml_text
 from raydistill.config.asking import what_is_compared
 from raydistill.config.course import without
 from raydistill.config.loader import read_text
+from raydistill.config.pooling import ROI_ALIGN, with_exact_pooling
 from raydistill.config.precision import TEACHER_PRECISION, Precision, precision_of, with_precision
 from raydistill.config.renamed import current_tree
 from raydistill.config.sections import OF_DISTILLATION, WITHOUT_INFLUENCE, Data, defaults
@@ -47,6 +48,7 @@ def refuse_other_settings(config: Config, output: Output, only: StageName | None
         if not is_begun(run):
             continue  # nothing trained that could be lost or mixed
         then = stored_precision(run)
+        config = pooled_as_begun(config, output, [stage])
         known = config if then is None or precision_of(config) is not None else with_precision(config, then)
         differences = setting_differences(_settings_then(run.config), known, stage)
         if output.exists(output.folder / DATA_RECORD):  # they are compared by what they are
@@ -75,6 +77,16 @@ def setting_differences(then: Mapping[str, Any], config: Config, stage: StageNam
         if before.get(key) != now.get(key)
     }
     return with_growth(differences, before, now, stage)
+
+
+def pooled_as_begun(config: Config, output: Output, stages: Sequence[StageName]) -> Config:
+    """Return ``config`` with regions pooled exactly where one of ``stages`` in ``output`` was begun so.
+
+    Stages of a version that could not do otherwise were.
+    """
+    begun = [run for run in (stage_directory(output, stage) for stage in stages) if is_begun(run)]
+    pooled = {_flat(_settings_then(run.config)).get(ROI_ALIGN, "exact") for run in begun}
+    return with_exact_pooling(config) if "exact" in pooled else config
 
 
 def precision_as_begun(config: Config, output: Output) -> Precision | None:

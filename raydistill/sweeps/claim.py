@@ -14,7 +14,9 @@ from raydistill.sweeps.file import (
     differences,
     dump_sweep,
     grown,
+    pooled_exactly,
     precision_then,
+    with_regions_pooled_exactly,
     with_teachers_precision,
 )
 
@@ -53,6 +55,7 @@ def gone_on(directory: SweepDirectory, loaded: LoadedSweep) -> LoadedSweep:
         return loaded
     before = read_text(directory.settings, str(directory.settings))
     begun = _with_precision_then(directory, loaded, before)
+    begun = with_regions_pooled_exactly(begun) if pooled_exactly(before) else begun
     changed = differences(before, begun)
     if changed and directory.begun:
         raise one_error(

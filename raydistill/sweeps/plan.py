@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from raydistill.config import dump, load_config
 from raydistill.config.loader import read_text
+from raydistill.config.pooling import with_exact_pooling
 from raydistill.config.precision import TEACHER_PRECISION, Precision, precision_of, precision_text, with_precision
 from raydistill.errors import UserError
 from raydistill.runs.settings import stored_precision
@@ -31,6 +32,7 @@ from raydistill.sweeps.keep import BestWeights, disk_needed
 from raydistill.sweeps.scores import Score, mean_of, score_of
 from raydistill.sweeps.suggestions import Suggestions
 
+_POOLING = "roi_align: "  # not in the recipes of an earlier version
 _OPEN = "teacher_precision: auto"  # so in the recipes of an earlier version, whose trials decided by themselves
 _POINT_OF: dict[Role, int] = {"baseline": -1, "constant": -2}
 
@@ -261,6 +263,8 @@ class Plan:
         elif self.precision is not None and _OPEN in read_text(trial.recipe, str(trial.recipe)):
             precision = stored_precision(trial.run) or self.precision
             self._output.write_text(trial.recipe, dump(with_precision(load_config(str(trial.recipe)), precision)))
+        if _POOLING not in read_text(trial.recipe, str(trial.recipe)):
+            self._output.write_text(trial.recipe, dump(with_exact_pooling(load_config(str(trial.recipe)))))
         trial.write(record)
 
     def _end(self, record: TrialRecord) -> None:

@@ -78,9 +78,11 @@ class Stages:
     def build(self, stage: StageName) -> Detector:
         """Build a stage's net, with the weights that it is built with."""
         try:
-            return build_detector(self.settings(stage), self.config.input, self.data.train.classes)
+            detector = build_detector(self.settings(stage), self.config.input, self.data.train.classes)
         except UserError as error:
             raise UserError(f"{_name_of_net(stage)}.{error}") from error
+        detector.fast_roi_align = self.config.training.roi_align == "fast"
+        return detector
 
 
 def _name_of_net(stage: StageName) -> str:

@@ -37,7 +37,14 @@ from raydistill.runs.notices import log_to_notes
 from raydistill.runs.records import result_if_sound
 from raydistill.runs.reporter import Reporter
 from raydistill.runs.scores import RULES, points
-from raydistill.runs.settings import is_begun, keep_precision, precision_as_begun, refuse_other_settings, write_settings
+from raydistill.runs.settings import (
+    is_begun,
+    keep_precision,
+    pooled_as_begun,
+    precision_as_begun,
+    refuse_other_settings,
+    write_settings,
+)
 from raydistill.runs.stopping import Stopped
 from raydistill.runs.weak_teacher import refuse_weakness, weakness
 from raydistill.runs.worker import Worker
@@ -98,6 +105,7 @@ def run_stages(
             notify(note)
         if missing:
             notify(Note(_device(config, worker)))
+            config = _pooled_as_begun(config, output, planned(config), worker, notify)
             config = _with_decided_precision(config, output, missing, worker, notify)
             if "distilled" in missing and config.distills:
                 check_teachers_means(config, decide_precision(config, worker), worker)
@@ -144,6 +152,16 @@ def _with_decided_precision(
     if before is None and worker.is_main:
         keep_precision(output, precision)
     return with_precision(config, precision)
+
+
+def _pooled_as_begun(
+    config: Config, output: Output, stages: list[StageName], worker: Worker, notify: Callable[[Note], None]
+) -> Config:
+    """Return ``config`` with one way to pool regions for the whole run and all workers: the way it was begun."""
+    begun = worker.broadcast(pooled_as_begun(config, output, stages))
+    if begun != config:
+        notify(Note("regions are pooled as the run was begun: training.roi_align=exact"))
+    return begun
 
 
 def _datasets(config: Config, output: Output, worker: Worker, begun: bool) -> tuple[Splits, str]:
@@ -240,6 +258,7 @@ def run_student(
     if worker.broadcast(is_finished(config, run, stage)):
         return
     with log_to_notes(reporter_for(run).event, worker):
+        config = _pooled_as_begun(config, output, [stage], worker, reporter_for(run).event)
         known = {} if speeds is None else speeds
         stages = Stages(config, output, worker, reporter_for, data, shipped, teacher, data_id, frozenset(free), known)
         _run_stage(stages, stage)

@@ -51,6 +51,7 @@ def time_needed(config: Config, splits: Splits, worker: Worker) -> TimeNeeded:
     classes = splits.train.classes
     teacher = build_detector(config.teacher, config.input, classes)
     student = build_detector(config.student, config.input, classes)
+    teacher.fast_roi_align = student.fast_roi_align = config.training.roi_align == "fast"
     steps: dict[str, float] = {}
     found = {"teacher": _per_image(Distiller(teacher, None, config), items, worker)}
     found["baseline"] = _per_image(Distiller(student, None, config), items, worker)

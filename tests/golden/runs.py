@@ -33,7 +33,7 @@ _SETTINGS = (
         "teacher.epochs=8",
         "teacher.learning_rate=null",
     ),
-    *("logging.tensorboard=false", "student.box_score_thresh=0"),
+    *("logging.tensorboard=false", "student.box_score_thresh=0", "training.roi_align=exact"),
 )
 _OTHER_TERMS = (
     *(

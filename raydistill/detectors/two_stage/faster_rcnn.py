@@ -1,4 +1,7 @@
-"""torchvision's Faster R-CNN opened into stages; the same numbers as ``model(images, targets)``, bit for bit."""
+"""torchvision's Faster R-CNN opened into stages; the same numbers as ``model(images, targets)``, bit for bit.
+
+With ``fast_roi_align`` they are the same up to rounding on a CPU.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from torchvision.transforms.v2.functional import to_dtype
 
 from raydistill.detectors.base import Detector, Normalization
 from raydistill.detectors.exact_transform import with_exact_transform
+from raydistill.detectors.two_stage.roi_align import pool_regions, with_pool_regions
 from raydistill.detectors.two_stage.sparse_rpn import answers_at
 from raydistill.detectors.two_stage.values import HeadAnswers
 from raydistill.detectors.values import AnchorAnswers, AnchorOutputs, AnchorSample, Outcome, Proposals, Regions
@@ -141,7 +145,11 @@ class FasterRCNNDetector(Detector):
     def answer(self, batch: Batch, features: Features, regions: Regions) -> HeadAnswers:
         """Pool the regions and run the box head."""
         heads = self.model.roi_heads
-        pooled = heads.box_roi_pool(features, regions.boxes, batch.image_sizes)
+        pooler, boxes = heads.box_roi_pool, list(regions.boxes)
+        if self.fast_roi_align:
+            pooled = pool_regions(pooler, features, boxes, batch.image_sizes)
+        else:
+            pooled = pooler(features, boxes, batch.image_sizes)
         class_logits, deltas = heads.box_predictor(heads.box_head(pooled))
         decode = heads.box_coder.decode_single
         return HeadAnswers(class_logits, deltas.unflatten(1, (-1, 4)), torch.cat(regions.boxes), decode)
@@ -169,7 +177,8 @@ class FasterRCNNDetector(Detector):
     @torch.no_grad()
     def detect(self, images: list[Tensor]) -> list[Target]:
         """Run the plain torchvision model; it must be in eval mode."""
-        detections: list[Target] = self.model([to_dtype(image, torch.float32, scale=True) for image in images])
+        model = with_pool_regions(self.model) if self.fast_roi_align else self.model
+        detections: list[Target] = model([to_dtype(image, torch.float32, scale=True) for image in images])
         return detections
 
     @contextlib.contextmanager

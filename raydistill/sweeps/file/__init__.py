@@ -1,6 +1,6 @@
 """Sweep files: read, checked as a whole and turned into points and settings of trials; without Ray or torch."""
 
-from raydistill.sweeps.file.changes import differences, grown, precision_then
+from raydistill.sweeps.file.changes import differences, grown, pooled_exactly, precision_then
 from raydistill.sweeps.file.confirmation import Confirmation
 from raydistill.sweeps.file.growth import Extent
 from raydistill.sweeps.file.loader import load_sweep
@@ -27,6 +27,7 @@ from raydistill.sweeps.file.trials import (
     is_control,
     signature,
     trial_config,
+    with_regions_pooled_exactly,
     with_teachers_precision,
 )
 from raydistill.sweeps.file.written import dump_sweep
@@ -61,8 +62,10 @@ __all__ = [
     "is_control",
     "load_sweep",
     "point_text",
+    "pooled_exactly",
     "precision_then",
     "signature",
     "trial_config",
+    "with_regions_pooled_exactly",
     "with_teachers_precision",
 ]

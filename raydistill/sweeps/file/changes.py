@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from raydistill.config import yaml_text
 from raydistill.config.asking import what_is_compared
+from raydistill.config.pooling import ROI_ALIGN
 from raydistill.config.precision import TEACHER_PRECISION, Precision
 from raydistill.config.sections import WITHOUT_INFLUENCE, defaults
 from raydistill.errors import one_error
@@ -86,6 +87,15 @@ def precision_then(before: str) -> Precision | None:
     """
     found = _flat(read_dumped(before)).get(_PRECISION)
     return found if found in get_args(Precision) else None
+
+
+def pooled_exactly(before: str) -> bool:
+    """Return whether torchvision pools regions in the sweep of which ``dump_sweep`` gave ``before``.
+
+    Raises:
+        UserError: when ``before`` is not what ``dump_sweep`` writes.
+    """
+    return bool(_flat(read_dumped(before)).get(f"config.{ROI_ALIGN}", "exact") == "exact")
 
 
 def _without_extent(tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from raydistill.config.course import largest_weights, with_settings, without
 from raydistill.config.loader import CONFIG, validate, with_absolute_paths
+from raydistill.config.pooling import ROI_ALIGN, with_exact_pooling
 from raydistill.config.precision import TEACHER_PRECISION, Precision, with_precision
 from raydistill.config.sections import OF_DISTILLATION, Config
 from raydistill.config.tree import nested
@@ -72,6 +73,12 @@ def with_teachers_precision(loaded: LoadedSweep, precision: Precision) -> Loaded
     """Return the sweep with a teacher that answers in ``precision`` in every trial."""
     raw = CONFIG.merge(loaded.raw, nested({TEACHER_PRECISION: precision}))
     return replace(loaded, config=with_precision(loaded.config, precision), raw=raw)
+
+
+def with_regions_pooled_exactly(loaded: LoadedSweep) -> LoadedSweep:
+    """Return the sweep with torchvision's pooling in every trial."""
+    raw = CONFIG.merge(loaded.raw, nested({ROI_ALIGN: "exact"}))
+    return replace(loaded, config=with_exact_pooling(loaded.config), raw=raw)
 
 
 def controls(loaded: LoadedSweep) -> dict[Control, Point]:

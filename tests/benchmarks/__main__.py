@@ -14,6 +14,7 @@ VERBS = {
     "libreyolo": "LibreYOLO's distilling step in its own plain steps",
     "engines": "a frozen teacher's maps: types, torch.compile, onnxruntime and OpenVINO, beside torch in fp32",
     "gpu": "all of these on a GPU, what makes it wait, and how many cores feed eight",
+    "roi_align": "RoIAlign on a CPU, torchvision's and ours",
     "data": "images per second of the training loader alone",
     "eval": "seconds from detections to scores, beside pycocotools alone",
     "start": "seconds from the command to the first step, beside Ray Train alone",

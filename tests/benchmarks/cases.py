@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torchvision.models.detection import FasterRCNN
 from torchvision.transforms.v2.functional import to_dtype
 
 from raydistill.config import Config
@@ -21,6 +22,7 @@ from raydistill.data.loading.loaders import MicroBatch, digest_of
 from raydistill.detectors.kept.tensors import InMemory, KeptTensors, OnDisk
 from raydistill.detectors.teacher import Teacher, TeacherPass, decide_precision
 from raydistill.detectors.two_stage.faster_rcnn import FasterRCNNDetector
+from raydistill.detectors.two_stage.roi_align import with_pool_regions
 from raydistill.errors import UserError
 from raydistill.methods.values import StepLosses
 from raydistill.runs.directory import RunDirectory
@@ -92,6 +94,7 @@ class Bench:
         torch.manual_seed(config.seed)
         self.student = benchmark_net(config.student, config.input, train.classes, batch, "student").to(worker.device)
         self.teacher = benchmark_net(config.teacher, config.input, train.classes, batch, "teacher").to(worker.device)
+        self.student.fast_roi_align = self.teacher.fast_roi_align = config.training.roi_align == "fast"
         self.slow_teacher = copy.deepcopy(self.teacher).eval().requires_grad_(False)
         self.precision = decide_precision(config, worker)
         make_teacher_fast(self.teacher, config, self.precision, worker)
@@ -106,6 +109,7 @@ class Bench:
         on = {name: weight or 1.0 for name, weight in weights.items()}
         cases: dict[str, Callable[[], object]] = {
             "plain": self._plain,
+            **({"plain_fast_roi": self._plain_fast_roi} if self.student.fast_roi_align else {}),
             "terms_off": self._distilling("terms_off", _with_weights(self.config, on), decay=0.0),
         }
         for name, weight in weights.items():
@@ -213,15 +217,21 @@ class Bench:
 
     def _plain(self) -> None:
         """Take torchvision's own step."""
+        self._step_of("plain", self.student.model)
+
+    def _plain_fast_roi(self) -> None:
+        """Take torchvision's own step with our RoIAlign."""
+        self._step_of("plain_fast_roi", with_pool_regions(self.student.model))
+
+    def _step_of(self, name: str, model: FasterRCNN) -> None:
         if "plain" not in self.states:
             self.states["plain"] = self.begin(Distiller(self.student, None, self.config))
-        model = self.student.model
 
         def loss(images: list[Tensor], targets: list[Target]) -> Tensor:
             floats = [to_dtype(image, torch.float32, scale=True) for image in images]
             return torch.stack(list(model(floats, targets).values())).sum()
 
-        self._step_without_us("plain", self.states["plain"].optimizer, loss)
+        self._step_without_us(name, self.states["plain"].optimizer, loss)
 
     def _handwritten(self) -> None:
         state = self.states["all_levels"]

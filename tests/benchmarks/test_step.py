@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from raydistill.config import RECIPES, load_config
+from raydistill.detectors.two_stage import roi_align
 from raydistill.errors import UserError
 from raydistill.runs.worker import Worker
 from raydistill.training.distiller import Distiller
@@ -35,7 +36,8 @@ SMALL_NETS = [*SMALL_HEADS, "backbone=resnet18", "box_head_size=64"]
 
 def tiny_config(*overrides: str):
     heads = [f"{role}.{setting}" for role in ("teacher", "student") for setting in (*SMALL_HEADS, "box_head_size=64")]
-    return load_config("quickstart", [*TINY, *TINY_IMAGES, *heads, "distillation.teacher_precision=fp32", *overrides])
+    exact = ("distillation.teacher_precision=fp32", "training.roi_align=exact")
+    return load_config("quickstart", [*TINY, *TINY_IMAGES, *heads, *exact, *overrides])
 
 
 def both_losses(*overrides: str) -> tuple[float, float]:
@@ -82,6 +84,19 @@ def test_that_the_handwritten_loop_has_the_same_gradients():
     for name, gradient in gradients[0].items():
         largest = gradient.abs().max().item()
         torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-2, atol=1e-3 * largest + 1e-6)
+
+
+def test_that_the_plain_step_keeps_torchvisions_roi_align_and_one_beside_it_has_ours(monkeypatch):
+    pooled = []
+    pool = roi_align.pool_regions
+    monkeypatch.setattr(roi_align, "pool_regions", lambda *given: pooled.append(1) or pool(*given))
+    bench = Bench(tiny_config("training.roi_align=fast"), Worker(), CaseOptions())
+    cases = bench.cases()
+    cases["plain"]()
+    assert not pooled
+    cases["plain_fast_roi"]()
+    assert pooled and bench.totals["plain_fast_roi"] == pytest.approx(bench.totals["plain"], rel=1e-5)
+    assert "plain_fast_roi" not in Bench(tiny_config(), Worker(), CaseOptions()).cases()
 
 
 def test_that_switched_off_terms_leave_the_loss_of_the_plain_step():

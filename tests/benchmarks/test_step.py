@@ -24,7 +24,7 @@ from tests.benchmarks.step import StepOptions, as_text, measure_step
 TINY = ["data.num_train=8", "data.num_val=2", "training.batch_size=2", "loader.num_workers=0", "scaling.num_workers=1"]
 TINY_IMAGES = ["data.size=64", "input.min_size=64", "input.max_size=64"]
 RATIOS = {"feature", "classification", "regression", "rpn", "all_levels", "terms_off", "handwritten"}
-RATIOS |= {"known_memory", "known_disk", "filling"}
+RATIOS |= {"known_memory", "known_disk", "filling", "plain_fast_roi"}
 TWO_LEVELS = ["student.returned_layers=[2, 3]", "student.anchor_sizes=[[16], [32], [64]]", "methods.tar.rpn.weight=0"]
 LIKE_FINETUNE = [  # two levels of the student have the teacher's third one's size, and none its name
     *("teacher.returned_layers=[1, 2, 4]", "student.backbone=mobilenet_v3_large", "student.returned_layers=[4, 5]"),

@@ -1,12 +1,8 @@
 from __future__ import annotations
 
 import copy
-import gc
 import io
-import os
-import signal
 import sys
-import time
 from collections.abc import Callable
 
 import pytest
@@ -18,6 +14,7 @@ from raydistill.detectors.frozen import make_fast
 from raydistill.errors import UserError
 from tests.detectors.test_frozen import answers, teacher_with_statistics
 from tests.nets import small_config, small_detector
+from tests.small import run_python
 
 CPU = torch.device("cpu")
 ENGINES = ("onnxruntime", "openvino")
@@ -106,30 +103,41 @@ def _through_a_file(module: nn.Module) -> nn.Module:
     return found
 
 
+_FORKING = """
+import gc, os, signal, sys, time
+import torch
+from raydistill.detectors.engines import is_used, run_in
+from tests.detectors.test_engines import BATCHES, convolutions, images_of
+
+module = convolutions()
+run_in(sys.argv[1], module, torch.float32)
+gc.collect()
+gc.disable()
+module(images_of(BATCHES[0]))
+assert is_used(module)
+del module  # in a cycle: it lives until garbage is collected
+child = os.fork()
+if not child:
+    gc.collect()
+    os._exit(7)
+deadline = time.monotonic() + 60
+while (ended := os.waitpid(child, os.WNOHANG))[0] == 0 and time.monotonic() < deadline:
+    time.sleep(0.02)
+if ended[0] == 0:
+    os.kill(child, signal.SIGKILL)
+    sys.exit("it hangs")
+sys.exit(0 if os.waitstatus_to_exitcode(ended[1]) == 7 else f"it ended with {ended[1]}")
+"""
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_that_a_forked_process_leaves_engines_alone_that_nobody_needs_any_more(engine):
-    """A loader process would hang where it ends an engine whose threads stayed behind."""
-    module = convolutions()
-    run_in(engine, module, torch.float32)
-    gc.collect()
-    gc.disable()
-    try:
-        module(images_of(BATCHES[0]))
-        assert is_used(module)
-        del module  # in a cycle: it lives until garbage is collected
-        child = os.fork()
-        if not child:
-            gc.collect()
-            os._exit(7)
-    finally:
-        gc.enable()
-    deadline = time.monotonic() + 60
-    while (ended := os.waitpid(child, os.WNOHANG))[0] == 0 and time.monotonic() < deadline:
-        time.sleep(0.02)
-    if ended[0] == 0:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(ended[1]) == 7 and ended[0] == child
+    """A loader process would hang where it ends an engine whose threads stayed behind.
+
+    In a process of its own: one that had a Ray before must not be forked beside an engine's threads.
+    """
+    ended = run_python("-c", _FORKING, engine)
+    assert ended.returncode == 0, ended.stderr[-500:]
 
 
 def test_that_an_engine_follows_torchs_threads(monkeypatch):

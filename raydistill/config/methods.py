@@ -58,8 +58,9 @@ class Regions(Section):
     """Region proposal sharing (METHOD section 2)."""
 
     source: Literal["student", "teacher", "both"] = "both"
-    """Whose sampled proposals carry the head terms. Measured: ``student`` is 3.6 points below ``both``, ``teacher`` 1.3
-    above."""
+    """Whose sampled proposals carry the head terms. Measured under one seed: ``student`` is 3.6 points below ``both``,
+    ``teacher`` 1.3 above; under three: ``student`` 0.1 above on validation and 1.5 below on test images, at 0.85 of the
+    step's cost (tests/results/README.md, Regions and draws)."""
 
 
 class Feature(Term):

@@ -16,6 +16,9 @@ from tests.detectors.test_frozen import answers, teacher_with_statistics
 from tests.nets import small_config, small_detector
 from tests.small import run_python
 
+# Apart from the rest, as those of clusters: a process that had an engine has crashed in later tests of other libraries.
+pytestmark = pytest.mark.long
+
 CPU = torch.device("cpu")
 ENGINES = ("onnxruntime", "openvino")
 BATCHES = ((2, 3, 96, 96), (1, 3, 96, 128), (3, 3, 64, 96), (1, 3, 96, 80))
